@@ -1,0 +1,25 @@
+"""SharpContour: contour-based boundary refinement for any instance segmentation model (CVPR 2022).
+
+Reading order, along section 3 of the paper: ``config`` (every choice), ``tracing`` (mask -> contour), ``evolution``
+(3.1, eq. 1) with ``geometry``, ``ipc`` (3.2), ``points`` and ``loss`` (3.4, eq. 2), ``refiner`` (3.3, eq. 3). Around
+it: ``interface`` (what a host hands over), ``rasterize`` (contour -> run lengths), ``harmless``, ``statistics``.
+"""
+
+from sharpcontour.config import SharpContourConfig
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.interface import Contours, RefinerInputs, Rings
+from sharpcontour.masks import PackedMasks
+from sharpcontour.refiner import RefinedModel, SharpContour
+
+__all__ = [
+    "Contours",
+    "Detections",
+    "InputError",
+    "PackedMasks",
+    "RefinedModel",
+    "RefinerInputs",
+    "Rings",
+    "SharpContour",
+    "SharpContourConfig",
+]

@@ -1,0 +1,123 @@
+"""Every choice of the method in one place, with the paper's value as the default.
+
+Fields that the paper does not fix say "paper silent" and why the default is what it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sharpcontour.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass
+class EvolutionConfig:
+    """Contour evolution, section 3.1 and Tables 5, 7, 8."""
+
+    vertices: int = 128  # N, vertices of every ring traced from a mask (section 4.1)
+    ratio: float = 0.003  # lambda, the deformation ratio; a step is at most ratio * sqrt(A) / 2 (sections 3.1, 4.1)
+    max_steps: int = 10  # M, moves in one iteration at most (section 4.1)
+    iterations: int = 3  # n, evolution iterations (section 4.1)
+    adaptive_step: bool = True  # scale the step by |phi - 0.5|; off: by its largest value, 0.5 (Table 5)
+    freeze: bool = True  # a vertex that has flipped takes no part in later iterations (section 3.1)
+    normal_window: float = 2.0  # px; paper silent: half-length of the chord whose perpendicular is the normal
+    resample_host: bool = False  # resample a contour host's polygon to N; paper: "used directly" (section 3.3)
+    resample_iterations: bool = False  # re-space the vertices evenly after every iteration; the paper does not
+    interpolate_flip: bool = False  # stop where phi crosses 0.5, not at the step behind it; the paper does not
+    min_iou: float = 0.5  # paper silent: keep the coarse contour where the refined one overlaps it by less
+
+
+@dataclass
+class TracingConfig:
+    """From a mask to its initial contours; paper silent on components and holes, none may get lost."""
+
+    min_area: float = 4.0  # px^2 of the network input: smaller rings are carried through unrefined
+    min_share: float = 0.01  # of the object's area: likewise
+
+
+@dataclass
+class ClassifierConfig:
+    """The instance-aware point classifier and its controller, section 3.2."""
+
+    feature_channels: int = 16  # channels of the fine-grained feature (section 3.2)
+    hidden: int = 16  # width of the IPC; paper silent: the width of its feature
+    hidden_layers: int = 3  # (section 3.2)
+    controller_width: int = 256  # of the first two FC layers; paper silent: small, the head is "very compact"
+    instance_aware: bool = True  # off: one learned classifier for all instances (what section 3.2 argues against)
+
+
+@dataclass
+class PointConfig:
+    """Training points, section 3.3 ("randomly sampling pixels near the ground-truth instance boundary")."""
+
+    points: int = 128  # per instance; paper silent: 64 to 1024 train equally well
+    sigma: float = 0.02  # of sqrt(A): spread across the boundary; paper silent: about half of the evolution's reach
+    min_sigma: float = 1.0  # px, its floor
+    uniform: float = 0.1  # share drawn uniformly from the enlarged box; paper silent: phi must be defined there too
+    enlarge: float = 0.1  # of width and height, by which that box is larger on every side
+
+
+@dataclass
+class LossConfig:
+    """Section 3.4, eqs. (2) and (3)."""
+
+    gamma: float = 2.0  # focusing exponent (section 3.4)
+    alpha_limits: tuple[float, float] = (0.05, 0.95)  # paper silent: keeps the dynamic alpha a weight
+    weight: float = 10.0  # mu (section 3.4)
+
+
+@dataclass
+class SharpContourConfig:
+    """The whole refiner."""
+
+    evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    points: PointConfig = field(default_factory=PointConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train_host: bool = True  # joint training; off: "training alone", the host frozen (Table 3)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A (nested) config dataclass as plain dicts, lists and numbers, fit for JSON and for a checkpoint."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+    """The inverse of :func:`to_dict`. Fields that are left out keep their defaults.
+
+    Raises:
+        InputError: for a key that ``cls`` does not have, naming it and the valid ones.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    unknown = [key for key in values if key not in names]
+    if unknown:
+        raise InputError(f"unknown configuration key {where}{unknown[0]}; valid here: {', '.join(names)}")
+    return cls(**{key: _typed(hints[key], value, f"{where}{key}.") for key, value in values.items()})
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType) and value is not None:
+        hint = next(arm for arm in typing.get_args(hint) if arm is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast(type, hint), value, where)
+    if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
+        arms = typing.get_args(hint)
+        inner = [arms[0]] * len(value) if arms[-1] is Ellipsis else arms
+        return tuple(_typed(arm, item, where) for arm, item in zip(inner, value, strict=True))
+    return value

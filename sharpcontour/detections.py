@@ -1,0 +1,75 @@
+"""The result of a model on one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sharpcontour.interface import Rings
+from sharpcontour.rasterize import rings_to_masks, rings_to_rles
+
+
+@dataclass
+class Detections:
+    """K instances on one image, best score first.
+
+    Attributes:
+        boxes: (K, 4) float32 xyxy, continuous pixels of ``size``.
+        scores: (K,) float32.
+        labels: (K,) int64, class index 0..C-1.
+        rings: K objects, each a list of (n, 2) float32 rings (even-odd, holes included), pixels of ``size``.
+        size: (height, width) of the image the coordinates refer to.
+        coarse: the same instances before refinement, where a refiner ran.
+        steps: on request, the rings after every evolution iteration; ``steps[0]`` is where the evolution began.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    rings: list[Rings]
+    size: tuple[int, int]
+    coarse: Detections | None = None
+    steps: list[list[Rings]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def rles(self) -> list[dict[str, Any]]:
+        """K compressed COCO RLEs of ``size``; an instance without rings has an empty mask."""
+        return rings_to_rles(self.rings, *self.size)
+
+    def masks(self) -> np.ndarray:
+        """(K, height, width) bool."""
+        return rings_to_masks(self.rings, *self.size)
+
+    def scaled_to(self, size: tuple[int, int]) -> Detections:
+        """The same detections on an image of another (height, width); boxes are clipped to it."""
+        sy, sx = size[0] / self.size[0], size[1] / self.size[1]
+        boxes = self.boxes * self.boxes.new_tensor([sx, sy, sx, sy])
+        boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([size[1], size[0], size[1], size[0]]))
+        scale = np.array([sx, sy], np.float32)
+        coarse = None if self.coarse is None else self.coarse.scaled_to(size)
+        steps = None if self.steps is None else [_scaled(objects, scale) for objects in self.steps]
+        return replace(self, boxes=boxes, rings=_scaled(self.rings, scale), size=size, coarse=coarse, steps=steps)
+
+    def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """COCO result entries. ``category_ids[c]`` is the data set's id of class index c."""
+        boxes, scores, labels = self.boxes.tolist(), self.scores.tolist(), self.labels.tolist()
+        return [
+            {
+                "image_id": image_id,
+                "category_id": int(category_ids[label]),
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "score": score,
+                "segmentation": rle,
+            }
+            for (x0, y0, x1, y1), score, label, rle in zip(boxes, scores, labels, self.rles(), strict=True)
+        ]
+
+
+def _scaled(objects: list[Rings], scale: np.ndarray) -> list[Rings]:
+    return [[ring * scale for ring in rings] for rings in objects]

@@ -1,0 +1,102 @@
+"""What goes in and out of the refiner: contours on the device, and what a host model hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Ring = np.ndarray  # (n, 2) float32 x, y, implicitly closed, no repeated first vertex
+Rings = list[Ring]  # one object: outer rings and holes, combined by the even-odd rule
+
+
+TargetBuilder = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
+"""What a loader worker does to a training target once it is augmented: (target, random numbers) -> target with more."""
+
+
+@dataclass
+class Contours:
+    """The rings of K instances as one tensor, ready to evolve.
+
+    Attributes:
+        vertices: (R, N, 2) float32 x, y in network-input pixels.
+        instance: (R,) int64, the instance 0..K-1 of each ring, ascending.
+        hole: (R,) bool, True where the ring bounds a hole.
+        carried: K lists of rings (numpy, same pixels) that are too small to refine and pass through unchanged.
+    """
+
+    vertices: Tensor
+    instance: Tensor
+    hole: Tensor
+    carried: list[Rings] = field(default_factory=list)
+
+    @classmethod
+    def from_polygons(cls, vertices: Tensor) -> Contours:
+        """One outer ring for each instance: the contours of a contour-based host, (K, N, 2)."""
+        k = len(vertices)
+        return cls(
+            vertices,
+            torch.arange(k, device=vertices.device),
+            torch.zeros(k, dtype=torch.bool, device=vertices.device),
+            [[] for _ in range(k)],
+        )
+
+    def rings(self) -> list[Rings]:
+        """K lists of rings (numpy), refined and carried ones together: one copy to the CPU."""
+        objects = [list(rings) for rings in self.carried]
+        instance, vertices = self.instance.tolist(), self.vertices.detach().float().cpu().numpy()
+        for k, ring in zip(instance, vertices, strict=True):
+            objects[k].append(ring)
+        return objects
+
+
+@dataclass
+class RefinerInputs:
+    """What a host gives the refiner, in training and at test time.
+
+    Attributes:
+        fine: (B, C, H/s, W/s), the highest-resolution feature map.
+        stride: s, in network-input pixels.
+        boxes: (K, 4) xyxy in network-input pixels, detached: positives in training, detections at test time.
+        image_index: (K,) int64, the image of the batch each instance lies on.
+        feats: (K, C', h, w), what the controller reads: RoI features, or the 3x3 neighbourhood of a location.
+        image_sizes: (height, width) of each image before padding.
+        target_index: training only, (K,) int64: the ground-truth object of each instance, counted through the
+            concatenated targets of the batch.
+        contours: test time only, the initial contours.
+    """
+
+    fine: Tensor
+    stride: int
+    boxes: Tensor
+    image_index: Tensor
+    feats: Tensor
+    image_sizes: list[tuple[int, int]]
+    target_index: Tensor | None = None
+    contours: Contours | None = None
+
+
+class Host(Protocol):
+    """An instance segmentation model that can be refined; an nn.Module.
+
+    Attributes:
+        fine_channels: C of ``RefinerInputs.fine``.
+        controller_shape: (C', h, w) of ``RefinerInputs.feats``.
+        target_builder: what loader workers add to its targets; picklable.
+    """
+
+    fine_channels: int
+    controller_shape: tuple[int, int, int]
+
+    @property
+    def target_builder(self) -> TargetBuilder: ...
+
+    def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
+        """Losses by name, already weighted, and what the refiner needs of the training instances."""
+
+    def detect(self, images: list[Tensor]) -> tuple[list[Any], RefinerInputs]:
+        """One Detections an image, in pixels of the given images, and the same instances for the refiner, in order."""

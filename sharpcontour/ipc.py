@@ -1,0 +1,154 @@
+"""Section 3.2: the instance-aware point classifier phi.
+
+A point is described by its fine-grained feature f (bilinear in a shared 16-channel map) and its place c in the box of
+the instance; a small MLP whose weights theta are predicted for each instance tells inside from outside.
+
+Shapes: K instances (or rings), Q points of each, P parameters, B images.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sharpcontour.config import ClassifierConfig
+
+
+def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every layer; inputs of the first: relative x and y, then the feature.
+
+    "Three hidden layers" (section 3.2) are read literally: three of them and an output layer, 865 parameters.
+    """
+    widths = [2 + config.feature_channels] + [config.hidden] * config.hidden_layers + [1]
+    return list(itertools.pairwise(widths))
+
+
+def parameter_count(config: ClassifierConfig) -> int:
+    """P, the size of theta."""
+    return sum((inputs + 1) * outputs for inputs, outputs in layer_sizes(config))
+
+
+def initial_parameters(config: ClassifierConfig) -> Tensor:
+    """(P,) one freshly initialised MLP: every instance starts from it.
+
+    Paper silent. Weights generated from zero-centred noise multiply to almost nothing over four layers, and training
+    stalls; the bias of the controller's last layer starts as an ordinary He-initialised classifier instead.
+    """
+    weights = [torch.empty(outputs, inputs) for inputs, outputs in layer_sizes(config)]
+    for weight in weights:
+        nn.init.kaiming_normal_(weight, nonlinearity="relu")
+    biases = [torch.zeros(outputs) for _, outputs in layer_sizes(config)]
+    return torch.cat([part.flatten() for part in weights + biases])
+
+
+def classify(theta: Tensor, features: Tensor, places: Tensor, config: ClassifierConfig) -> Tensor:
+    """Logits of phi, positive outside the object.
+
+    Args:
+        theta: (K, P), all weights (row-major [out, in]) and then all biases.
+        features: (K, C, Q) fine-grained features f.
+        places: (K, Q, 2) relative locations c.
+
+    Returns:
+        (K, Q) logits; phi = sigmoid. Always float32.
+    """
+    sizes = layer_sizes(config)
+    parts = theta.split([i * o for i, o in sizes] + [o for _, o in sizes], 1)
+    weights = [part.view(-1, o, i) for part, (i, o) in zip(parts, sizes, strict=False)]
+    biases = [part[..., None] for part in parts[len(sizes) :]]
+    # c and f enter the first layer separately, which saves a copy of all features.
+    x = torch.baddbmm(biases[0], weights[0][:, :, :2], places.transpose(1, 2))
+    x = torch.baddbmm(x, weights[0][:, :, 2:], features)
+    for weight, bias in zip(weights[1:], biases[1:], strict=True):
+        x = torch.baddbmm(bias, weight, F.relu(x))
+    return x[:, 0]
+
+
+def relative_places(points: Tensor, boxes: Tensor) -> Tensor:
+    """c: locations relative to the box, [-1, 1] inside it and not clamped outside (section 3.2).
+
+    Paper silent on the scale: zero-centred inputs suit a small ReLU network.
+
+    Args:
+        points: (K, Q, 2) x, y in pixels.
+        boxes: (K, 4) xyxy in the same pixels.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=0.5)
+    return (points - centre[:, None]) / half[:, None]
+
+
+def sample_features(fine: Tensor, stride: int, image_index: Tensor, points: Tensor) -> Tensor:
+    """Fine-grained features of points on any image of the batch: one bilinear look-up for all.
+
+    Cell j of the map has its centre at stride * (j + 0.5) pixels (grid_sample's align_corners=False); beyond the outer
+    centres the border value holds.
+
+    Args:
+        fine: (B, C, h, w).
+        stride: of the map in network-input pixels.
+        image_index: (K,) int64.
+        points: (K, Q, 2) x, y in network-input pixels.
+
+    Returns:
+        (K, C, Q).
+    """
+    b, c, h, w = fine.shape
+    # The images are stacked into one tall map. Clamped to cell centres, no look-up reaches into the next image.
+    tall = fine.transpose(0, 1).reshape(1, c, b * h, w)
+    column = (points[..., 0] / stride).clamp(0.5, w - 0.5)
+    row = (points[..., 1] / stride).clamp(0.5, h - 0.5) + (image_index * h)[:, None]
+    grid = torch.stack([column * (2 / w) - 1, row * (2 / (b * h)) - 1], -1)
+    sampled = F.grid_sample(tall, grid[None].to(tall.dtype), padding_mode="border", align_corners=False)
+    return sampled[0].transpose(0, 1)
+
+
+class Controller(nn.Module):
+    """The boundary controller head: instance features -> theta, by three fully connected layers (section 3.2).
+
+    Paper silent on how a feature map becomes a vector ("we tailor the head", section 3.3). RoI features (larger than
+    3x3) first go through a 2x2 convolution with stride 2. A 3x3 neighbourhood of a location is flattened, which makes
+    the first layer a 3x3 convolution evaluated at the kept locations alone: a dense one with P outputs on every
+    pyramid level would cost more than the host's own heads.
+
+    Args:
+        config: sizes of the classifier.
+        shape: (C, h, w) of the instance features.
+    """
+
+    def __init__(self, config: ClassifierConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.reduce: nn.Module = nn.Identity()
+        if max(height, width) > 3:
+            self.reduce = nn.Sequential(nn.Conv2d(channels, channels, 2, stride=2), nn.ReLU(inplace=True))
+            height, width = height // 2, width // 2
+        self.hidden = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels * height * width, config.controller_width),
+            nn.ReLU(inplace=True),
+            nn.Linear(config.controller_width, config.controller_width),
+            nn.ReLU(inplace=True),
+        )
+        self.predict = nn.Linear(config.controller_width, parameter_count(config))
+        nn.init.normal_(self.predict.weight, std=0.01 if config.instance_aware else 0.0)
+        with torch.no_grad():
+            self.predict.bias.copy_(initial_parameters(config))
+        self.instance_aware = config.instance_aware
+
+    def unused(self) -> Tensor:
+        """The sum of the layers that a shared (not instance-aware) classifier leaves out: DDP wants them used."""
+        total = self.predict.bias.new_zeros(())
+        if self.instance_aware:
+            return total
+        layers = (*self.reduce.parameters(), *self.hidden.parameters(), self.predict.weight)
+        return sum((p.sum() for p in layers), total)
+
+    def forward(self, feats: Tensor) -> Tensor:
+        """(K, C, h, w) -> theta (K, P)."""
+        if not self.instance_aware:
+            return self.predict.bias.expand(len(feats), -1)
+        return self.predict(self.hidden(self.reduce(feats)))

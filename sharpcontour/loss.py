@@ -1,0 +1,36 @@
+"""Section 3.4: the focal loss with a dynamic alpha, eq. (2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sharpcontour.config import LossConfig
+
+
+def ipc_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
+    """Eq. (2) over all points of the batch, before the weight mu of eq. (3).
+
+    Args:
+        logits: of phi, any shape; y_hat of eq. (2) is phi itself, since a hard label has no gradient.
+        labels: same shape, 1 outside and 0 inside.
+
+    Returns:
+        The mean over the points (paper silent: with it mu = 10 gives the size of a mask loss at the start).
+    """
+    alpha = dynamic_alpha(labels, config)
+    phi = logits.sigmoid()
+    outside = -alpha * (1 - phi) ** config.gamma * F.logsigmoid(logits)
+    inside = -(1 - alpha) * phi**config.gamma * F.logsigmoid(-logits)
+    return torch.where(labels > 0.5, outside, inside).mean()
+
+
+def dynamic_alpha(labels: Tensor, config: LossConfig) -> Tensor:
+    """Alpha, the weight of the points outside: N_neg / (N_pos + N_neg) of the current batch.
+
+    The paper says "the ratio of current positive and negative samples". Taken as N_pos / N_neg it exceeds 1 in some
+    batches, where 1 - alpha turns negative and training diverges; the share of the *other* class gives both classes
+    the same total weight, which is what the paper wants compensated.
+    """
+    return (1 - labels.mean()).clamp(*config.alpha_limits).detach()

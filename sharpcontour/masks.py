@@ -1,0 +1,107 @@
+"""Instance masks packed without padding: one flat buffer of box crops.
+
+A (K, H, W) stack of masks is mostly zeros. Cropping every mask to its own pixel box keeps all of its pixels,
+takes a fraction of the memory, and lets any set of points look its labels up in one vectorised gather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class PackedMasks:
+    """K binary masks of one image, or of a batch after :meth:`cat`.
+
+    Attributes:
+        pixels: (S,) uint8, the crops one after another, each row-major; 1 inside the object.
+        offsets: (K,) int64, where each crop starts in ``pixels``.
+        crops: (K, 4) int64, x0, y0, width, height of each crop in pixels of the image; empty masks have width 0.
+    """
+
+    pixels: Tensor
+    offsets: Tensor
+    crops: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @classmethod
+    def from_dense(cls, masks: np.ndarray) -> PackedMasks:
+        """Pack a (K, H, W) array of bool or {0, 1}."""
+        parts, crops = [], []
+        for mask in np.asarray(masks):
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            if len(rows) == 0:
+                crops.append((0, 0, 0, 0))
+                continue
+            y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+            parts.append(mask[y0:y1, x0:x1])
+            crops.append((x0, y0, x1 - x0, y1 - y0))
+        return cls.from_crops(parts, np.array(crops, np.int64).reshape(-1, 4))
+
+    @classmethod
+    def from_crops(cls, parts: Sequence[np.ndarray], crops: np.ndarray) -> PackedMasks:
+        """Pack crops that are already cut out; ``parts`` leaves out those whose width and height are 0.
+
+        Args:
+            parts: binary arrays (height, width), in the order of ``crops``.
+            crops: (K, 4) int, x0, y0, width, height.
+        """
+        flat = [np.asarray(part, np.uint8).ravel() for part in parts]
+        pixels = np.concatenate(flat) if flat else np.zeros(0, np.uint8)
+        crops = np.asarray(crops, np.int64).reshape(-1, 4)
+        areas = crops[:, 2] * crops[:, 3]
+        offsets = np.concatenate([[0], np.cumsum(areas)[:-1]]) if len(areas) else np.zeros(0, np.int64)
+        return cls(torch.from_numpy(pixels), torch.from_numpy(offsets.astype(np.int64)), torch.from_numpy(crops))
+
+    @classmethod
+    def cat(cls, packs: Sequence[PackedMasks]) -> PackedMasks:
+        """Join the masks of several images; every crop keeps the coordinates of its own image."""
+        shift, offsets = 0, []
+        for pack in packs:
+            offsets.append(pack.offsets + shift)
+            shift += len(pack.pixels)
+        return cls(
+            torch.cat([pack.pixels for pack in packs]),
+            torch.cat(offsets),
+            torch.cat([pack.crops for pack in packs]),
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedMasks:
+        return PackedMasks(*(t.to(device, non_blocking=non_blocking) for t in (self.pixels, self.offsets, self.crops)))
+
+    def pin_memory(self) -> PackedMasks:
+        return PackedMasks(self.pixels.pin_memory(), self.offsets.pin_memory(), self.crops.pin_memory())
+
+    def inside(self, index: Tensor, points: Tensor) -> Tensor:
+        """Whether points lie on a mask, by the pixel that holds them.
+
+        Args:
+            index: (Q,) int64, which mask each row of points asks.
+            points: (Q, P, 2) x, y in continuous image coordinates.
+
+        Returns:
+            (Q, P) bool; points off the crop, and so off the image, are outside.
+        """
+        crop = self.crops[index][:, None]
+        column = points[..., 0].floor().long() - crop[..., 0]
+        row = points[..., 1].floor().long() - crop[..., 1]
+        width, height = crop[..., 2], crop[..., 3]
+        on_crop = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        if len(self.pixels) == 0:
+            return on_crop
+        where = self.offsets[index][:, None] + row * width + column
+        return on_crop & self.pixels[where.clamp(0, len(self.pixels) - 1)].bool()
+
+    def dense(self, height: int, width: int) -> Tensor:
+        """The (K, height, width) bool stack, on the CPU: for tests, drawing and models that need all pixels."""
+        masks = torch.zeros(len(self), height, width, dtype=torch.bool)
+        for k, (offset, (x0, y0, w, h)) in enumerate(zip(self.offsets.tolist(), self.crops.tolist(), strict=True)):
+            masks[k, y0 : y0 + h, x0 : x0 + w] = self.pixels[offset : offset + w * h].view(h, w).cpu().bool()
+        return masks

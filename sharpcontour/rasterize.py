@@ -1,0 +1,87 @@
+"""Rings -> COCO run-length encoding, exactly and without a full-size image.
+
+A pixel belongs to an object when its centre lies inside an odd number of the object's rings. Run lengths say where,
+in column-major order, a mask changes between 0 and 1; the even-odd union of several rings is therefore the set of
+changes that occur an odd number of times, and holes need no images to be subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sharpcontour.interface import Ring, Rings
+
+# COCO's polygon routine: any other rasteriser (cv2.fillPoly paints the outline too) costs several points of IoU.
+
+
+def rings_to_rles(objects: Sequence[Rings], height: int, width: int) -> list[dict[str, Any]]:
+    """Rasterise K objects.
+
+    Args:
+        objects: K lists of rings, (n, 2) x, y in continuous pixels of the (height, width) image. Rings may leave it.
+
+    Returns:
+        K compressed COCO RLEs {"size": [height, width], "counts": str}; no usable ring gives an empty mask.
+    """
+    return [_object_rle([ring for ring in rings if len(ring) >= 3], height, width) for rings in objects]
+
+
+def rings_to_masks(objects: Sequence[Rings], height: int, width: int) -> np.ndarray:
+    """The same as (K, height, width) bool."""
+    if not objects:
+        return np.zeros((0, height, width), bool)
+    rles = rings_to_rles(objects, height, width)
+    return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1)).astype(bool)
+
+
+def _object_rle(rings: Rings, height: int, width: int) -> dict[str, Any]:
+    if not rings:
+        return _compress(np.array([height * width], np.int64), height, width)
+    encoded = coco_mask.frPyObjects([_flat(ring, height, width) for ring in rings], height, width)
+    if len(encoded) == 1:
+        return {"size": [height, width], "counts": encoded[0]["counts"].decode("ascii")}
+    changes = np.concatenate([np.cumsum(decode_counts(rle["counts"])[:-1]) for rle in encoded])
+    positions, occurrences = np.unique(changes, return_counts=True)
+    odd = positions[occurrences % 2 == 1]
+    odd = odd[odd < height * width]
+    return _compress(np.diff(odd, prepend=0, append=height * width), height, width)
+
+
+def _flat(ring: Ring, height: int, width: int) -> np.ndarray:
+    """The coordinates as one float64 vector, kept within eight image sizes.
+
+    The routine walks along every edge in steps of a fifth of a pixel, so a stray vertex far away would cost millions.
+    """
+    reach = 8 * max(height, width)
+    return np.clip(ring, -reach, reach).astype(np.float64).ravel()
+
+
+def _compress(counts: np.ndarray, height: int, width: int) -> dict[str, Any]:
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def decode_counts(counts: bytes | str) -> np.ndarray:
+    """Run lengths (int64) of a compressed COCO RLE, alternating 0 and 1 and beginning with 0.
+
+    Each number is a little-endian base-32 string of characters from 48 up (bit 5: more follows, bit 4 of the last:
+    negative), and from the fourth on a difference to the number two before.
+    """
+    data = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
+    if len(data) == 0:
+        return np.zeros(0, np.int64)
+    last = (data & 32) == 0
+    number = np.concatenate([[0], np.cumsum(last)[:-1]])
+    ends = np.flatnonzero(last)
+    place = np.arange(len(data)) - np.concatenate([[0], ends[:-1] + 1])[number]
+    values = np.zeros(len(ends), np.int64)
+    np.add.at(values, number, (data & 31) << (5 * place))
+    values -= ((data[ends] & 16) > 0) * (np.int64(1) << (5 * (place[ends] + 1)))
+    # The number two before: odd and even positions are two running sums; the first three stand as they are.
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values

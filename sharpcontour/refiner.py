@@ -1,0 +1,191 @@
+"""Section 3.3: SharpContour as one module, and how it joins a host.
+
+The host hands over :class:`~sharpcontour.interface.RefinerInputs` and knows nothing of the refiner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sharpcontour.config import SharpContourConfig
+from sharpcontour.detections import Detections
+from sharpcontour.evolution import Evolution, evolve
+from sharpcontour.geometry import resample
+from sharpcontour.harmless import keep_coarse, suspects
+from sharpcontour.interface import Contours, Host, RefinerInputs, Rings, TargetBuilder
+from sharpcontour.ipc import Controller, classify, relative_places, sample_features
+from sharpcontour.loss import ipc_loss
+from sharpcontour.masks import PackedMasks
+from sharpcontour.points import boundary_samples, sample_points
+from sharpcontour.statistics import EvolutionStatistics
+
+BOUNDARY_SAMPLES = 256  # per object, drawn in the loader; training points pick among them
+
+
+class SharpContour(nn.Module):
+    """The 3x3 convolution, the boundary controller and the point classifier.
+
+    Args:
+        config: all choices of the method.
+        fine_channels: channels of the host's highest-resolution feature map.
+        controller_shape: (C, h, w) of the instance features that the controller reads.
+    """
+
+    def __init__(self, config: SharpContourConfig, fine_channels: int, controller_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config = config
+        # Paper silent on norm and activation: linear, since negative values are useful to the MLP that follows.
+        self.encode = nn.Conv2d(fine_channels, config.classifier.feature_channels, 3, padding=1)
+        self.controller = Controller(config.classifier, controller_shape)
+
+    def loss(self, inputs: RefinerInputs, targets: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """mu * L_IPC (eq. 3) and, for the log, the accuracy of the points and the sharpness of phi (no gradient).
+
+        Args:
+            inputs: of the training instances, ``target_index`` set.
+            targets: of each image: "boxes" (G, 4), "masks" and "boundary" (G, S, 4), in network-input pixels.
+        """
+        assert inputs.target_index is not None
+        fine, theta = self.encode(inputs.fine), self.controller(inputs.feats)
+        idle = 0.0 * self.controller.unused()
+        if len(inputs.boxes) == 0:  # touches every parameter: no process may wait for this one's gradients
+            return {"loss_ipc": 0.0 * (fine.float().sum() + theta.float().sum()) + idle}
+        boundary = torch.cat([target["boundary"] for target in targets])
+        boxes = torch.cat([target["boxes"] for target in targets])
+        masks = PackedMasks.cat([target["masks"] for target in targets])
+        points, labels = sample_points(boundary, boxes, masks, inputs.target_index, self.config.points)
+        logits = self._classify(fine, theta, inputs, torch.arange(len(theta), device=theta.device), points)
+        phi = logits.detach().sigmoid()
+        return {
+            "loss_ipc": self.config.loss.weight * ipc_loss(logits, labels, self.config.loss) + idle,
+            "ipc_accuracy": ((phi > 0.5) == (labels > 0.5)).float().mean(),
+            "ipc_sharpness": (phi - 0.5).abs().mean(),
+        }
+
+    def refine(self, inputs: RefinerInputs) -> Evolution:
+        """Evolve the host's contours; ``inputs.contours`` set. Nothing here waits for the device."""
+        contours = inputs.contours
+        assert contours is not None
+        config, instance = self.config.evolution, contours.instance
+        vertices = contours.vertices
+        if config.resample_host and vertices.shape[1] != config.vertices:
+            vertices = resample(vertices, config.vertices)
+        fine, theta = self.encode(inputs.fine), self.controller(inputs.feats)
+        boxes = inputs.boxes[instance]
+        heights_widths = torch.tensor(inputs.image_sizes, dtype=torch.float32, device=vertices.device)
+        limits = heights_widths.flip(-1)[inputs.image_index[instance]]
+        area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
+        return evolve(
+            vertices,
+            contours.hole,
+            area,
+            limits,
+            partial(self._classify, fine, theta, inputs, instance),
+            config,
+        )
+
+    def _classify(self, fine: Tensor, theta: Tensor, inputs: RefinerInputs, instance: Tensor, points: Tensor) -> Tensor:
+        """Logits of phi at points (R, Q, 2), row r belonging to ``instance[r]``; in float32 whatever autocast says."""
+        with torch.autocast(fine.device.type, enabled=False):
+            features = sample_features(fine.float(), inputs.stride, inputs.image_index[instance], points)
+            places = relative_places(points, inputs.boxes[instance])
+            return classify(theta.float()[instance], features, places, self.config.classifier)
+
+
+class RefinedModel(nn.Module):
+    """A host with SharpContour behind it; called like the host itself.
+
+    Joint training minimises L = L_s + mu L_IPC (eq. 3). With ``config.train_host`` off the host stays as it is,
+    normalisation statistics included, and only the refiner learns ("training alone", Table 3).
+    """
+
+    def __init__(self, host: Host, refiner: SharpContour) -> None:
+        super().__init__()
+        self.host: Any = host
+        self.refiner = refiner
+        self.statistics = EvolutionStatistics(refiner.config.evolution.iterations)
+        if not refiner.config.train_host:
+            self.host.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> RefinedModel:
+        super().train(mode)
+        if not self.refiner.config.train_host:
+            self.host.eval()
+        return self
+
+    @property
+    def target_builder(self) -> TargetBuilder:
+        """What a loader worker adds to every training target."""
+        return partial(_build_target, self.host.target_builder)
+
+    def reset_refiner_stats(self) -> None:
+        """Begin to collect what :meth:`refiner_stats` tells."""
+        self.statistics.reset()
+        self.statistics.enabled = True
+
+    def refiner_stats(self) -> dict[str, Any]:
+        """See :meth:`EvolutionStatistics.summary`."""
+        return self.statistics.summary()
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
+        """With targets the losses by name (training), without them one :class:`Detections` an image."""
+        if targets is None:
+            return self.detect(images)
+        with torch.set_grad_enabled(self.refiner.config.train_host and torch.is_grad_enabled()):
+            losses, inputs = self.host.losses(images, targets)
+        kept = losses if self.refiner.config.train_host else {}
+        return {**kept, **self.refiner.loss(inputs, targets)}
+
+    def detect(self, images: list[Tensor], trace: bool = False) -> list[Detections]:
+        """Refined detections, ``coarse`` set to the host's own; with ``trace`` the contour of every iteration too."""
+        found, inputs = self.host.detect(images)
+        assert inputs.contours is not None
+        course = self.refiner.refine(inputs)
+        contours = inputs.contours
+        min_iou = self.refiner.config.evolution.min_iou
+        doubtful = suspects(contours, course.steps[-1], len(inputs.boxes), min_iou)
+        coarse, objects = contours.rings(), _with_vertices(contours, course.steps[-1]).rings()
+        sizes = [inputs.image_sizes[i] for i in inputs.image_index.tolist()]
+        restored = keep_coarse(coarse, objects, sizes, doubtful.nonzero()[:, 0].tolist(), min_iou)
+        self.statistics.add(course, restored)
+        steps = [_with_vertices(contours, step).rings() for step in course.steps] if trace else None
+        return _attach(found, objects, steps)
+
+
+def _build_target(
+    host_builder: TargetBuilder,
+    target: dict[str, Any],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    boundary = torch.from_numpy(boundary_samples(target["rings"], BOUNDARY_SAMPLES, rng))
+    return {**host_builder(target, rng), "boundary": boundary}
+
+
+def _with_vertices(contours: Contours, vertices: Tensor) -> Contours:
+    return Contours(vertices, contours.instance, contours.hole, contours.carried)
+
+
+def _attach(found: list[Detections], objects: list[Rings], steps: list[list[Rings]] | None) -> list[Detections]:
+    """Split the K objects of the batch among the images, in the order of the host's detections."""
+    refined, begin = [], 0
+    for coarse in found:
+        part = slice(begin, begin + len(coarse))
+        begin += len(coarse)
+        refined.append(
+            Detections(
+                coarse.boxes,
+                coarse.scores,
+                coarse.labels,
+                objects[part],
+                coarse.size,
+                coarse=coarse,
+                steps=None if steps is None else [step[part] for step in steps],
+            )
+        )
+    return refined

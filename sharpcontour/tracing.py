@@ -1,0 +1,249 @@
+"""Masks -> initial contours C(0) (section 3.3): sub-pixel rings of every component and every hole.
+
+Paper silent: how a mask becomes a contour. Border pixels taken as coordinates lie half a pixel inside the object, which
+alone costs more than the method gains, so the contour runs *between* pixels: along the pixel edges of a binary mask
+(rasterised again it gives the very same mask), or along the 0.5 level of a soft one by linear interpolation between
+neighbouring cells (marching squares). Both are the same walk: the cracks between an inside pixel and an outside
+neighbour, in order; only where on the crack the vertex sits differs.
+
+Shapes: K masks, h x w cells, R rings, P vertices of all rings together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from sharpcontour.config import TracingConfig
+from sharpcontour.interface import Contours, Ring, Rings
+
+# The eight chain directions, counter-clockwise as seen on the screen (y down): E NE N NW W SW S SE.
+_DX = np.array([1, 1, 0, -1, -1, -1, 0, 1])
+_DY = np.array([0, -1, -1, -1, 0, 1, 1, 1])
+_CODE = np.array([[3, 2, 1], [4, -1, 0], [5, 6, 7]])  # direction of a step (dx, dy), at [dy + 1, dx + 1]
+# Where the crack on the E, N, W, S side of a pixel begins, walking with the object on the left: corner (x, y).
+_CORNER_X = {0: 1, 2: 1, 4: 0, 6: 0}
+_CORNER_Y = {0: 1, 2: 0, 4: 0, 6: 1}
+
+
+def _crack_table() -> np.ndarray:
+    """(9, 8, 4) int: sides of a pixel that are cracks, -1 padded, by [direction in, direction out].
+
+    A border follower that enters a pixel looks at its neighbours counter-clockwise, from the one it came from to the
+    first inside one, which it leaves to. The 4-neighbours it passes over lie outside. Row 8 is the lone pixel.
+    """
+    table = np.full((9, 8, 4), -1)
+    for came in range(8):
+        for leaves in range(8):
+            back = came + 4
+            turns = (leaves - back) % 8 or 8
+            sides = [(back + turn) % 8 for turn in range(1, turns) if (back + turn) % 2 == 0]
+            table[came, leaves, : len(sides)] = sides
+    table[8, :] = [6, 0, 2, 4]
+    return table
+
+
+_CRACKS = _crack_table()
+
+
+@dataclass
+class TracedRings:
+    """Rings of K masks, one after another.
+
+    Attributes:
+        points: (P, 2) float64 x, y in cells: the cell in column j, row i covers [j, j+1) x [i, i+1).
+        starts: (R + 1,) int64, where each ring begins in ``points``, and P.
+        mask: (R,) int64, the mask each ring belongs to, ascending.
+        hole: (R,) bool.
+    """
+
+    points: np.ndarray
+    starts: np.ndarray
+    mask: np.ndarray
+    hole: np.ndarray
+
+    def areas(self) -> np.ndarray:
+        """(R,) enclosed area of each ring in square cells."""
+        nxt = self.points[_following(self.starts)]
+        cross = self.points[:, 0] * nxt[:, 1] - nxt[:, 0] * self.points[:, 1]
+        return np.abs(_segment_sums(cross, self.starts)) / 2
+
+    def split(self) -> list[Ring]:
+        """R rings as float32 arrays."""
+        return np.split(self.points.astype(np.float32), self.starts[1:-1]) if len(self.mask) else []
+
+
+def trace_mask(mask: np.ndarray) -> Rings:
+    """All rings of one binary or soft mask (h, w), in its own pixels; soft masks are cut at 0.5."""
+    rows, columns = np.flatnonzero((mask > 0.5).any(1)), np.flatnonzero((mask > 0.5).any(0))
+    if len(rows) == 0:
+        return []
+    y0, y1 = max(rows[0] - 1, 0), rows[-1] + 2
+    x0, x1 = max(columns[0] - 1, 0), columns[-1] + 2
+    offset = np.array([x0, y0], np.float32)
+    return [ring + offset for ring in trace_masks(mask[None, y0:y1, x0:x1]).split()]
+
+
+def trace_masks(masks: np.ndarray) -> TracedRings:
+    """All rings of K masks of one size, without a loop over them.
+
+    The masks are laid side by side, framed by zeros, and followed by one call of OpenCV's border follower
+    (8-connected objects, 4-connected holes); the rest is array arithmetic.
+
+    Args:
+        masks: (K, h, w) bool or uint8 (traced along pixel edges), or float in [0, 1] (traced at level 0.5).
+    """
+    k, h, w = masks.shape
+    soft = np.issubdtype(masks.dtype, np.floating)
+    framed = np.zeros((k, h + 2, w + 2), np.float32)
+    framed[:, 1:-1, 1:-1] = masks
+    # Tiles stand one below the other, so that the mask of a pixel is its row // (h + 2) and rows keep their order.
+    canvas = framed.reshape(k * (h + 2), w + 2)
+    chains, hierarchy = cv2.findContours((canvas > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if len(chains) == 0:
+        return TracedRings(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, bool))
+    owner = np.array([chain[0, 0, 1] for chain in chains], np.int64) // (h + 2)
+    order = np.argsort(owner, kind="stable")
+    pixels = np.concatenate([chains[i] for i in order])[:, 0].astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum([len(chains[i]) for i in order])])
+    points, starts = _walk_cracks(pixels, starts, canvas if soft else None)
+    tile = owner[order]
+    points -= np.repeat(np.stack([np.ones(len(tile)), tile * (h + 2.0) + 1], 1), np.diff(starts), axis=0)
+    rings = TracedRings(points, starts, tile, hierarchy[0][order, 3] >= 0)
+    return rings if soft else _without_straight_vertices(rings)
+
+
+def _walk_cracks(pixels: np.ndarray, starts: np.ndarray, soft: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Border pixels (Q, 2) x, y of rings -> their crack vertices (P, 2) and where each ring starts in these."""
+    step = pixels[_following(starts)] - pixels
+    leaves = _CODE[step[:, 1] + 1, step[:, 0] + 1]
+    came = leaves[_preceding(starts)]
+    came[leaves < 0] = 8  # a ring of one pixel has no step
+    sides = _CRACKS[came, leaves]
+    used = sides >= 0
+    owner = np.repeat(np.arange(len(pixels)), used.sum(1))
+    side, pixel = sides[used], pixels[owner]
+    first = np.concatenate([[0], np.cumsum(used.sum(1))])[starts]
+    if soft is None:
+        corner_x = np.array([_CORNER_X.get(s, 0) for s in range(8)])[side]
+        corner_y = np.array([_CORNER_Y.get(s, 0) for s in range(8)])[side]
+        return pixel + np.stack([corner_x, corner_y], 1).astype(np.float64), first
+    inner = soft[pixel[:, 1], pixel[:, 0]].astype(np.float64)
+    outer = soft[pixel[:, 1] + _DY[side], pixel[:, 0] + _DX[side]]
+    part = (inner - 0.5) / (inner - outer)
+    return pixel + 0.5 + part[:, None] * np.stack([_DX[side], _DY[side]], 1), first
+
+
+def _without_straight_vertices(rings: TracedRings) -> TracedRings:
+    """Drop the vertices between two pixel edges of one direction; every ring keeps at least four."""
+    ahead = rings.points[_following(rings.starts)] - rings.points
+    behind = rings.points - rings.points[_preceding(rings.starts)]
+    keep = (ahead != behind).any(1)
+    starts = np.concatenate([[0], np.cumsum(keep)])[rings.starts]
+    return TracedRings(rings.points[keep], starts, rings.mask, rings.hole)
+
+
+def contours_from_masks(
+    masks: np.ndarray,
+    boxes: Tensor,
+    vertices: int,
+    config: TracingConfig,
+) -> Contours:
+    """The initial contours of K instances from the masks inside their boxes, never pasted into the image.
+
+    Args:
+        masks: (K, h, w) soft or binary, each covering its box.
+        boxes: (K, 4) xyxy in network-input pixels.
+        vertices: N of every ring.
+        config: which rings are too small to refine; these are carried through.
+    """
+    rings = trace_masks(masks)
+    box = boxes.detach().cpu().double().numpy()
+    scale = (box[:, 2:] - box[:, :2]) / masks.shape[:0:-1]
+    count = np.diff(rings.starts)
+    areas = rings.areas() * scale[rings.mask].prod(1)
+    points = rings.points * np.repeat(scale[rings.mask], count, axis=0) + np.repeat(box[rings.mask, :2], count, axis=0)
+    placed = TracedRings(points, rings.starts, rings.mask, rings.hole)
+    return pack_contours(placed, areas, len(masks), vertices, config, boxes.device)
+
+
+def contours_from_rings(
+    objects: Sequence[Rings], vertices: int, config: TracingConfig, device: torch.device | str
+) -> Contours:
+    """The same from K objects given as rings in pixels; a ring inside an odd number of others is a hole."""
+    flat = [(k, ring) for k, rings in enumerate(objects) for ring in rings if len(ring) >= 3]
+    points = np.concatenate([ring for _, ring in flat]).astype(np.float64) if flat else np.zeros((0, 2))
+    starts = np.concatenate([[0], np.cumsum([len(ring) for _, ring in flat], dtype=np.int64)])
+    mask = np.array([k for k, _ in flat], np.int64)
+    hole = np.array([_is_hole(ring, objects[k]) for k, ring in flat], bool)
+    rings = TracedRings(points, starts, mask, hole)
+    return pack_contours(rings, rings.areas(), len(objects), vertices, config, device)
+
+
+def _is_hole(ring: Ring, rings: Rings) -> bool:
+    others = [other for other in rings if other is not ring and len(other) >= 3]
+    x, y = (float(value) for value in ring[0])
+    around = [cv2.pointPolygonTest(other.reshape(-1, 1, 2).astype(np.float32), (x, y), False) > 0 for other in others]
+    return sum(around) % 2 == 1
+
+
+def pack_contours(
+    rings: TracedRings,
+    areas: np.ndarray,
+    instances: int,
+    vertices: int,
+    config: TracingConfig,
+    device: torch.device | str,
+) -> Contours:
+    """Resample the rings that are large enough to N vertices; the others are carried through as they are."""
+    total = np.bincount(rings.mask, areas * np.where(rings.hole, -1, 1), minlength=instances)
+    keep = areas >= np.maximum(config.min_area, config.min_share * total[rings.mask])
+    carried: list[Rings] = [[] for _ in range(instances)]
+    parts = rings.split()
+    for index in np.flatnonzero(~keep):
+        carried[rings.mask[index]].append(parts[index])
+    even = resample_rings(rings.points, rings.starts, vertices)[keep]
+    return Contours(
+        torch.from_numpy(even.astype(np.float32)).to(device),
+        torch.from_numpy(rings.mask[keep]).to(device),
+        torch.from_numpy(rings.hole[keep]).to(device),
+        carried,
+    )
+
+
+def resample_rings(points: np.ndarray, starts: np.ndarray, vertices: int) -> np.ndarray:
+    """Space N vertices evenly by arc length along every ring: (P, 2) and (R + 1,) -> (R, N, 2)."""
+    rings = len(starts) - 1
+    if rings == 0:
+        return np.zeros((0, vertices, 2))
+    ahead = points[_following(starts)] - points
+    # A tiny length for every edge keeps the running length increasing where vertices coincide.
+    length = np.hypot(ahead[:, 0], ahead[:, 1]) + 1e-9
+    behind = np.concatenate([[0.0], np.cumsum(length)])
+    total = behind[starts[1:]] - behind[starts[:-1]]
+    target = behind[starts[:-1], None] + total[:, None] * (np.arange(vertices) / vertices)
+    edge = np.clip(np.searchsorted(behind, target, side="right") - 1, starts[:-1, None], starts[1:, None] - 1)
+    part = (target - behind[edge]) / length[edge]
+    return points[edge] + part[..., None] * ahead[edge]
+
+
+def _following(starts: np.ndarray) -> np.ndarray:
+    """Index of the next vertex on the same ring, for every vertex; rings are not empty."""
+    index = np.arange(1, starts[-1] + 1)
+    index[starts[1:] - 1] = starts[:-1]
+    return index
+
+
+def _preceding(starts: np.ndarray) -> np.ndarray:
+    index = np.arange(-1, starts[-1] - 1)
+    index[starts[:-1]] = starts[1:] - 1
+    return index
+
+
+def _segment_sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return np.diff(np.concatenate([[0.0], np.cumsum(values)])[starts])

@@ -1,0 +1,143 @@
+"""Masks and contours that several tests start from."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from sharpcontour.config import EvolutionConfig, TracingConfig
+from sharpcontour.evolution import evolve
+from sharpcontour.interface import Contours
+from sharpcontour.rasterize import rings_to_masks
+from sharpcontour.tracing import contours_from_rings, trace_mask
+
+EVALGT = Path(__file__).resolve().parents[3] / "shared" / "evalgt" / "coco287_gt.json.gz"
+
+
+def coco_masks(count: int, seed: int = 0, min_area: int = 64) -> list[np.ndarray]:
+    """Binary masks of random non-crowd COCO objects, at full image size."""
+    data = json.loads(gzip.decompress(EVALGT.read_bytes()))
+    sizes = {image["id"]: (image["height"], image["width"]) for image in data["images"]}
+    objects = [a for a in data["annotations"] if not a["iscrowd"] and a["area"] >= min_area]
+    chosen = np.random.default_rng(seed).permutation(len(objects))[:count]
+    return [annotation_mask(objects[i], *sizes[objects[i]["image_id"]]) for i in chosen]
+
+
+def annotation_mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray:
+    rles = coco_mask.frPyObjects(annotation["segmentation"], height, width)
+    return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
+
+
+def tight_box(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+def soft_roi(mask: np.ndarray, box: np.ndarray, size: int = 28) -> np.ndarray:
+    """The mask area-averaged into a size x size grid over its box: an ideal RoI mask."""
+    x0, y0, x1, y1 = box.astype(int)
+    crop = mask[y0:y1, x0:x1].astype(np.float32)
+    up = cv2.resize(crop, None, fx=size, fy=size, interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(up, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def noisy_roi(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur by one cell and add a smooth random field where the mask is undecided."""
+    soft = cv2.GaussianBlur(soft, (0, 0), 1.0, borderType=cv2.BORDER_CONSTANT)
+    field = cv2.GaussianBlur(rng.standard_normal(soft.shape).astype(np.float32), (0, 0), 2.5)
+    field *= 0.22 / field.std()
+    return np.clip(soft + field * 4 * soft * (1 - soft), 0, 1)
+
+
+def exact_classifier(masks: list[np.ndarray], instance: Tensor):
+    """A perfect phi: hard 0 or 1 from the mask of each ring's instance, as logits."""
+    height, width = max(m.shape[0] for m in masks), max(m.shape[1] for m in masks)
+    stack = torch.zeros(len(masks), height, width, dtype=torch.bool)
+    for k, mask in enumerate(masks):
+        stack[k, : mask.shape[0], : mask.shape[1]] = torch.from_numpy(mask)
+
+    def classify(points: Tensor) -> Tensor:
+        x, y = points.floor().long().unbind(-1)
+        on = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        inside = on & stack[instance[:, None], y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        return torch.where(inside, -50.0, 50.0)
+
+    return classify
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    union = (a | b).sum()
+    return float((a & b).sum() / union) if union else 1.0
+
+
+def boundary_iou(a: np.ndarray, b: np.ndarray, ratio: float = 0.02) -> float:
+    """IoU of the inner bands of round(ratio * diagonal) pixels, the outside counted as background."""
+    width = max(1, round(ratio * float(np.hypot(*a.shape))))
+    return iou(band(a, width), band(b, width))
+
+
+def band(mask: np.ndarray, width: int) -> np.ndarray:
+    padded = np.pad(mask, 1).astype(np.uint8)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)
+    return mask & ~eroded[1:-1, 1:-1].astype(bool)
+
+
+def binary_roi(mask: np.ndarray, box: np.ndarray, size: int = 28) -> np.ndarray:
+    """The mask at the centres of a size x size grid over its box."""
+    x0, y0, x1, y1 = box
+    columns = x0 + (np.arange(size) + 0.5) * (x1 - x0) / size
+    rows = y0 + (np.arange(size) + 0.5) * (y1 - y0) / size
+    return mask[rows.astype(int)[:, None], columns.astype(int)[None]]
+
+
+def grown_contours(masks: list[np.ndarray], boxes: np.ndarray, offset: float) -> Contours:
+    """The outer contours of the masks moved outwards by ``offset`` times the square root of the box area."""
+    rings = []
+    for mask, box in zip(masks, boxes, strict=True):
+        pad = int(np.ceil(offset * np.sqrt((box[2:] - box[:2]).prod()))) + 2
+        padded = np.pad(mask, pad).astype(np.uint8)
+        distance = cv2.distanceTransform(1 - padded, cv2.DIST_L2, 5)
+        grown = distance <= offset * np.sqrt((box[2:] - box[:2]).prod())
+        rings.append([ring - pad for ring in trace_mask(grown)])
+    return contours_from_rings(rings, 128, TracingConfig(), "cpu")
+
+
+def smoothed_contours(masks: list[np.ndarray], sigma: float = 3.0) -> Contours:
+    """128 vertices on every outer contour and hole, smoothed along the contour by a Gaussian of sigma vertices."""
+    contours = contours_from_rings([trace_mask(mask) for mask in masks], 128, TracingConfig(), "cpu")
+    offsets = torch.arange(-12, 13)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    shifted = [w * contours.vertices.roll(int(o), 1) for w, o in zip(weights, offsets, strict=True)]
+    return Contours(torch.stack(shifted).sum(0), contours.instance, contours.hole, contours.carried)
+
+
+def score_evolution(
+    contours: Contours, boxes: np.ndarray, masks: list[np.ndarray], config: EvolutionConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (IoU, Boundary IoU) before and after an evolution with a perfect classifier."""
+    size = torch.from_numpy(boxes[:, 2:] - boxes[:, :2])
+    limits = torch.tensor([mask.shape[::-1] for mask in masks], dtype=torch.float32)
+    course = evolve(
+        contours.vertices,
+        contours.hole,
+        size.prod(1)[contours.instance],
+        limits[contours.instance],
+        exact_classifier(masks, contours.instance),
+        config,
+    )
+    scores = []
+    for vertices in (course.steps[0], course.steps[-1]):
+        objects = Contours(vertices, contours.instance, contours.hole, contours.carried).rings()
+        found = [rings_to_masks([rings], *mask.shape)[0] for rings, mask in zip(objects, masks, strict=True)]
+        pairs = list(zip(found, masks, strict=True))
+        scores.append(np.array([[iou(a, b), boundary_iou(a, b)] for a, b in pairs]).mean(0))
+    return scores[0], scores[1]

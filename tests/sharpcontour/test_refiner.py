@@ -1,0 +1,169 @@
+"""SharpContour behind a host: gradients, empty batches, joint and alone, do no harm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sharpcontour.config import ClassifierConfig, EvolutionConfig, SharpContourConfig, from_dict, to_dict
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.harmless import keep_coarse, suspects
+from sharpcontour.interface import Contours, RefinerInputs
+from sharpcontour.masks import PackedMasks
+from sharpcontour.refiner import RefinedModel, SharpContour
+
+
+class ToyHost(nn.Module):
+    """One convolution; every instance is a fixed square of the image."""
+
+    fine_channels, controller_shape = 8, (8, 3, 3)
+
+    def __init__(self, instances: int = 2) -> None:
+        super().__init__()
+        self.instances = instances
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8))
+
+    @property
+    def target_builder(self):
+        return pass_on
+
+    def _inputs(self, images: list[Tensor]) -> RefinerInputs:
+        fine = self.backbone(torch.stack(images).float() / 255)
+        k = self.instances * len(images)
+        boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0]]).expand(k, 4)
+        index = torch.arange(len(images)).repeat_interleave(self.instances)
+        return RefinerInputs(fine, 4, boxes, index, fine[index][:, :, 2:5, 2:5], [(64, 64)] * len(images))
+
+    def losses(self, images, targets):
+        inputs = self._inputs(images)
+        inputs.target_index = torch.arange(len(inputs.boxes))
+        return {"loss_host": inputs.fine.square().mean()}, inputs
+
+    def detect(self, images):
+        inputs = self._inputs(images)
+        square = torch.tensor([[10.0, 10], [38, 10], [38, 38], [10, 38]])
+        from sharpcontour.geometry import resample
+
+        inputs.contours = Contours.from_polygons(resample(square[None], 32).expand(len(inputs.boxes), -1, -1).clone())
+        rings = inputs.contours.rings()
+        n = self.instances
+        found = [
+            Detections(inputs.boxes[:n], torch.ones(n), torch.zeros(n).long(), rings[i * n : i * n + n], (64, 64))
+            for i in range(len(images))
+        ]
+        return found, inputs
+
+
+def pass_on(target, rng):
+    return target
+
+
+def make(instances: int = 2, **settings) -> RefinedModel:
+    torch.manual_seed(0)
+    config = SharpContourConfig(classifier=ClassifierConfig(controller_width=16), **settings)
+    host = ToyHost(instances)
+    return RefinedModel(host, SharpContour(config, host.fine_channels, host.controller_shape))
+
+
+def batch(model: RefinedModel, instances: int = 2) -> tuple[list[Tensor], list[dict]]:
+    mask = np.zeros((instances, 64, 64), bool)
+    mask[:, 10:38, 10:38] = True
+    ring = np.array([[10, 10], [38, 10], [38, 38], [10, 38]], np.float32)
+    target = {
+        "boxes": torch.tensor([[10.0, 10, 38, 38]]).expand(instances, 4),
+        "masks": PackedMasks.from_dense(mask),
+        "rings": [[ring]] * instances,
+    }
+    image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
+    return [image, image], [model.target_builder(dict(target), np.random.default_rng(i)) for i in range(2)]
+
+
+def test_joint_loss_reaches_controller_convolution_and_backbone() -> None:
+    model = make()
+    losses = model(*batch(model))
+    assert set(losses) == {"loss_host", "loss_ipc", "ipc_accuracy", "ipc_sharpness"}
+    losses["loss_ipc"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.refiner.parameters())
+    assert model.host.backbone[0].weight.grad.abs().sum() > 0
+
+
+def test_training_alone_leaves_the_host_as_it_is() -> None:
+    model = make(train_host=False).train()
+    before = {name: value.clone() for name, value in model.host.state_dict().items()}
+    losses = model(*batch(model))
+    losses["loss_ipc"].backward()
+    assert "loss_host" not in losses and all(p.grad is None for p in model.host.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.host.state_dict().items())
+
+
+@pytest.mark.parametrize("instance_aware", [True, False])
+def test_no_instances_still_touches_every_parameter(instance_aware: bool) -> None:
+    model = make(0)
+    model.refiner = SharpContour(
+        SharpContourConfig(classifier=ClassifierConfig(instance_aware=instance_aware)), 8, (8, 3, 3)
+    )
+    losses = model(*batch(model, 0))
+    sum(loss for name, loss in losses.items() if name.startswith("loss")).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    model.eval()
+    assert [len(found) for found in model([torch.zeros(3, 64, 64)])] == [0]
+
+
+def test_detections_carry_the_coarse_ones_and_the_steps() -> None:
+    model = make().eval()
+    with torch.no_grad():
+        found = model.detect(batch(model)[0], trace=True)
+    assert len(found) == 2 and all(len(f) == 2 and f.coarse is not None and len(f.steps) == 4 for f in found)
+    assert found[0].masks().shape == (2, 64, 64)
+    entry = found[1].scaled_to((128, 128)).to_coco(7, [3])[0]
+    assert entry["image_id"] == 7 and entry["category_id"] == 3 and entry["bbox"] == [16, 16, 64, 64]
+
+
+def test_statistics_count_contours() -> None:
+    model = make().eval()
+    model.reset_refiner_stats()
+    with torch.no_grad():
+        model(batch(model)[0])
+    stats = model.refiner_stats()
+    assert stats["contours"] == 4 and len(stats["flip_share"]) == 3 and stats["crossing_before"] == 0
+    assert all(0 <= share <= 1 for share in stats["flip_share"] + stats["sharpness"])
+
+
+def test_collapsed_contours_are_put_back() -> None:
+    square = torch.tensor([[[0.0, 0], [20, 0], [20, 20], [0, 20]]])
+    contours = Contours.from_polygons(square.expand(3, -1, -1).clone())
+    moved = contours.vertices.clone()
+    moved[1] = 5.0
+    moved[2] += 0.5
+    doubtful = suspects(contours, moved, 3, 0.5)
+    assert doubtful.tolist() == [False, True, False]
+    coarse, refined = contours.rings(), Contours.from_polygons(moved).rings()
+    assert keep_coarse(coarse, refined, [(30, 30)] * 3, [1], 0.5) == [1]
+    assert np.array_equal(refined[1][0], coarse[1][0])
+
+
+def test_the_swept_area_bound_never_clears_a_bad_contour() -> None:
+    from pycocotools import mask as coco_mask
+
+    from sharpcontour.rasterize import rings_to_rles
+
+    torch.manual_seed(0)
+    angle = torch.arange(64) / 64 * 2 * torch.pi
+    ring = 50 + 20 * torch.stack([angle.cos(), angle.sin()], -1)
+    start = ring.expand(200, -1, -1).clone()
+    moved = start + torch.randn(200, 64, 2) * torch.rand(200, 1, 1) * 12
+    cleared = ~suspects(Contours.from_polygons(start), moved, 200, 0.5)
+    before = rings_to_rles(Contours.from_polygons(start).rings(), 100, 100)
+    after = rings_to_rles(Contours.from_polygons(moved).rings(), 100, 100)
+    ious = np.array([coco_mask.iou([a], [b], [0])[0, 0] for a, b in zip(after, before, strict=True)])
+    assert cleared.any() and (ious[cleared.numpy()] >= 0.5).all()
+
+
+def test_config_round_trip_and_unknown_keys() -> None:
+    config = SharpContourConfig(evolution=EvolutionConfig(ratio=0.006))
+    assert from_dict(SharpContourConfig, to_dict(config)) == config
+    with pytest.raises(InputError, match=r"evolution\.ratoi"):
+        from_dict(SharpContourConfig, {"evolution": {"ratoi": 1.0}})
