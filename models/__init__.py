@@ -1,0 +1,86 @@
+"""Host models, and how a model with its refiner is built or loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.dance import DANCE, DanceConfig
+from models.host import Host
+from models.predictor import Predictor
+from sharpcontour.config import SharpContourConfig, from_dict
+from sharpcontour.errors import InputError
+from sharpcontour.refiner import RefinedModel, SharpContour
+
+MODELS: dict[str, tuple[Any, Any]] = {"dance": (DANCE, DanceConfig)}
+"""Name of a host model -> its class and its configuration's class."""
+
+__all__ = ["DANCE", "MODELS", "DanceConfig", "Host", "Predictor", "build_model", "load_model"]
+
+
+def build_model(
+    host_config: Any, num_classes: int, sharpcontour: SharpContourConfig | None = None
+) -> Host | RefinedModel:
+    """A host model, behind it the refiner if ``sharpcontour`` is given.
+
+    Args:
+        host_config: configuration of one of :data:`MODELS`; its class says which.
+        num_classes: of the data set.
+        sharpcontour: the refiner's configuration.
+    """
+    host = next(model for model, config in MODELS.values() if isinstance(host_config, config))(host_config, num_classes)
+    if sharpcontour is None:
+        return host
+    return RefinedModel(host, SharpContour(sharpcontour, host.fine_channels, host.controller_shape))
+
+
+def load_model(path: str | Path, device: str | torch.device = "auto") -> Predictor:
+    """A trained model in evaluation mode, from a checkpoint of ``scripts/train.py``.
+
+    Args:
+        path: of the checkpoint.
+        device: "auto" takes the GPU if there is one.
+
+    Raises:
+        InputError: where the file is missing, is no checkpoint, or does not fit the model it names.
+    """
+    checkpoint = _read(Path(path))
+    config, categories = checkpoint["config"], checkpoint["categories"]
+    if config["model"] not in MODELS:
+        raise InputError(f"{path}: unknown model {config['model']!r}; this version has {', '.join(MODELS)}")
+    host_config = from_dict(MODELS[config["model"]][1], config["host"], "host.")
+    host_config.backbone.weights = "none"  # the checkpoint has them
+    refiner = from_dict(SharpContourConfig, config["sharpcontour"], "sharpcontour.") if config["refine"] else None
+    model = build_model(host_config, len(categories), refiner)
+    try:
+        model.load_state_dict(checkpoint["model"])
+    except RuntimeError as error:
+        raise InputError(f"{path}: the weights do not fit the configuration in it ({_last_line(error)})") from error
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = config["data"]
+    # The drawn images are used as they are, so theirs is the size the model knows.
+    short_side = data["shapes_size"] if data["name"] == "shapes" else data["test_short_side"]
+    return Predictor(model.to(device).eval(), categories, short_side, data["test_max_side"], config)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of a checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch each have their own
+        raise InputError(f"{path}: cannot be read as a checkpoint ({_last_line(error)})") from error
+    missing = [key for key in ("model", "config", "categories") if key not in checkpoint]
+    if missing:
+        raise InputError(
+            f"{path}: no checkpoint of this project, {missing[0]!r} is missing; bare weights are not enough"
+        )
+    return checkpoint
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

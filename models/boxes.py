@@ -1,0 +1,37 @@
+"""Boxes (K, 4) xyxy in continuous pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def image_limits(sizes: list[tuple[int, int]], device: torch.device) -> Tensor:
+    """(height, width) of B images -> (B, 4): width, height, width, height."""
+    limits = torch.tensor([[w, h, w, h] for h, w in sizes], dtype=torch.float32)
+    return limits.to(device, non_blocking=True)
+
+
+def clip_boxes(boxes: Tensor, limits: Tensor) -> Tensor:
+    """Cut boxes at the border of their image; ``limits`` (K, 4) as from :func:`image_limits`."""
+    return boxes.clamp(min=0).minimum(limits)
+
+
+def at_least_one_pixel(boxes: Tensor, limits: Tensor) -> Tensor:
+    """The same, keeping every side one pixel long at least and inside the image."""
+    low = boxes[:, :2].clamp(min=0).minimum(limits[:, :2] - 1)
+    high = boxes[:, 2:].minimum(limits[:, 2:]).maximum(low + 1)
+    return torch.cat([low, high], 1)
+
+
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(K,) IoU of box k of ``a`` with box k of ``b``; 0 where both are empty."""
+    overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
+    union = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(1) + (b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) - overlap
+    return overlap / union.clamp(min=1e-6)
+
+
+def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
+    """Move every side by a uniform random share, at most ``amount``, of the box's width or height."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    return boxes + (torch.rand_like(boxes) * 2 - 1) * amount * sides

@@ -1,0 +1,30 @@
+"""Every choice of DANCE; the defaults are the published COCO model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from models.backbone import BackboneConfig
+from models.fcos import FCOSConfig
+
+
+@dataclass
+class DanceConfig:
+    """The host model: backbone, detector, contour branch."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    fcos: FCOSConfig = field(default_factory=lambda: FCOSConfig(extreme_points=True))
+    vertices: int = 196  # of every contour
+    steps: int = 3  # deformations, each with a network of its own
+    attention_from: int = 1  # the first deformation that attention scales; 0: all of them
+    channels: int = 256  # of the merged features at stride 4
+    attender_channels: int = 32  # of the two hidden layers between edges and attention
+    feature_convs: int = 2  # 3x3 convolutions between the merged features and the contours
+    snake_channels: int = 128  # of the circular convolutions
+    snake_global: int = 256  # of a contour's pooled feature, and of the first output layer
+    snake_hidden: int = 64  # of the second output layer
+    snake_neighbours: int = 4  # vertices a circular convolution sees on either side
+    dilations: tuple[int, ...] = (1, 1, 1, 2, 2, 4, 4)  # of the residual circular convolutions
+    loss_beta: float = 0.11  # box sides, where the contour loss turns from quadratic to linear
+    contour_weight: float = 10.0  # of the contour losses of all steps together
+    edge_weight: float = 1.0  # of the edge loss

@@ -1,0 +1,66 @@
+"""What every host model is: a detector with masks or contours, which the refiner can stand behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.backbone import BackboneConfig
+from sharpcontour.detections import Detections
+from sharpcontour.interface import RefinerInputs, TargetBuilder
+
+
+class Host(nn.Module):
+    """Base of the host models: puts images into a batch and tells training from prediction.
+
+    Images are uint8 tensors (3, H, W), RGB, at network-input size, on any device. All coordinates, in and out, are
+    pixels of these images.
+
+    Attributes:
+        fine_channels: channels of the highest-resolution feature map handed to the refiner.
+        controller_shape: (C, h, w) of the instance features handed to the refiner.
+    """
+
+    size_divisibility = 32
+    fine_channels: int
+    controller_shape: tuple[int, int, int]
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, backbone: BackboneConfig) -> None:
+        super().__init__()
+        self._reverse_channels = backbone.channel_order == "bgr"
+        self.register_buffer("pixel_mean", torch.tensor(backbone.pixel_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(backbone.pixel_std).view(3, 1, 1), persistent=False)
+
+    @property
+    def target_builder(self) -> TargetBuilder:
+        """Picklable; what a loader worker adds to every training target, after augmentation."""
+        raise NotImplementedError
+
+    def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
+        """The weighted losses by name, and the training instances for the refiner."""
+        raise NotImplementedError
+
+    def detect(self, images: list[Tensor]) -> tuple[list[Detections], RefinerInputs]:
+        """One :class:`Detections` an image (CPU), and the same instances for the refiner, in the same order."""
+        raise NotImplementedError
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
+        """With targets the losses by name (training), without them one :class:`Detections` an image."""
+        return self.detect(images)[0] if targets is None else self.losses(images, targets)[0]
+
+    def batch(self, images: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Normalised images (B, 3, H, W), padded with zeros, and (height, width) of each without the padding."""
+        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+        d = self.size_divisibility
+        height, width = (-(-max(side) // d) * d for side in zip(*sizes, strict=True))
+        padded = self.pixel_mean.new_zeros(len(images), 3, height, width)
+        for slot, image, (h, w) in zip(padded, images, sizes, strict=True):
+            pixels = image.to(padded.device, non_blocking=True).float()
+            if self._reverse_channels:
+                pixels = pixels.flip(0)
+            slot[:, :h, :w] = (pixels - self.pixel_mean) / self.pixel_std
+        return padded, sizes

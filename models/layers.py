@@ -1,0 +1,34 @@
+"""Small pieces that several models share."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with groups of at least 8 channels and at most 32 groups: 32 groups at the published width of 256."""
+    return nn.GroupNorm(max(1, min(32, channels // 8)), channels)
+
+
+def conv_gn_relu(channels: int, out_channels: int, kernel: int = 3, bias: bool = False) -> nn.Sequential:
+    """Convolution of the same size (stride 1), GroupNorm, ReLU."""
+    conv = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+    return nn.Sequential(conv, group_norm(out_channels), nn.ReLU(inplace=True))
+
+
+def init_normal(module: nn.Module, std: float = 0.01) -> None:
+    """N(0, std) for the weights of every convolution in ``module``, 0 for their biases; norms stay as they are."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+            nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def init_msra(module: nn.Module) -> None:
+    """He initialisation (normal, fan out) for every convolution in ``module``, 0 for their biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,60 @@
+"""Drawn images with targets, and hosts small enough for a unit test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.backbone import BackboneConfig
+from models.dance import DanceConfig
+from models.fcos import FCOSConfig
+from sharpcontour.masks import PackedMasks
+from sharpcontour.tracing import trace_mask
+
+
+def tiny_config(width: int = 16) -> DanceConfig:
+    """DANCE in all its parts, each as small as can be."""
+    return DanceConfig(
+        backbone=BackboneConfig("resnet10", "none", "bn", width=width, fpn_channels=32),
+        fcos=FCOSConfig(num_convs=1, extreme_points=True),
+        channels=32,
+        attender_channels=8,
+        feature_convs=1,
+        snake_channels=16,
+        snake_global=32,
+        snake_hidden=16,
+    )
+
+
+def drawn(seed: int, objects: int, height: int = 96, width: int = 128) -> tuple[Tensor, dict[str, Any]]:
+    """An image of bright ellipses on black, side by side, and its target as a data set makes it."""
+    rng = np.random.default_rng(seed)
+    image, masks = np.zeros((height, width, 3), np.uint8), []
+    for i in range(objects):
+        mask = np.zeros((height, width), np.uint8)
+        slot = width / objects
+        centre = (int((i + 0.5) * slot), int(rng.integers(height // 3, 2 * height // 3)))
+        axes = (int(rng.uniform(0.25, 0.4) * slot), int(rng.uniform(0.12, 0.28) * height))
+        cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 30)), 0, 360, 1, -1)
+        image[mask > 0] = rng.integers(90, 255, 3)
+        masks.append(mask)
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target_of(np.array(masks, np.uint8), height, width)
+
+
+def target_of(masks: np.ndarray, height: int, width: int) -> dict[str, Any]:
+    masks = masks.reshape(-1, height, width)
+    rings = [trace_mask(mask) for mask in masks]
+    boxes = [[*np.concatenate(r).min(0), *np.concatenate(r).max(0)] for r in rings]
+    return {
+        "image_id": 1,
+        "size": (height, width),
+        "boxes": torch.tensor(np.array(boxes, np.float32).reshape(-1, 4)),
+        "labels": torch.arange(len(masks)) % 2,
+        "masks": PackedMasks.from_dense(masks),
+        "rings": rings,
+        "polygon_parts": torch.ones(len(masks), dtype=torch.int64),
+    }

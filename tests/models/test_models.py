@@ -1,0 +1,217 @@
+"""Backbones, and building, loading and using a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+import models.backbone
+from models import DANCE, DanceConfig, Predictor, build_model, load_model
+from models.backbone import Backbone, BackboneConfig, ResNet
+from sharpcontour import InputError, SharpContourConfig
+from sharpcontour.config import from_dict, to_dict
+from tests.models.helpers import drawn, tiny_config
+
+CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 9, "name": "ring"}]
+
+
+def checkpoint_of(path: Path, refine: bool) -> tuple[Path, torch.nn.Module]:
+    torch.manual_seed(1)
+    refiner = SharpContourConfig()
+    model = build_model(tiny_config(), 2, refiner if refine else None).eval()
+    host = model.host if refine else model
+    host.detector.head.cls_logits.bias.data.fill_(0.0)
+    data = {"name": "coco", "test_short_side": 96, "test_max_side": 160, "shapes_size": 64}
+    config = {"model": "dance", "host": to_dict(tiny_config()), "refine": refine, "sharpcontour": to_dict(refiner)}
+    contents = {"model": model.state_dict(), "categories": CATEGORIES, "step": 3, "config": {**config, "data": data}}
+    torch.save(contents, path)
+    return path, model
+
+
+def image_of(height: int = 96, width: int = 128) -> np.ndarray:
+    return drawn(3, 2, height, width)[0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext101_32x8d"])
+def test_bodies_are_torchvisions(name: str, tmp_path: Path) -> None:
+    reference = torchvision.models.get_model(name, weights=None).eval()
+    torch.save(reference.state_dict(), tmp_path / "weights.pth")
+    body = ResNet(BackboneConfig(name, weights=str(tmp_path / "weights.pth"), norm="bn")).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        mine = body(image)
+        x = reference.maxpool(reference.relu(reference.bn1(reference.conv1(image))))
+        for found, layer in zip(
+            mine, (reference.layer1, reference.layer2, reference.layer3, reference.layer4), strict=True
+        ):
+            x = layer(x)
+            assert torch.equal(found, x)
+
+
+def test_pyramid_shapes_and_its_top() -> None:
+    backbone = Backbone(BackboneConfig("resnet10", "none", "gn", width=24, fpn_channels=32)).eval()
+    pyramid = backbone(torch.randn(2, 3, 96, 160))
+    sides = {"p2": (24, 40), "p3": (12, 20), "p4": (6, 10), "p5": (3, 5), "p6": (2, 3), "p7": (1, 2)}
+    assert {name: tuple(level.shape) for name, level in pyramid.items()} == {k: (2, 32, *v) for k, v in sides.items()}
+    top = backbone.fpn.extra_blocks
+    assert torch.equal(pyramid["p6"], top.p6(pyramid["p5"]))
+    assert torch.equal(pyramid["p7"], top.p7(pyramid["p6"].relu()))
+
+
+def test_the_stride_moves_to_the_first_convolution() -> None:
+    body = ResNet(BackboneConfig("resnet50", "none", stride_in_1x1=True))
+    assert body.layer2[0].conv1.stride == (2, 2) and body.layer2[0].conv2.stride == (1, 1)
+    assert body.layer1[0].conv1.stride == (1, 1)
+
+
+@pytest.mark.parametrize("freeze_at", [0, 2, 5])
+def test_frozen_stages(freeze_at: int, tmp_path: Path) -> None:
+    torch.save({"model": torchvision.models.resnet18().state_dict()}, tmp_path / "weights.pth")
+    config = BackboneConfig("resnet18", str(tmp_path / "weights.pth"), "bn", freeze_at)
+    body = ResNet(config).train()
+    stages = [body.bn1, body.layer1, body.layer2, body.layer3, body.layer4]
+    trains = [any(p.requires_grad for p in stage.parameters()) and stage.training for stage in stages]
+    assert trains == [i >= freeze_at for i in range(5)]
+    assert all(p.requires_grad for p in ResNet(BackboneConfig("resnet18", "none", "bn", freeze_at)).parameters())
+
+
+def test_frozen_norms_take_the_statistics_of_their_weights(tmp_path: Path) -> None:
+    reference = torchvision.models.resnet18()
+    reference(torch.randn(4, 3, 64, 64))  # statistics other than 0 and 1
+    torch.save(reference.state_dict(), tmp_path / "weights.pth")
+    body = ResNet(BackboneConfig("resnet18", str(tmp_path / "weights.pth"))).train()
+    image = torch.randn(1, 3, 64, 64)
+    reference.eval()
+    x = reference.layer1(reference.maxpool(reference.relu(reference.bn1(reference.conv1(image)))))
+    assert torch.allclose(body(image)[0], x, atol=1e-4)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(torchvision.models.resnet34().state_dict(), path)
+    with pytest.raises(InputError, match=r"weights.pth.*resnet18"):
+        ResNet(BackboneConfig("resnet18", str(path)))
+    path.write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"weights.pth: cannot be read"):
+        ResNet(BackboneConfig("resnet18", str(path)))
+    with pytest.raises(InputError, match=r"absent.pth"):
+        ResNet(BackboneConfig("resnet18", str(tmp_path / "absent.pth")))
+
+
+def test_offline_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", offline)
+    with pytest.raises(InputError, match=r"cannot download .*resnet18.*https://.*backbone.weights") as error:
+        ResNet(BackboneConfig("resnet18"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "hint"),
+    [
+        (BackboneConfig("resnet10"), "no ImageNet weights"),
+        (BackboneConfig(norm="gn"), "no ImageNet weights"),
+        (BackboneConfig(name="vgg"), "valid: resnet10"),  # type: ignore[arg-type]
+        (BackboneConfig(norm="layer"), "valid: frozen_bn"),  # type: ignore[arg-type]
+        (BackboneConfig(freeze_at=9), "freeze_at"),
+    ],
+)
+def test_wrong_choices_are_named(config: BackboneConfig, hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        models.backbone.ResNet(config)
+
+
+def test_sizes_that_do_not_go_together_are_named() -> None:
+    config = tiny_config()
+    config.vertices = 15
+    with pytest.raises(InputError, match=r"15.*16 at least"):
+        DANCE(config, 2)
+    config = tiny_config()
+    config.fcos.size_limits = (32.0, 64.0)
+    with pytest.raises(InputError, match="must be 4 sizes, not 2"):
+        DANCE(config, 2)
+
+
+def test_config_survives_its_plain_form() -> None:
+    config = tiny_config()
+    assert from_dict(DanceConfig, to_dict(config)) == config
+    assert from_dict(DanceConfig, {}).fcos.extreme_points
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_a_checkpoint_round_trip(refine: bool, tmp_path: Path) -> None:
+    path, model = checkpoint_of(tmp_path / "model.pt", refine)
+    predictor = load_model(path, "cpu")
+    assert predictor.class_names == ["disc", "ring"] and predictor.category_ids == [7, 9]
+    assert not predictor.model.training
+    image = image_of()
+    found = predictor.predict(image)
+    expected = model([torch.from_numpy(image).permute(2, 0, 1)])[0]
+    assert len(found) == len(expected) > 0 and (found.coarse is not None) == refine
+    assert torch.equal(found.scores, expected.scores) and torch.equal(found.boxes, expected.boxes)
+    for mine, wanted in zip(found.rings, expected.rings, strict=True):
+        assert np.array_equal(mine[0], wanted[0])
+
+
+def test_predictions_are_in_the_pixels_of_the_image(tmp_path: Path) -> None:
+    path, model = checkpoint_of(tmp_path / "model.pt", refine=False)
+    predictor = load_model(path, "cpu")
+    small = image_of()
+    found = predictor.predict(np.ascontiguousarray(small.repeat(2, 0).repeat(2, 1)))  # shrunk to 96 x 128 again
+    expected = model([torch.from_numpy(small).permute(2, 0, 1)])[0]
+    assert found.size == (192, 256)
+    assert (found.boxes[:, 2] <= 256).all() and found.boxes[:, 2].max() > 128
+    assert torch.allclose(found.boxes[:3], expected.boxes[:3] * 2, atol=4)
+
+
+def test_a_model_of_drawn_images_knows_their_size(tmp_path: Path) -> None:
+    path, _ = checkpoint_of(tmp_path / "model.pt", refine=False)
+    contents = torch.load(path, weights_only=True)
+    contents["config"]["data"]["name"] = "shapes"
+    torch.save(contents, path)
+    assert load_model(path, "cpu").short_side == 64
+
+
+@pytest.mark.parametrize(
+    ("image", "hint"),
+    [
+        (np.zeros((8, 8, 3), np.float32), "float32"),
+        (np.zeros((8, 8), np.uint8), r"\(8, 8\)"),
+        (np.zeros((8, 8, 4), np.uint8), r"\(8, 8, 4\)"),
+        (np.zeros((0, 8, 3), np.uint8), r"\(0, 8, 3\)"),
+        ([[1]], "list"),
+    ],
+)
+def test_images_of_the_wrong_kind_are_refused(image: Any, hint: str) -> None:
+    predictor = Predictor(DANCE(tiny_config(), 2), CATEGORIES, 96, 160)
+    with pytest.raises(InputError, match=hint):
+        predictor.predict(image)
+
+
+def test_broken_checkpoints_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent.pt: no such file"):
+        load_model(tmp_path / "absent.pt")
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    with pytest.raises(InputError, match=r"text.pt: cannot be read"):
+        load_model(tmp_path / "text.pt")
+    torch.save({"model": {}}, tmp_path / "bare.pt")
+    with pytest.raises(InputError, match=r"bare.pt.*'config' is missing"):
+        load_model(tmp_path / "bare.pt")
+    path, _ = checkpoint_of(tmp_path / "model.pt", refine=False)
+    contents = torch.load(path, weights_only=True)
+    contents["config"]["host"]["channels"] = 64
+    torch.save(contents, path)
+    with pytest.raises(InputError, match=r"model.pt: the weights do not fit"):
+        load_model(path)
+    contents["config"]["model"] = "yolo"
+    torch.save(contents, path)
+    with pytest.raises(InputError, match=r"model.pt: unknown model 'yolo'"):
+        load_model(path)
