@@ -63,6 +63,9 @@ def evolve(
     away = torch.where(hole, -1.0, 1.0)[:, None, None]
     for _ in range(config.iterations):
         start = course.steps[-1]
+        if config.resample_iterations and len(course.steps) > 1:
+            # The vertices are others now, so none of them has been seen to flip.
+            start, frozen = resample(start, start.shape[1]), torch.zeros_like(frozen)
         normals = outward_normals(start, config.normal_window) * away
         phi = classify(start).sigmoid()
         offset, flip, moves = _march(start, normals, phi, area, classify, config)
@@ -71,9 +74,6 @@ def evolve(
         moved = moved.clamp(min=0).minimum(limits[:, None])
         if config.freeze:
             frozen = frozen | (flip & active)
-        if config.resample_iterations:
-            # The vertices are others now, so none of them has been seen to flip.
-            moved, frozen = resample(moved, moved.shape[1]), torch.zeros_like(frozen)
         course.steps.append(moved)
         course.uncertainty.append((phi - 0.5).abs())
         course.active.append(active)

@@ -35,13 +35,14 @@ def initial_parameters(config: ClassifierConfig) -> Tensor:
     """(P,) one freshly initialised MLP: every instance starts from it.
 
     Paper silent. Weights generated from zero-centred noise multiply to almost nothing over four layers, and training
-    stalls; the bias of the controller's last layer starts as an ordinary He-initialised classifier instead.
+    stalls; the bias of the controller's last layer starts as an ordinary He-initialised classifier instead. Only its
+    output layer is zero, so that phi begins at 0.5: otherwise the first thing learned is to silence a random verdict.
     """
-    weights = [torch.empty(outputs, inputs) for inputs, outputs in layer_sizes(config)]
-    for weight in weights:
+    sizes = layer_sizes(config)
+    weights = [torch.zeros(outputs, inputs) for inputs, outputs in sizes]
+    for weight in weights[:-1]:
         nn.init.kaiming_normal_(weight, nonlinearity="relu")
-    biases = [torch.zeros(outputs) for _, outputs in layer_sizes(config)]
-    return torch.cat([part.flatten() for part in weights + biases])
+    return torch.cat([part.flatten() for part in weights] + [torch.zeros(sum(outputs for _, outputs in sizes))])
 
 
 def classify(theta: Tensor, features: Tensor, places: Tensor, config: ClassifierConfig) -> Tensor:

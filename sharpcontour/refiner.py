@@ -18,7 +18,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.evolution import Evolution, evolve
 from sharpcontour.geometry import resample
 from sharpcontour.harmless import keep_coarse, suspects
-from sharpcontour.interface import Contours, Host, RefinerInputs, Rings, TargetBuilder
+from sharpcontour.interface import Contours, RefinerInputs, Rings, TargetBuilder
 from sharpcontour.ipc import Controller, classify, relative_places, sample_features
 from sharpcontour.loss import ipc_loss
 from sharpcontour.masks import PackedMasks
@@ -26,6 +26,7 @@ from sharpcontour.points import boundary_samples, sample_points
 from sharpcontour.statistics import EvolutionStatistics
 
 BOUNDARY_SAMPLES = 256  # per object, drawn in the loader; training points pick among them
+POINTS_AT_ONCE = 1 << 19  # classified together; 16 float32 features of so many points take 32 MiB
 
 
 class SharpContour(nn.Module):
@@ -90,8 +91,18 @@ class SharpContour(nn.Module):
             config,
         )
 
+    def logits(self, inputs: RefinerInputs, points: Tensor) -> Tensor:
+        """Logits of phi at any points (R, Q, 2), row r belonging to ``inputs.contours.instance[r]``: (R, Q)."""
+        assert inputs.contours is not None
+        fine, theta = self.encode(inputs.fine), self.controller(inputs.feats)
+        return self._classify(fine, theta, inputs, inputs.contours.instance, points)
+
     def _classify(self, fine: Tensor, theta: Tensor, inputs: RefinerInputs, instance: Tensor, points: Tensor) -> Tensor:
         """Logits of phi at points (R, Q, 2), row r belonging to ``instance[r]``; in float32 whatever autocast says."""
+        rows = max(POINTS_AT_ONCE // max(points.shape[1], 1), 1)
+        if len(points) > rows and not torch.is_grad_enabled():  # memory stays bounded for any number of contours
+            parts = zip(instance.split(rows), points.split(rows), strict=True)
+            return torch.cat([self._classify(fine, theta, inputs, i, p) for i, p in parts])
         with torch.autocast(fine.device.type, enabled=False):
             features = sample_features(fine.float(), inputs.stride, inputs.image_index[instance], points)
             places = relative_places(points, inputs.boxes[instance])
@@ -103,9 +114,13 @@ class RefinedModel(nn.Module):
 
     Joint training minimises L = L_s + mu L_IPC (eq. 3). With ``config.train_host`` off the host stays as it is,
     normalisation statistics included, and only the refiner learns ("training alone", Table 3).
+
+    Args:
+        host: a :class:`~sharpcontour.interface.Host`.
+        refiner: made for the host's ``fine_channels`` and ``controller_shape``.
     """
 
-    def __init__(self, host: Host, refiner: SharpContour) -> None:
+    def __init__(self, host: nn.Module, refiner: SharpContour) -> None:
         super().__init__()
         self.host: Any = host
         self.refiner = refiner

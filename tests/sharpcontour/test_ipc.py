@@ -97,11 +97,14 @@ def test_roi_controller_and_shared_classifier() -> None:
     assert all(parameter.grad is not None for parameter in shared.parameters())
 
 
-def test_every_instance_starts_from_a_usable_classifier() -> None:
+def test_every_instance_starts_undecided_with_hidden_layers_alive() -> None:
     torch.manual_seed(0)
-    theta = initial_parameters(ClassifierConfig())[None]
-    logits = classify(theta, torch.randn(1, 16, 500), torch.rand(1, 500, 2) * 2 - 1, ClassifierConfig())
-    assert 0.1 < logits.std() < 10
+    config = ClassifierConfig()
+    theta = initial_parameters(config).repeat(1, 1).requires_grad_()
+    logits = classify(theta, torch.randn(1, 16, 500), torch.rand(1, 500, 2) * 2 - 1, config)
+    assert logits.abs().max() == 0
+    (logits * torch.randn_like(logits)).sum().backward()
+    assert theta.grad is not None and (theta.grad[0] != 0).sum() > 8  # the output layer can learn at once
 
 
 def test_loss_by_hand() -> None:
