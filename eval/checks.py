@@ -1,0 +1,168 @@
+"""Checks of COCO annotations and results: what cannot be scored is named, never silently dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from eval.rle import RLE, find_broken, to_rle
+from sharpcontour.errors import InputError
+
+_LISTED = 10  # ids that an error message names
+
+
+class GroundTruth:
+    """Checked annotations, their masks as RLE.
+
+    Args:
+        data: COCO annotations: "images" (id, height, width), "categories" (id), "annotations" (id, image_id,
+            category_id, area, segmentation, iscrowd if 1). Left unchanged.
+        name: of the file, for error messages.
+
+    Raises:
+        InputError: where a list or a key is missing, or annotations are broken (naming their ids).
+    """
+
+    def __init__(self, data: Any, name: str = "ground truth") -> None:
+        self.name = name
+        for key in ("images", "annotations", "categories"):
+            if not isinstance(data, Mapping) or not isinstance(data.get(key), list):
+                raise InputError(f"{name}: has no list {key!r}; expected a file of COCO annotations")
+        images, categories = _by_id(data["images"], "image", name), _by_id(data["categories"], "category", name)
+        self.sizes = {key: _size(image, name) for key, image in images.items()}
+        self.category_names = {key: str(category.get("name", key)) for key, category in categories.items()}
+        _by_id(data["annotations"], "annotation", name)
+        annotations = _checked(data["annotations"], self.sizes, self.category_names, name)
+        self.coco = self.index(annotations)
+
+    def index(self, annotations: list[dict[str, Any]]) -> COCO:
+        """A pycocotools index of annotations, or of detections, on these images and categories."""
+        coco = COCO()
+        coco.dataset = {
+            "images": [{"id": key, "height": height, "width": width} for key, (height, width) in self.sizes.items()],
+            "categories": [{"id": key} for key in self.category_names],
+            "annotations": annotations,
+        }
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco.createIndex()
+        return coco
+
+
+def check_detections(detections: list[dict[str, Any]], ground_truth: GroundTruth, name: str) -> list[dict[str, Any]]:
+    """COCO results with compressed masks and their areas, numbered from 1.
+
+    Raises:
+        InputError: for broken entries and for image or category ids that the ground truth does not have.
+    """
+    if not isinstance(detections, list):
+        raise InputError(f"{name}: not a list; expected COCO results, a list of detections")
+    for index, found in enumerate(detections):
+        for key in ("image_id", "category_id", "score", "segmentation"):
+            if not isinstance(found, Mapping) or key not in found:
+                raise InputError(f"{name}: entry {index} has no {key!r}; expected COCO instance segmentation results")
+    _refuse_unknown("image", (found["image_id"] for found in detections), ground_truth.sizes, ground_truth, name)
+    categories = ground_truth.category_names
+    _refuse_unknown("category", (found["category_id"] for found in detections), categories, ground_truth, name)
+    checked = [_detection(found, index, ground_truth, name) for index, found in enumerate(detections)]
+    rles = [found["segmentation"] for found in checked]
+    for index in find_broken(rles)[:1]:
+        where = f"entry {index} (image id {checked[index]['image_id']})"
+        raise InputError(f"{name}: {where}: counts is not a valid RLE of its image; encode the mask with pycocotools")
+    for found in checked:  # one by one: with numpy 2 pycocotools cannot take more than 255 at once
+        found["area"] = int(coco_mask.area(found["segmentation"]))
+    return checked
+
+
+def _by_id(entries: Sequence[Any], kind: str, name: str) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for index, entry in enumerate(entries):
+        key = entry.get("id") if isinstance(entry, Mapping) else None
+        if not isinstance(key, (int, str)):
+            raise InputError(f"{name}: {kind} number {index} of the list has no 'id'; every {kind} needs one")
+        if key in found:
+            raise InputError(f"{name}: {kind} id {key} occurs twice; make the ids unique")
+        found[key] = entry
+    return found
+
+
+def _size(image: Mapping[str, Any], name: str) -> tuple[int, int]:
+    height, width = image.get("height"), image.get("width")
+    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+        raise InputError(f"{name}: image id {image['id']} has no valid 'height' and 'width'; add its size in pixels")
+    return height, width
+
+
+def _checked(
+    annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, Any], categories: Mapping[Any, Any], name: str
+) -> list[dict[str, Any]]:
+    """The annotations with their masks as RLE, numbered from 1: pycocotools takes the id 0 for "not matched"."""
+    checked: list[dict[str, Any]] = []
+    problems: list[tuple[Any, str]] = []
+    for annotation in annotations:
+        try:
+            rle = _annotation_rle(annotation, sizes, categories)
+        except ValueError as error:
+            problems.append((annotation["id"], str(error)))
+            continue
+        crowd, ignore = (int(bool(annotation.get(key, 0))) for key in ("iscrowd", "ignore"))
+        fields = {key: annotation[key] for key in ("image_id", "category_id", "area")}
+        fields |= {"id": len(checked) + 1, "iscrowd": crowd, "own_ignore": ignore, "segmentation": rle}
+        checked.append(fields | {"source": annotation["id"]})
+    broken = find_broken([annotation["segmentation"] for annotation in checked])
+    problems += [(checked[i]["source"], "counts is not a valid RLE of its image") for i in broken]
+    if problems:
+        listed = "; ".join(f"id {key}: {reason}" for key, reason in problems[:_LISTED])
+        raise InputError(f"{name}: {len(problems)} broken annotations, mend or remove them: {listed}{_more(problems)}")
+    return checked
+
+
+def _annotation_rle(annotation: Mapping[str, Any], sizes: Mapping[Any, Any], categories: Mapping[Any, Any]) -> RLE:
+    """The mask; ValueError with the reason where the annotation is broken."""
+    for key in ("image_id", "category_id", "area", "segmentation"):
+        if key not in annotation:
+            raise ValueError(f"no {key!r}")
+    if not _known(annotation["image_id"], sizes):
+        raise ValueError(f"image_id {annotation['image_id']} is not in 'images'")
+    if not _known(annotation["category_id"], categories):
+        raise ValueError(f"category_id {annotation['category_id']} is not in 'categories'")
+    if not _is_number(annotation["area"]) or annotation["area"] < 0:
+        raise ValueError("area is not a positive number")
+    return to_rle(annotation["segmentation"], *sizes[annotation["image_id"]])
+
+
+def _detection(found: Mapping[str, Any], index: int, ground_truth: GroundTruth, name: str) -> dict[str, Any]:
+    try:
+        if not _is_number(found["score"]):
+            raise ValueError("score is not a finite number")
+        rle = to_rle(found["segmentation"], *ground_truth.sizes[found["image_id"]])
+    except ValueError as error:
+        raise InputError(f"{name}: entry {index} (image id {found['image_id']}): {error}") from None
+    fields = {key: found[key] for key in ("image_id", "category_id", "score")}
+    return fields | {"id": index + 1, "iscrowd": 0, "segmentation": rle}
+
+
+def _refuse_unknown(kind: str, ids: Iterable[Any], known: Mapping[Any, Any], truth: GroundTruth, name: str) -> None:
+    unknown = list(dict.fromkeys(str(key) for key in ids if not _known(key, known)))
+    if unknown:
+        raise InputError(
+            f"{name}: {len(unknown)} {kind} ids are not in {truth.name}: {', '.join(unknown[:_LISTED])}"
+            f"{_more(unknown)}; use the annotations that the detections were made for"
+        )
+
+
+def _known(key: Any, known: Mapping[Any, Any]) -> bool:
+    return isinstance(key, (int, str)) and key in known
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _more(items: Sequence[Any]) -> str:
+    return f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""

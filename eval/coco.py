@@ -1,0 +1,183 @@
+"""COCO mask AP and Boundary AP, by pycocotools' own matching and accumulation.
+
+Detections are sized by their mask, not by their box: APs, APm and APl differ from tools that leave "bbox" in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from eval.boundary import DILATION_RATIO, band_width, boundary_ious
+from eval.checks import GroundTruth, check_detections
+
+METRICS = ("segm", "boundary")
+_MIN_SCORE = 0.5  # the lowest IoU threshold of COCO
+
+
+@dataclass
+class Scores:
+    """Numbers of one metric, in percent; None where there is no object to find.
+
+    Attributes:
+        summary: COCO's twelve: AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl.
+        per_category: AP by category name.
+    """
+
+    summary: dict[str, float | None]
+    per_category: dict[str, float | None]
+
+
+def evaluate_detections(
+    ground_truth: GroundTruth,
+    detections: list[dict[str, Any]],
+    metrics: Sequence[str] = METRICS,
+    dilation_ratio: float = DILATION_RATIO,
+    name: str = "results",
+) -> dict[str, Scores]:
+    """Score COCO results; the mask IoUs are computed once for all metrics.
+
+    Args:
+        ground_truth: see :class:`~eval.checks.GroundTruth`.
+        detections: entries with "image_id", "category_id", "score" and "segmentation"; may be empty. Left unchanged.
+        metrics: out of :data:`METRICS`.
+        dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
+        name: of the results file, for error messages.
+
+    Raises:
+        InputError: for broken entries and for image or category ids that the ground truth does not have.
+    """
+    band_width(1, 1, dilation_ratio)  # refuses an impossible ratio before the work
+    found = ground_truth.index(check_detections(detections, ground_truth, name))
+    scores, names = {}, ground_truth.category_names
+    masks = None
+    if "segm" in metrics:
+        masks = _MaskEval(ground_truth.coco, found, "segm")
+        scores["segm"] = _run(masks, names)
+    if "boundary" in metrics:
+        scores["boundary"] = _run(_BoundaryEval(ground_truth, found, dilation_ratio, masks), names)
+    return scores
+
+
+def _run(evaluator: COCOeval, names: Mapping[Any, str]) -> Scores:
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return Scores(_summary(evaluator), _per_category(evaluator, names))
+
+
+class _MaskEval(COCOeval):
+    """Mask AP. Where no pair of an image and category can match, the base class is spared the search."""
+
+    def computeIoU(self, imgId: Any, catId: Any) -> Any:
+        """(D, G) IoUs, detections from best to worst; [] if none reaches the lowest threshold."""
+        ious = super().computeIoU(imgId, catId)
+        return ious if len(ious) and ious.max() >= _MIN_SCORE else []
+
+
+class _BoundaryEval(_MaskEval):
+    """Boundary AP: pairs score min(mask IoU, boundary IoU), and with a crowd their mask IoU alone.
+
+    A boundary IoU only lowers a score, and scores below the lowest threshold match nothing, so boundaries are made only
+    for masks in pairs above it. That changes none of the results.
+
+    Args:
+        ground_truth: the annotations.
+        found: the detections.
+        dilation_ratio: of the band.
+        masks: of the same, if it has run: its IoUs are used, and its matches where boundaries lower no score.
+    """
+
+    def __init__(self, ground_truth: GroundTruth, found: COCO, dilation_ratio: float, masks: _MaskEval | None) -> None:
+        super().__init__(ground_truth.coco, found, "segm")
+        self._widths = {image: band_width(*size, dilation_ratio) for image, size in ground_truth.sizes.items()}
+        self._mask_ious = masks.ious if masks else None
+        matches = masks.evalImgs if masks else []
+        self._matches = {(e["image_id"], e["category_id"], *e["aRng"]): e for e in matches if e is not None}
+        self._image: Any = None  # the one whose scores are at hand
+        self._scores: dict[Any, Any] = {}  # by category
+        self._lowered: set[tuple[Any, Any]] = set()
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        for truths in self._gts.values():
+            for truth in truths:
+                truth["ignore"] = int(truth["iscrowd"] or truth["own_ignore"])  # the base class overwrites it
+
+    def computeIoU(self, imgId: Any, catId: Any) -> Any:
+        """(D, G) scores, detections from best to worst; [] if none reaches the lowest threshold."""
+        if imgId != self._image:  # they are asked for image by image
+            self._image, self._scores = imgId, self._score(imgId)
+        return self._scores[catId]
+
+    def _score(self, image: Any) -> dict[Any, Any]:
+        """Scores of all categories of one image."""
+        scores: dict[Any, Any] = {}
+        pairs: list[tuple[Any, int, int, Any, Any]] = []
+        for category in self.params.catIds:
+            key = image, category
+            ious = self._mask_ious[key] if self._mask_ious else super().computeIoU(image, category)
+            scores[category] = ious
+            if len(ious):
+                scores[category] = ious.copy()
+                pairs += [(category, *pair) for pair in self._candidates(key, ious)]
+        values = boundary_ious([pair[3] for pair in pairs], [pair[4] for pair in pairs], self._widths[image])
+        for (category, row, column, _, _), value in zip(pairs, values.tolist(), strict=True):
+            if value < scores[category][row, column]:
+                scores[category][row, column] = value
+                self._lowered.add((image, category))
+        return scores
+
+    def _candidates(self, key: tuple[Any, Any], ious: np.ndarray) -> list[tuple[int, int, Any, Any]]:
+        """Row, column and the two masks of every pair that the boundary may lower."""
+        truths, found = self._gts[key], self._dts[key]
+        best = np.argsort([-detection["score"] for detection in found], kind="mergesort")
+        crowd = np.array([truth["iscrowd"] for truth in truths], bool)
+        return [
+            (int(row), int(column), found[best[row]]["segmentation"], truths[column]["segmentation"])
+            for row, column in np.argwhere((ious >= _MIN_SCORE) & ~crowd)
+        ]
+
+    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
+        """Matches of one image and category."""
+        key = imgId, catId
+        same = key not in self._lowered and not any(truth["own_ignore"] for truth in self._gts[key])
+        if self._mask_ious and same:
+            return self._matches.get((*key, *aRng))
+        return super().evaluateImg(imgId, catId, aRng, maxDet)
+
+
+def _summary(evaluator: COCOeval) -> dict[str, float | None]:
+    precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]  # (T, R, K, A, M) and (T, K, A, M)
+    numbers = {
+        "AP": precision[:, :, :, 0, 2],
+        "AP50": precision[0, :, :, 0, 2],
+        "AP75": precision[5, :, :, 0, 2],
+        "APs": precision[:, :, :, 1, 2],
+        "APm": precision[:, :, :, 2, 2],
+        "APl": precision[:, :, :, 3, 2],
+        "AR1": recall[:, :, 0, 0],
+        "AR10": recall[:, :, 0, 1],
+        "AR100": recall[:, :, 0, 2],
+        "ARs": recall[:, :, 1, 2],
+        "ARm": recall[:, :, 2, 2],
+        "ARl": recall[:, :, 3, 2],
+    }
+    return {name: _mean(values) for name, values in numbers.items()}
+
+
+def _per_category(evaluator: COCOeval, names: Mapping[Any, str]) -> dict[str, float | None]:
+    precision = evaluator.eval["precision"][:, :, :, 0, 2]
+    return {names[key]: _mean(precision[:, :, k]) for k, key in enumerate(evaluator.params.catIds)}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    defined = values[values > -1]
+    return 100.0 * float(defined.mean()) if defined.size else None

@@ -1,0 +1,231 @@
+"""Running a detector over a data set and scoring it, on one process or many."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from tqdm import tqdm
+
+from eval.boundary import DILATION_RATIO
+from eval.checks import GroundTruth
+from eval.coco import METRICS, evaluate_detections
+from eval.results import save_results
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+
+Entries = list[dict[str, Any]]
+Found = dict[int, tuple[Entries | None, Entries]]
+"""Image id -> COCO results before refinement (None without a refiner), and the final ones."""
+
+_WAITING = 16  # images whose contours wait for the encoder at most
+
+
+def evaluate_model(
+    model: nn.Module,
+    dataset: Any,
+    loader: Iterable[tuple[Sequence[torch.Tensor], Sequence[dict[str, Any]]]],
+    device: torch.device,
+    *,
+    metrics: Sequence[str] = METRICS,
+    dilation_ratio: float = DILATION_RATIO,
+    progress: bool = True,
+    results_path: str | Path | None = None,
+) -> dict[str, Any]:
+    """Score a detector on a data set's ground truth.
+
+    Every process runs it over its own part of the images; rank 0 scores them all. An image that comes twice, as in the
+    padding of a sampler, counts once. The model is left in the mode it was in.
+
+    Args:
+        model: on ``device``; ``model(images)`` gives a Detections an image.
+        dataset: has ``ground_truth()``, a dict of COCO annotations, and ``category_ids``.
+        loader: batches of uint8 images (3, H, W) and of targets with "image_id" and "original_size" (height, width):
+            this process's share of the data set.
+        device: that the images go to.
+        metrics: out of "segm" (mask AP) and "boundary" (Boundary AP).
+        dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
+        progress: whether rank 0 shows a bar, if there is a terminal to show it.
+        results_path: file for the final detections, as COCO results.
+
+    Returns:
+        The same on every process.
+        "refined" and "coarse" (without a refiner only "coarse"): twelve numbers of each metric in percent, None where
+        undefined; "per_category": of each, AP by category name.
+        "stats": the refiner's, over all processes.
+        "seconds": "load", "forward" and "encode" of the slowest process (encoding overlaps with the rest), "match",
+        "total".
+        "images", "detections": how many.
+
+    Raises:
+        InputError: where the ground truth is broken, or ``results_path`` cannot be written.
+    """
+    begin = time.perf_counter()
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    ground_truth = GroundTruth(dataset.ground_truth()) if rank == 0 else None
+    # Without the wrapper of distributed training: it synchronises buffers, and shares of the images differ in number.
+    core: Any = getattr(model, "module", model)
+    found, seconds, stats = _detect(core, dataset.category_ids, loader, device, progress and rank == 0)
+    parts = _gather((found, seconds, stats))
+    outcome: Any = None
+    if ground_truth is not None:
+        try:
+            outcome = _score(ground_truth, parts, metrics, dilation_ratio, results_path)
+            outcome["seconds"]["total"] = time.perf_counter() - begin
+        except InputError as error:
+            outcome = error  # the other processes wait for an answer
+    outcome = _broadcast(outcome)
+    if isinstance(outcome, InputError):
+        raise outcome
+    return outcome
+
+
+@torch.no_grad()  # not inference_mode: what a model caches here may be used in training later
+def _detect(
+    model: Any, category_ids: Sequence[int], loader: Iterable[Any], device: torch.device, progress: bool
+) -> tuple[Found, dict[str, float], dict[str, Any]]:
+    """Results, seconds and refiner statistics of this process."""
+    counted = hasattr(model, "refiner_stats")
+    if counted:
+        model.reset_refiner_stats()
+    training = model.training
+    model.eval()
+    seconds = {"load": 0.0, "forward": 0.0}
+    try:
+        with _Encoder(category_ids) as encoder:
+            mark = time.perf_counter()
+            for images, targets in tqdm(loader, desc="evaluation", unit="batch", disable=None if progress else True):
+                loaded = time.perf_counter()
+                detections = model([image.to(device, non_blocking=True) for image in images])
+                done = time.perf_counter()  # detections are on the CPU: nothing is left to wait for
+                for target, result in zip(targets, detections, strict=True):
+                    encoder.add(target["image_id"], result, target["original_size"])
+                seconds["load"] += loaded - mark
+                seconds["forward"] += done - loaded
+                mark = time.perf_counter()
+            found = encoder.finish()
+    finally:
+        model.train(training)
+    seconds["encode"] = encoder.seconds
+    return found, seconds, model.refiner_stats() if counted else {}
+
+
+class _Encoder:
+    """Makes COCO results in a thread, while the device works on the next images."""
+
+    def __init__(self, category_ids: Sequence[int]) -> None:
+        self.seconds = 0.0  # processor time of the thread
+        self._category_ids = category_ids
+        self._found: Found = {}
+        self._seen: set[int] = set()
+        self._jobs: deque[tuple[int, Future[Any]]] = deque()
+        self._pool = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> _Encoder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def add(self, image_id: int, detections: Detections, size: tuple[int, int]) -> None:
+        """Queue one image's detections, to be scaled to (height, width)."""
+        if image_id in self._seen:
+            return
+        self._seen.add(image_id)
+        if len(self._jobs) >= _WAITING:
+            self._collect()
+        self._jobs.append((image_id, self._pool.submit(self._encode, image_id, detections, size)))
+
+    def finish(self) -> Found:
+        while self._jobs:
+            self._collect()
+        return self._found
+
+    def _collect(self) -> None:
+        image_id, job = self._jobs.popleft()
+        self._found[image_id] = job.result()
+
+    def _encode(self, image_id: int, detections: Detections, size: tuple[int, int]) -> tuple[Entries | None, Entries]:
+        begin = time.thread_time()
+        scaled = detections.scaled_to((int(size[0]), int(size[1])))
+        coarse = None if scaled.coarse is None else scaled.coarse.to_coco(image_id, self._category_ids)
+        entries = coarse, scaled.to_coco(image_id, self._category_ids)
+        self.seconds += time.thread_time() - begin
+        return entries
+
+
+def _score(
+    ground_truth: GroundTruth,
+    parts: Sequence[Any],
+    metrics: Sequence[str],
+    dilation_ratio: float,
+    results_path: str | Path | None,
+) -> dict[str, Any]:
+    """Join what all processes found, and score it."""
+    found: Found = {}
+    for part, _, _ in parts:
+        found = part | found  # an image that two processes had counts for the first
+    missing = len(ground_truth.sizes) - len(found)
+    if missing > 0:
+        print(f"warning: {missing} of {len(ground_truth.sizes)} images were not given to the model", file=sys.stderr)
+    order = sorted(found)
+    final = [entry for image in order for entry in found[image][1]]
+    if results_path is not None:
+        save_results(final, results_path)
+    begin = time.perf_counter()
+    refined = any(coarse is not None for coarse, _ in found.values())
+    kinds = {"coarse": final}
+    if refined:
+        kinds = {"coarse": [entry for image in order for entry in found[image][0] or ()], "refined": final}
+    result: dict[str, Any] = {"per_category": {}}
+    for kind, entries in kinds.items():
+        scores = evaluate_detections(ground_truth, entries, metrics, dilation_ratio, "detections")
+        result[kind] = {metric: values.summary for metric, values in scores.items()}
+        result["per_category"][kind] = {metric: values.per_category for metric, values in scores.items()}
+    seconds = {key: max(times[key] for _, times, _ in parts) for key in ("load", "forward", "encode")}
+    seconds["match"] = time.perf_counter() - begin
+    stats = merge_stats([stats for _, _, stats in parts])
+    return result | {"stats": stats, "seconds": seconds, "images": len(found), "detections": len(final)}
+
+
+def merge_stats(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Refiner statistics of several processes as one: counts add up, means are weighted by "contours"."""
+    weights = [part.get("contours", 0) for part in parts]
+    if sum(weights) == 0:
+        return dict(parts[0]) if parts else {}
+    return {key: _joined([part[key] for part in parts], weights) for key in parts[0]}
+
+
+def _joined(values: Sequence[Any], weights: Sequence[int]) -> Any:
+    if isinstance(values[0], int):
+        return sum(values)
+    if isinstance(values[0], (list, tuple)):
+        return [_joined(column, weights) for column in zip(*values, strict=True)]
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+
+
+def _gather(value: Any) -> list[Any]:
+    """What every process gave, on rank 0; elsewhere an empty list."""
+    if not dist.is_initialized():
+        return [value]
+    first = dist.get_rank() == 0
+    gathered: list[Any] | None = [None] * dist.get_world_size() if first else None
+    dist.gather_object(value, gathered)
+    return gathered or []
+
+
+def _broadcast(value: Any) -> Any:
+    """What rank 0 gave, on every process."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]

@@ -1,0 +1,119 @@
+"""Files and tables of an evaluation: COCO JSON in, results JSON out, one table for people."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sharpcontour.errors import InputError
+
+_ROWS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_TITLES = {"segm": "mask AP", "boundary": "Boundary AP"}
+
+
+def read_json(path: str | Path) -> Any:
+    """Contents of a ``.json`` or ``.json.gz`` file.
+
+    Raises:
+        InputError: if the file is missing, unreadable, or not JSON (with line and column).
+    """
+    try:
+        data = Path(path).read_bytes()
+        if data[:2] == b"\x1f\x8b":  # gzip, whatever the name says
+            data = gzip.decompress(data)
+        return json.loads(data)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not valid JSON, byte {error.start} is not UTF-8") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def save_results(results: Any, path: str | Path) -> None:
+    """Write JSON so that the file holds either all of it or what it held before. Folders are made.
+
+    Raises:
+        InputError: if it cannot be written (no permission, no space).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(results, file, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is gone after success, and may never have been made
+            temporary.unlink()
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise InputError if :func:`save_results` could not write there: better before hours of work than after."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def format_table(metrics: Mapping[str, Any]) -> str:
+    """Mask AP and Boundary AP in percent, the refined results beside the coarse ones with the difference.
+
+    Args:
+        metrics: of :func:`eval.inference.evaluate_model`, or {"results": {"segm": {...}, "boundary": {...}}}: only
+            "coarse", "refined" and "results" are looked at.
+
+    Returns:
+        Lines of text. Undefined numbers, such as APl without a large object, are dashes.
+    """
+    columns = {name: metrics[name] for name in ("coarse", "refined", "results") if metrics.get(name)}
+    change = "coarse" in columns and "refined" in columns
+    headings = [*columns, "change"] if change else list(columns)
+    kinds = [kind for kind in _TITLES if all(kind in values for values in columns.values())]
+    width = 9 * len(headings) + 2
+    lines = [" " * 6 + "".join(f"{_TITLES[kind]:>{width}}" for kind in kinds)]
+    lines.append(" " * 6 + "".join("  " + "".join(f"{name:>9}" for name in headings) for _ in kinds))
+    for row in _ROWS:
+        line = f"{row:<6}"
+        for kind in kinds:
+            values = [scores[kind][row] for scores in columns.values()]
+            cells = ["-" if value is None else f"{value:.1f}" for value in values]
+            if change:
+                cells.append("-" if None in values else f"{values[1] - values[0]:+.1f}")
+            line += "  " + "".join(f"{cell:>9}" for cell in cells)
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def format_categories(per_category: Mapping[str, Mapping[str, float | None]]) -> str:
+    """AP of every category in percent, a column for each metric.
+
+    Args:
+        per_category: metric -> category name -> AP, or None where the ground truth has no such object.
+    """
+    kinds = [kind for kind in _TITLES if kind in per_category]
+    names = list(per_category[kinds[0]]) if kinds else []
+    width = max(map(len, names), default=0) + 2
+    lines = [" " * width + "".join(f"{_TITLES[kind]:>14}" for kind in kinds)]
+    for name in names:
+        values = [per_category[kind][name] for kind in kinds]
+        lines.append(f"{name:<{width}}" + "".join(f"{'-' if v is None else f'{v:.1f}':>14}" for v in values))
+    return "\n".join(lines)

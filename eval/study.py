@@ -1,0 +1,171 @@
+"""What the refiner does to contours of known quality: not an AP, but IoU before and after, and how good phi is.
+
+Every ground-truth object that the host detects is given three initial contours: one from its own mask reduced to a
+noisy 28x28 grid, one from its own outline smoothed, and the host's. The classifier is that of the matching detection,
+so an error of phi is not hidden by a detection that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from eval.boundary import boundary_iou
+from sharpcontour.config import TracingConfig
+from sharpcontour.geometry import outward_normals
+from sharpcontour.interface import Contours, RefinerInputs
+from sharpcontour.rasterize import rings_to_rles
+from sharpcontour.refiner import RefinedModel
+from sharpcontour.tracing import contours_from_masks, contours_from_rings, trace_mask
+
+GRID = 28  # cells of a coarse mask, as mask heads predict it
+DISTANCES = (1.0, 2.0, 4.0)  # px from the boundary at which the classifier is tested
+
+
+def soft_roi(mask: np.ndarray, box: np.ndarray, size: int = GRID) -> np.ndarray:
+    """The mask (H, W) area-averaged into a size x size grid over its box (xyxy, whole pixels): an ideal RoI mask."""
+    x0, y0, x1, y1 = box.astype(int)
+    crop = mask[y0:y1, x0:x1].astype(np.float32)
+    enlarged = cv2.resize(crop, None, fx=size, fy=size, interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(enlarged, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def noisy_roi(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A soft mask with the errors of a learned one: blurred by a cell, shifted at its edges by a smooth random field."""
+    soft = cv2.GaussianBlur(soft, (0, 0), 1.0, borderType=cv2.BORDER_CONSTANT)
+    field = cv2.GaussianBlur(rng.standard_normal(soft.shape).astype(np.float32), (0, 0), 2.5)
+    field *= 0.22 / field.std()
+    return np.clip(soft + field * 4 * soft * (1 - soft), 0, 1)
+
+
+def smoothed_contours(masks: list[np.ndarray], vertices: int = 128, sigma: float = 3.0) -> Contours:
+    """The masks' outlines, smoothed along the contour by a Gaussian of ``sigma`` vertices: the error of snakes."""
+    contours = contours_from_rings([trace_mask(mask) for mask in masks], vertices, TracingConfig(), "cpu")
+    offsets = torch.arange(-12, 13)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    shifted = [w * contours.vertices.roll(int(o), 1) for w, o in zip(weights / weights.sum(), offsets, strict=True)]
+    return replace(contours, vertices=torch.stack(shifted).sum(0))
+
+
+@torch.no_grad()
+def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.ndarray, Tensor]]) -> dict[str, Any]:
+    """Run the study on images that the model takes as they are.
+
+    Args:
+        model: in evaluation mode.
+        samples: image (3, H, W) uint8, masks (K, H, W) bool and labels (K,) of each.
+
+    Returns:
+        "objects" found of "all"; for each of "noisy28", "smooth" and "host" the mean (IoU, Boundary IoU) in percent of
+        C(0) to C(n), as a list of pairs; "accuracy" of phi at the distances of :data:`DISTANCES` from the boundary.
+    """
+    rng, accuracy, total = np.random.default_rng(0), [], 0
+    scores: dict[str, list[Any]] = {}
+    for image, masks, labels in samples:
+        total += len(labels)
+        found, inputs = model.host.detect([image])
+        assert inputs.contours is not None
+        boxes = np.array([_tight_box(mask) for mask in masks], np.float32).reshape(-1, 4)
+        objects, chosen = _matches(boxes, labels, inputs.boxes.cpu(), found[0].labels)
+        if len(objects) == 0:
+            continue
+        wanted = [masks[k] for k in objects]
+        soft = [noisy_roi(soft_roi(masks[k], boxes[k]), rng) for k in objects]
+        vertices = model.refiner.config.evolution.vertices
+        starts = {
+            "noisy28": contours_from_masks(np.stack(soft), torch.from_numpy(boxes[objects]), vertices, TracingConfig()),
+            "smooth": smoothed_contours(wanted, vertices),
+            "host": Contours.from_polygons(inputs.contours.vertices[chosen].cpu()),
+        }
+        for kind, contours in starts.items():
+            scores.setdefault(kind, []).extend(_course_scores(model, inputs, chosen, contours, wanted))
+        accuracy.append(_accuracy(model, inputs, chosen, starts["smooth"], wanted))
+    means = {kind: (100 * np.mean(rows, axis=0)).tolist() for kind, rows in scores.items()}
+    hits = np.sum(accuracy, axis=0)
+    at = {f"{distance:g}": float(right / count) for distance, (right, count) in zip(DISTANCES, hits, strict=True)}
+    return {"objects": len(scores["host"]), "all": total, **means, "accuracy": at}
+
+
+def _matches(boxes: np.ndarray, labels: Tensor, found: Tensor, found_labels: Tensor) -> tuple[np.ndarray, Tensor]:
+    """Objects with a detection of their class and IoU of at least 0.5, and the best such detection of each."""
+    if len(boxes) == 0 or len(found) == 0:
+        return np.zeros(0, int), torch.zeros(0, dtype=torch.long)
+    overlap = box_iou(torch.from_numpy(boxes), found) * (labels[:, None] == found_labels[None])
+    best, index = overlap.max(1)
+    objects = (best >= 0.5).nonzero()[:, 0]
+    return objects.numpy(), index[objects]
+
+
+def _select(inputs: RefinerInputs, chosen: Tensor, contours: Contours) -> RefinerInputs:
+    """The refiner's inputs for the chosen detections with other contours."""
+    device = inputs.boxes.device
+    chosen = chosen.to(device)
+    moved = replace(
+        contours,
+        vertices=contours.vertices.to(device),
+        instance=contours.instance.to(device),
+        hole=contours.hole.to(device),
+    )
+    return replace(
+        inputs,
+        boxes=inputs.boxes[chosen],
+        image_index=inputs.image_index[chosen],
+        feats=inputs.feats[chosen],
+        contours=moved,
+    )
+
+
+def _course_scores(
+    model: RefinedModel, inputs: RefinerInputs, chosen: Tensor, contours: Contours, masks: list[np.ndarray]
+) -> list[list[tuple[float, float]]]:
+    """(IoU, Boundary IoU) of C(0) to C(n) for every object."""
+    selected = _select(inputs, chosen, contours)
+    course = model.refiner.refine(selected)
+    assert selected.contours is not None
+    steps = [replace(selected.contours, vertices=step).rings() for step in course.steps]
+    size = masks[0].shape
+    rows = []
+    for k, mask in enumerate(masks):
+        found = coco_mask.decode(rings_to_rles([step[k] for step in steps], *size)).transpose(2, 0, 1).astype(bool)
+        rows.append([((m & mask).sum() / max((m | mask).sum(), 1), boundary_iou(m, mask)) for m in found])
+    return rows
+
+
+def _accuracy(
+    model: RefinedModel, inputs: RefinerInputs, chosen: Tensor, contours: Contours, masks: list[np.ndarray]
+) -> np.ndarray:
+    """(distances, 2): right verdicts and points, on both sides of the true outline."""
+    outlines = contours_from_rings([trace_mask(mask) for mask in masks], 128, TracingConfig(), inputs.boxes.device)
+    selected = _select(inputs, chosen, outlines)
+    normals = outward_normals(outlines.vertices, 2.0) * torch.where(outlines.hole, -1.0, 1.0)[:, None, None]
+    counts = np.zeros((len(DISTANCES), 2))
+    for row, distance in enumerate(DISTANCES):
+        for side in (-1, 1):
+            points = outlines.vertices + side * distance * normals
+            outside = model.refiner.logits(selected, points) > 0
+            owner = outlines.instance.tolist()
+            truth = torch.from_numpy(
+                np.stack([_outside(masks[k], p) for k, p in zip(owner, points.cpu().numpy(), strict=True)])
+            )
+            counts[row] += (outside.cpu() == truth).sum().item(), truth.numel()
+    return counts
+
+
+def _outside(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
+    x, y = np.floor(points).astype(int).T
+    height, width = mask.shape
+    on = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return ~(on & mask[y.clip(0, height - 1), x.clip(0, width - 1)])
+
+
+def _tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -1,0 +1,195 @@
+"""Score a trained model, or a file of detections, by COCO mask AP and Boundary AP.
+
+    # a checkpoint (or the folder of a run), on the validation images it was trained with
+    python scripts/evaluate.py --checkpoint runs/dance_refine_shapes --json metrics.json
+    # on other images in COCO format with the same categories; the detections are kept as COCO results
+    python scripts/evaluate.py --checkpoint CKPT --val-json B.json --val-images DIR --results-out R.json
+    # on eight GPUs
+    torchrun --nproc-per-node 8 scripts/evaluate.py --checkpoint CKPT --data coco --root /data/coco
+    # COCO results of any model; both files may be .json or .json.gz
+    python scripts/evaluate.py --results R.json --annotations GT.json
+
+All numbers are in percent. S, M and L are objects up to 32 x 32, up to 96 x 96, and larger, in pixels: annotations by
+their "area", detections by the pixels of their mask. The file of --json has them in full precision, null where there is
+no object to find; with a refined model those before refinement are under "coarse".
+"""
+
+from __future__ import annotations
+
+import _cli  # puts the repository root on sys.path
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from data import DataConfig, build_dataset, build_loader
+from engine import checkpoint, distributed
+from engine.logging import say
+from eval.boundary import DILATION_RATIO
+from eval.checks import GroundTruth
+from eval.coco import METRICS, evaluate_detections
+from eval.inference import evaluate_model
+from eval.results import check_writable, format_categories, format_table, read_json, save_results
+from models import load_model
+from models.predictor import Predictor
+from sharpcontour.config import from_dict
+from sharpcontour.errors import InputError
+
+
+def main() -> int:
+    """One of the two modes."""
+    args = parse_arguments()
+    check(args)
+    if args.results:
+        evaluate_results(args)
+    else:
+        evaluate_checkpoint(args)
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; --help states defaults and units."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--checkpoint", metavar="CKPT", help="checkpoint of scripts/train.py, or the folder of a run")
+    what.add_argument("--results", metavar="R.json", help="COCO results to score, with --annotations; needs no model")
+    add = parser.add_argument
+    add("--annotations", metavar="GT.json", help="COCO annotations for --results")
+    add("--data", choices=("shapes", "coco"), help="data set for --checkpoint (default: the one of its training)")
+    add("--root", metavar="DIR", help="COCO folder with annotations/ and val2017/ (default: as in training)")
+    add("--val-json", metavar="FILE", help="your own annotations in COCO format (default: as in training)")
+    add("--val-images", metavar="DIR", help="folder of their images (default: as in training)")
+    add(
+        "--metrics",
+        nargs="+",
+        choices=(*METRICS, "lvis", "cityscapes"),
+        default=list(METRICS),
+        help="segm: mask AP; boundary: Boundary AP (default: both); lvis and cityscapes are not there yet",
+    )
+    add(
+        "--dilation-ratio",
+        type=float,
+        metavar="SHARE",
+        default=DILATION_RATIO,
+        help=f"width of Boundary AP's band, a share of the image diagonal (default: {DILATION_RATIO})",
+    )
+    add("--json", metavar="OUT", help="write the numbers to this file")
+    add("--results-out", metavar="FILE", help="write the detections of --checkpoint to this file, as COCO results")
+    add("--per-category", action="store_true", help="show the AP of every category too")
+    add("--batch", type=int, default=1, metavar="N", help="images of one forward pass (default: 1)")
+    add("--workers", type=int, metavar="N", help="loader processes (default: as in training)")
+    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    return parser.parse_args()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse wrong use before anything takes time."""
+    later = [metric for metric in args.metrics if metric not in METRICS]
+    if later:
+        raise InputError(f"--metrics {later[0]} is not there yet; choose from: {' '.join(METRICS)}")
+    if args.results and not args.annotations:
+        raise InputError("--results needs the ground truth too: --annotations GT.json")
+    own = [f"--{key.replace('_', '-')}" for key in ("data", "root", "val_json", "val_images") if getattr(args, key)]
+    if args.results and (own or args.results_out):
+        raise InputError(f"{(*own, '--results-out')[0]} goes with --checkpoint; --results needs --annotations only")
+    if args.checkpoint and args.annotations:
+        raise InputError("--annotations goes with --results; with --checkpoint give --val-json and --val-images")
+    if args.batch < 1 or (args.workers or 0) < 0:
+        raise InputError("--batch must be 1 or more, --workers 0 or more")
+    for path in (args.json, args.results_out):
+        if path:
+            check_writable(path)
+
+
+def evaluate_results(args: argparse.Namespace) -> None:
+    """Score a file of detections."""
+    truth = GroundTruth(read_json(args.annotations), args.annotations)
+    found = read_json(args.results)
+    scores = evaluate_detections(truth, found, args.metrics, args.dilation_ratio, args.results)
+    numbers = {metric: values.summary for metric, values in scores.items()}
+    categories = {metric: values.per_category for metric, values in scores.items()}
+    print(format_table({"results": numbers}))
+    if args.per_category:
+        print(format_categories(categories))
+    print(f"{len(found)} detections on {len(truth.sizes)} images")
+    if args.json:
+        save_results(numbers | ({"per_category": categories} if args.per_category else {}), args.json)
+
+
+def evaluate_checkpoint(args: argparse.Namespace) -> None:
+    """Run a trained model over a data set and score it, before and after refinement."""
+    world = distributed.start(args.device)
+    path = checkpoint.resolve(Path(args.checkpoint))
+    predictor = load_model(path, world.device)
+    config = data_config(args, predictor)
+    dataset = build_dataset(config, "val")
+    check_categories(dataset.categories, predictor, config.val_json or config.root or config.name)
+    workers = config.workers if args.workers is None else args.workers
+    result = evaluate_model(
+        predictor.model,
+        dataset,
+        build_loader(dataset, args.batch, training=False, rank=world.rank, world_size=world.size, workers=workers),
+        world.device,
+        metrics=args.metrics,
+        dilation_ratio=args.dilation_ratio,
+        results_path=args.results_out,
+    )
+    final = "refined" if "refined" in result else "coarse"
+    say(world, format_table(result))
+    if args.per_category:
+        say(world, format_categories(result["per_category"][final]))
+    say(world, summary(result))
+    if args.json and world.main:
+        before = {"coarse": result["coarse"]} if final == "refined" else {}
+        categories = {"per_category": result["per_category"][final]} if args.per_category else {}
+        save_results(result[final] | before | categories, args.json)
+    distributed.stop()
+
+
+def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:
+    """The data of the model's training, with what the command line says otherwise."""
+    config = from_dict(DataConfig, predictor.config["data"], "data.")
+    own = args.root or args.val_json or args.val_images
+    if args.data == "shapes" and own:
+        raise InputError("--data shapes is drawn on the fly; leave out --root, --val-json and --val-images")
+    if args.data or own:
+        config.name = args.data or "coco"
+    if args.root:
+        config.root, config.val_json, config.val_images = args.root, "", ""
+    config.val_json = args.val_json or config.val_json
+    config.val_images = args.val_images or config.val_images
+    return config
+
+
+def check_categories(categories: list[dict[str, Any]], predictor: Predictor, where: str) -> None:
+    """The data set must have the categories that the model was trained on: else their ids would be mixed up."""
+    theirs = [(category["id"], category["name"]) for category in categories]
+    ours = list(zip(predictor.category_ids, predictor.class_names, strict=True))
+    if theirs == ours:
+        return
+    extra, missing = (
+        [f"{key} {name}" for key, name in a if (key, name) not in b] for a, b in ((theirs, ours), (ours, theirs))
+    )
+    raise InputError(
+        f"{where}: its categories are not those of the model; only in the data: {', '.join(extra[:5]) or '-'}; "
+        f"only in the model: {', '.join(missing[:5]) or '-'}; use annotations with the model's categories"
+    )
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Counts, seconds by stage, and the state of the refiner, in two lines at most."""
+    seconds = result["seconds"]
+    stages = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in ("load", "forward", "encode", "match"))
+    lines = [f"{result['detections']} detections on {result['images']} images; {stages}"]
+    stats = {key: value for key, value in result["stats"].items() if key != "contours"}
+    if stats:
+        shown = (
+            f"{key} {' '.join(f'{v:.3g}' for v in (value if isinstance(value, list) else [value]))}"
+            for key, value in stats.items()
+        )
+        lines.append(f"refiner, {result['stats'].get('contours', 0)} contours: {', '.join(shown)}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -1,0 +1,250 @@
+"""Mask AP against pycocotools, the edge cases, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eval.checks import GroundTruth
+from eval.coco import evaluate_detections
+from eval.results import read_json
+from sharpcontour.errors import InputError
+from tests.eval import helpers
+
+
+def square(height: int, width: int, y: int, x: int, side: int) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    mask[y : y + side, x : x + side] = 1
+    return mask
+
+
+def small() -> dict[str, Any]:
+    """Two images, one object of 40 x 40 and one of 100 x 100, a category without objects."""
+    first, second = square(200, 300, 10, 20, 40), square(200, 300, 50, 60, 100)
+    return {
+        "images": [{"id": 1, "height": 200, "width": 300}, {"id": 2, "height": 200, "width": 300}],
+        "categories": [{"id": 5, "name": "a"}, {"id": 8, "name": "b"}],
+        "annotations": [helpers.annotation(3, 1, 5, first), helpers.annotation(9, 2, 5, second)],
+    }
+
+
+def score(data: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, float | None]:
+    return evaluate_detections(GroundTruth(data), found, ["segm"])["segm"].summary
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_pycocotools(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(seed)
+    data = helpers.synthetic(rng)
+    found = helpers.make_detections(data, rng)
+    before = copy.deepcopy((data, found))
+    ours = evaluate_detections(GroundTruth(data), found)
+    assert (data, found) == before
+    assert capsys.readouterr() == ("", "")
+    theirs, evaluator = helpers.reference(data, found)
+    assert ours["segm"].summary == theirs
+    precision = evaluator.eval["precision"][:, :, :, 0, 2]
+    for k, name in enumerate(["c3", "c7", "c9"]):
+        expected = precision[:, :, k].mean() * 100 if (precision[:, :, k] > -1).all() else None
+        assert ours["segm"].per_category[name] == pytest.approx(expected)
+
+
+def test_areas_are_those_of_the_masks() -> None:
+    """A "bbox" in the results would make pycocotools use its area."""
+    data = small()
+    found = [helpers.detection(1, 5, square(200, 300, 110, 20, 31), 0.9)]  # small, unmatched: ignored for APm
+    with_box = [{**found[0], "bbox": [0, 0, 299, 199]}]
+    assert score(data, with_box) == score(data, found) == helpers.reference(data, found)[0]
+
+
+def test_no_detections() -> None:
+    summary = score(small(), [])
+    assert summary == {name: None if name in ("APs", "ARs") else 0.0 for name in helpers.NAMES}
+    scores = evaluate_detections(GroundTruth(small()), [])
+    assert scores["boundary"].summary == summary
+    assert scores["segm"].per_category == {"a": 0.0, "b": None}
+
+
+def test_no_objects_no_images_no_categories() -> None:
+    data = small()
+    data["annotations"] = []
+    found = [helpers.detection(1, 5, square(200, 300, 10, 20, 40), 0.9)]
+    assert set(score(data, found).values()) == {None}
+    assert set(score({"images": [], "categories": [], "annotations": []}, []).values()) == {None}
+
+
+def test_perfect_and_undefined() -> None:
+    data = small()
+    found = [{**a, "score": 0.5} for a in data["annotations"]]
+    for scores in evaluate_detections(GroundTruth(data), found).values():
+        assert scores.summary["AP"] == pytest.approx(100)
+        assert scores.summary["APs"] is None
+
+
+def test_iou_exactly_at_a_threshold_counts() -> None:
+    data = small()
+    data["annotations"] = data["annotations"][:1]
+    half = square(200, 300, 10, 20, 40)
+    half[30:] = 0  # IoU 0.5
+    summary = score(data, [helpers.detection(1, 5, half, 0.9)])
+    assert summary["AP50"] == pytest.approx(100) and summary["AP75"] == 0
+    assert summary["AR100"] == pytest.approx(10)
+
+
+def test_an_annotation_with_id_0_can_be_found() -> None:
+    data = small()
+    data["annotations"][0]["id"] = 0
+    assert score(data, [{**a, "score": 0.5} for a in data["annotations"]])["AP"] == pytest.approx(100)
+
+
+def test_crowd_takes_any_number() -> None:
+    data = small()
+    crowd = helpers.annotation(11, 1, 5, square(200, 300, 0, 100, 150), iscrowd=1)
+    data["annotations"].append(crowd)
+    found = [{**a, "score": 0.5} for a in data["annotations"][:2]]
+    found += [helpers.detection(1, 5, square(200, 300, 5 + 10 * i, 120, 20), 0.9) for i in range(8)]
+    for scores in evaluate_detections(GroundTruth(data), found).values():
+        assert scores.summary["AP"] == pytest.approx(100)
+
+
+def test_all_forms_of_segmentation_agree() -> None:
+    data = small()
+    expected = score(data, [{**a, "score": 0.5} for a in data["annotations"]])
+    polygon = [20, 10, 60, 10, 60, 50, 20, 50]
+    runs = [20 * 200 + 10] + [40, 160] * 39 + [40, 150 + 240 * 200]
+    assert sum(runs) == 200 * 300
+    for segmentation in ([polygon], {"size": [200, 300], "counts": runs}):
+        other = copy.deepcopy(data)
+        other["annotations"][0]["segmentation"] = segmentation
+        found = [{**a, "score": 0.5} for a in other["annotations"]]
+        assert score(other, found) == score(data, found) == expected
+
+
+BROKEN_ANNOTATIONS = [
+    ({"segmentation": []}, "segmentation is empty"),
+    ({"segmentation": [[1, 2, 3, 4]]}, "three or more"),
+    ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "three or more"),
+    ({"segmentation": [[1, 2, 3, 4, 5, float("nan")]]}, "not numbers"),
+    ({"segmentation": [[1, 2, 3, 4, 5, "6"]]}, "not numbers"),
+    ({"segmentation": [[1, 2, 3, 4, 5, 1e12]]}, "far outside"),
+    ({"segmentation": None}, "neither"),
+    ({"segmentation": {"size": [200, 300]}}, "neither"),
+    ({"segmentation": {"size": [300, 200], "counts": [60000]}}, "mask size"),
+    ({"segmentation": {"size": 5, "counts": [60000]}}, "mask size"),
+    ({"segmentation": {"size": [200, 300], "counts": [60001]}}, "add up"),
+    ({"segmentation": {"size": [200, 300], "counts": [60001, -1]}}, "add up"),
+    ({"segmentation": {"size": [200, 300], "counts": ["x"]}}, "add up"),
+    ({"segmentation": {"size": [200, 300], "counts": None}}, "neither"),
+    ({"segmentation": {"size": [200, 300], "counts": ""}}, "valid RLE"),
+    ({"segmentation": {"size": [200, 300], "counts": "ZZ"}}, "valid RLE"),  # says that more follows
+    ({"segmentation": {"size": [200, 300], "counts": "12"}}, "valid RLE"),
+    ({"segmentation": {"size": [200, 300], "counts": "o" * 40 + "1"}}, "valid RLE"),
+    ({"segmentation": {"size": [200, 300], "counts": "\u00e9"}}, "valid RLE"),
+    ({"area": None}, "area"),
+    ({"area": float("nan")}, "area"),
+    ({"image_id": 77}, "image_id 77 is not"),
+    ({"image_id": [1]}, "is not in"),
+    ({"category_id": 77}, "category_id 77 is not"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), BROKEN_ANNOTATIONS)
+def test_broken_annotations_are_named(change: dict[str, Any], reason: str) -> None:
+    data = small()
+    data["annotations"][1].update(change)
+    with pytest.raises(InputError, match=f"^gt.json: 1 broken annotations.*id 9: .*{reason}") as error:
+        GroundTruth(data, "gt.json")
+    assert "\n" not in str(error.value)
+
+
+def test_many_broken_annotations_are_counted() -> None:
+    data = small()
+    data["annotations"] = [{**data["annotations"][0], "id": k, "area": "big"} for k in range(30)]
+    with pytest.raises(InputError, match=r"30 broken.*id 9:.*and 20 more$"):
+        GroundTruth(data)
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "area", "segmentation"])
+def test_missing_keys_are_named(key: str) -> None:
+    data = small()
+    del data["annotations"][0][key]
+    with pytest.raises(InputError, match=f"id 3: no '{key}'"):
+        GroundTruth(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("images"), "no list 'images'"),
+        (lambda d: d.update(annotations={}), "no list 'annotations'"),
+        (lambda d: d["annotations"][0].pop("id"), "annotation number 0 of the list has no 'id'"),
+        (lambda d: d["annotations"][0].update(id=9), "annotation id 9 occurs twice"),
+        (lambda d: d["images"][0].update(id=2), "image id 2 occurs twice"),
+        (lambda d: d["images"][0].pop("height"), "image id 1 has no valid 'height'"),
+        (lambda d: d["images"][0].update(width=0), "image id 1 has no valid"),
+        (lambda d: d["categories"].append(8), "category number 2 of the list has no 'id'"),
+    ],
+)
+def test_broken_ground_truth_is_refused(change: Any, message: str) -> None:
+    data = small()
+    change(data)
+    with pytest.raises(InputError, match=message):
+        GroundTruth(data)
+    with pytest.raises(InputError, match="no list 'images'"):
+        GroundTruth([])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 99}, "1 image ids are not in gt.json: 99; use the annotations"),
+        ({"category_id": 99}, "1 category ids are not in gt.json: 99"),
+        ({"score": float("nan")}, r"entry 1 \(image id 2\): score is not"),
+        ({"score": "high"}, "score is not"),
+        ({"segmentation": {"size": [300, 200], "counts": "1"}}, r"entry 1 \(image id 2\): mask size"),
+        ({"segmentation": {"size": [200, 300], "counts": "1"}}, r"entry 1 \(image id 2\): counts"),
+        ({"segmentation": 5}, "entry 1.*neither"),
+    ],
+)
+def test_broken_detections_are_refused(change: dict[str, Any], message: str) -> None:
+    data = small()
+    found = [{**a, "score": 0.5} for a in data["annotations"]]
+    found[1].update(change)
+    with pytest.raises(InputError, match=message) as error:
+        evaluate_detections(GroundTruth(data, "gt.json"), found)
+    assert "\n" not in str(error.value)
+
+
+def test_entries_that_are_no_detections_are_refused() -> None:
+    truth = GroundTruth(small())
+    for found in ([{"image_id": 1}], [5]):
+        with pytest.raises(InputError, match=r"r\.json: entry 0 has no"):
+            evaluate_detections(truth, found, name="r.json")  # type: ignore[list-item]
+    with pytest.raises(InputError, match="not a list"):
+        evaluate_detections(truth, {"annotations": []}, name="r.json")  # type: ignore[arg-type]
+
+
+def test_reading(tmp_path: Path) -> None:
+    plain, packed, broken = tmp_path / "a.json", tmp_path / "a.json.gz", tmp_path / "b.json"
+    plain.write_text(json.dumps(small()))
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert read_json(plain) == read_json(packed) == small()
+    broken.write_text('{"images": [],\n "annotations": [}')
+    with pytest.raises(InputError, match=r"b\.json: not valid JSON, line 2 column 18"):
+        read_json(broken)
+    packed.write_bytes(packed.read_bytes()[:-20])
+    broken.write_bytes(b'{"a": "\xff"}')
+    for path, message in (
+        (packed, "cannot be read"),
+        (broken, "UTF-8"),
+        (tmp_path / "c", "no such file"),
+        (tmp_path, "read"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_json(path)

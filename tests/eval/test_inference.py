@@ -1,0 +1,205 @@
+"""Scoring a model on one process and on two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from eval.checks import GroundTruth
+from eval.coco import evaluate_detections
+from eval.inference import evaluate_model, merge_stats
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from tests.eval import helpers
+
+SIZE = 100  # pixels of the stored images; the model sees them at half the size
+IMAGES = 7
+
+
+def ring(key: int, shift: float) -> np.ndarray:
+    """The object of an image, moved to the right by ``shift`` stored pixels."""
+    x, y, side = 8.0 + 5 * key + shift, 10.0 + 4 * key, 20.0 + 4 * key
+    return np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]], np.float32)
+
+
+class Data:
+    category_ids = (4, 6)
+
+    def ground_truth(self) -> dict[str, Any]:
+        annotations = []
+        for key in range(IMAGES):
+            mask = helpers.decode([ring(key, 0).ravel().tolist()], SIZE, SIZE)
+            annotations.append(helpers.annotation(key + 1, 10 + key, self.category_ids[key % 2], mask))
+        return {
+            "images": [{"id": 10 + key, "height": SIZE, "width": SIZE} for key in range(IMAGES)],
+            "categories": [{"id": key, "name": str(key)} for key in self.category_ids],
+            "annotations": annotations,
+        }
+
+    def batches(self, keys: list[int], size: int = 2) -> list[Any]:
+        """(images, targets); a picture's number is its first pixel."""
+        batches = []
+        for begin in range(0, len(keys), size):
+            part = keys[begin : begin + size]
+            images = [torch.full((3, SIZE // 2, SIZE // 2), key, dtype=torch.uint8) for key in part]
+            fields = {"size": (SIZE // 2, SIZE // 2), "original_size": (SIZE, SIZE)}
+            batches.append((images, [{"image_id": 10 + key, **fields} for key in part]))
+        return batches
+
+
+class Model(nn.Module):
+    """Finds every object 3 pixels off, and exactly after refinement; nothing on picture 5."""
+
+    def __init__(self, refine: bool) -> None:
+        super().__init__()
+        self.refine = refine
+        self.calls = 0
+        if refine:
+            self.reset_refiner_stats = self._reset
+            self.refiner_stats = self._stats
+
+    def _reset(self) -> None:
+        self.calls = 0
+
+    def _stats(self) -> dict[str, Any]:
+        return {"contours": self.calls, "restored": 1, "flip_share": [float(self.calls), 0.5], "sharpness": 0.25}
+
+    def forward(self, images: list[torch.Tensor]) -> list[Detections]:
+        assert not self.training and not torch.is_grad_enabled()
+        return [self._found(int(image[0, 0, 0])) for image in images]
+
+    def _found(self, key: int) -> Detections:
+        count = 0 if key == 5 else 1
+        self.calls += count
+        fields = torch.zeros(count, 4), torch.full((count,), 0.5 + key / 100), torch.full((count,), key % 2)
+        coarse = Detections(*fields, [[ring(key, 3.0) / 2]] * count, (SIZE // 2, SIZE // 2))
+        if not self.refine:
+            return coarse
+        return Detections(*fields, [[ring(key, 0.0) / 2]] * count, coarse.size, coarse)
+
+
+def run(model: nn.Module, keys: list[int], **options: Any) -> dict[str, Any]:
+    data = Data()
+    return evaluate_model(model, data, data.batches(keys), torch.device("cpu"), progress=False, **options)
+
+
+def test_refined_model(tmp_path: Path) -> None:
+    model = Model(refine=True).train()
+    result = run(model, list(range(IMAGES)), results_path=tmp_path / "r.json")
+    assert model.training
+    assert result["images"] == IMAGES and result["detections"] == IMAGES - 1
+    # One category has an object that is not found.
+    refined, coarse = result["refined"], result["coarse"]
+    assert refined["segm"]["AR100"] == pytest.approx(100 * (1 + 2 / 3) / 2)
+    assert coarse["segm"]["AP"] < refined["segm"]["AP"] and coarse["boundary"]["AP"] < refined["boundary"]["AP"]
+    assert set(result["per_category"]["refined"]["boundary"]) == {"4", "6"}
+    assert result["stats"]["contours"] == IMAGES - 1 and result["stats"]["sharpness"] == 0.25
+    assert set(result["seconds"]) == {"load", "forward", "encode", "match", "total"}
+    json.dumps(result, allow_nan=False)
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [entry["image_id"] for entry in found] == [10, 11, 12, 13, 14, 16]
+    scores = evaluate_detections(GroundTruth(Data().ground_truth()), found)
+    assert {kind: values.summary for kind, values in scores.items()} == refined
+
+
+def test_plain_model() -> None:
+    plain, refined = run(Model(refine=False), list(range(IMAGES))), run(Model(refine=True), list(range(IMAGES)))
+    assert "refined" not in plain and plain["stats"] == {}
+    assert plain["coarse"] == refined["coarse"]
+
+
+def test_metrics_can_be_chosen() -> None:
+    result = run(Model(refine=True), [0, 1], metrics=["boundary"], dilation_ratio=1.0)
+    assert set(result["refined"]) == {"boundary"}
+
+
+def test_images_that_come_twice_count_once(capsys: pytest.CaptureFixture[str]) -> None:
+    once = run(Model(refine=True), list(range(IMAGES)))
+    twice = run(Model(refine=True), [*range(IMAGES), 0, 0, 3])
+    assert twice["refined"] == once["refined"] and twice["images"] == IMAGES
+    assert capsys.readouterr().err == ""
+
+
+def test_images_left_out_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(Model(refine=True), [0, 1])
+    assert "5 of 7 images were not given to the model" in capsys.readouterr().err
+    assert result["images"] == 2 and result["refined"]["segm"]["AR100"] < 50
+
+
+def test_more_images_than_wait_for_the_encoder() -> None:
+    keys = [k % IMAGES for k in range(60)]
+    assert run(Model(refine=True), keys)["refined"] == run(Model(refine=True), list(range(IMAGES)))["refined"]
+
+
+def test_a_model_that_fails_is_not_hidden() -> None:
+    class Broken(Model):
+        def _found(self, key: int) -> Detections:
+            found = super()._found(key)
+            found.rings = []  # no longer one for each score
+            return found
+
+    with pytest.raises(ValueError, match="zip"):
+        run(Broken(refine=False), list(range(IMAGES)))
+
+
+def test_stats_of_several_processes() -> None:
+    parts = [
+        {"contours": 30, "restored": 2, "flip_share": [0.1, 0.2], "crossing": 0.0},
+        {"contours": 10, "restored": 1, "flip_share": [0.5, 0.6], "crossing": 1.0},
+        {"contours": 0, "restored": 0, "flip_share": [0.0, 0.0], "crossing": 0.0},
+    ]
+    merged = merge_stats(parts)
+    assert merged["contours"] == 40 and merged["restored"] == 3
+    assert merged["flip_share"] == pytest.approx([0.2, 0.3]) and merged["crossing"] == pytest.approx(0.25)
+    assert merge_stats([parts[2]]) == parts[2]
+    assert merge_stats([{}, {}]) == {}
+
+
+def two_processes(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    keys = [[0, 2, 4, 6], [1, 3, 5, 0]][rank]  # image 0 fills the second share up
+    model = nn.parallel.DistributedDataParallel(_WithParameter(refine=True))
+    result = run(model, keys)
+    Path(folder, f"{rank}.json").write_text(json.dumps(result))
+
+    class BrokenData(Data):
+        def ground_truth(self) -> dict[str, Any]:
+            data = super().ground_truth()
+            return data | {"images": data["images"][:3], "annotations": []}
+
+    data = BrokenData()
+    try:
+        evaluate_model(model, data, data.batches(keys), torch.device("cpu"), progress=False)
+    except InputError as error:
+        Path(folder, f"{rank}.txt").write_text(str(error))
+    dist.destroy_process_group()
+
+
+class _WithParameter(Model):
+    """Distributed training wants one."""
+
+    def __init__(self, refine: bool) -> None:
+        super().__init__(refine)
+        self.weight = nn.Parameter(torch.zeros(1))
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(two_processes, (str(tmp_path),), nprocs=2)
+    alone = json.loads(json.dumps(run(Model(refine=True), list(range(IMAGES)))))
+    results = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert results[0] == results[1]
+    for key in ("coarse", "refined", "per_category", "images", "detections"):
+        assert results[0][key] == alone[key], key
+    stats = results[0]["stats"]
+    assert stats["contours"] == 7 and stats["restored"] == 2  # image 0 was computed twice
+    assert stats["flip_share"][0] == pytest.approx((4 * 4 + 3 * 3) / 7)
+    errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert errors[0] == errors[1] and "image ids are not in ground truth" in errors[0]
