@@ -30,16 +30,24 @@ GRID = 28  # cells of a coarse mask, as mask heads predict it
 DISTANCES = (1.0, 2.0, 4.0)  # px from the boundary at which the classifier is tested
 
 
+def tight_box(mask: np.ndarray) -> np.ndarray:
+    """xyxy (4,) float32 around the pixels of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
 def soft_roi(mask: np.ndarray, box: np.ndarray, size: int = GRID) -> np.ndarray:
     """The mask (H, W) area-averaged into a size x size grid over its box (xyxy, whole pixels): an ideal RoI mask."""
     x0, y0, x1, y1 = box.astype(int)
     crop = mask[y0:y1, x0:x1].astype(np.float32)
-    enlarged = cv2.resize(crop, None, fx=size, fy=size, interpolation=cv2.INTER_NEAREST)
+    # INTER_AREA averages only where it shrinks.
+    fx, fy = (-(-size // side) for side in (crop.shape[1], crop.shape[0]))
+    enlarged = cv2.resize(crop, None, fx=fx, fy=fy, interpolation=cv2.INTER_NEAREST)
     return cv2.resize(enlarged, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def noisy_roi(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A soft mask with the errors of a learned one: blurred by a cell, shifted at its edges by a smooth random field."""
+    """A soft mask with a learned one's errors: blurred by a cell, shifted at its edges by a smooth random field."""
     soft = cv2.GaussianBlur(soft, (0, 0), 1.0, borderType=cv2.BORDER_CONSTANT)
     field = cv2.GaussianBlur(rng.standard_normal(soft.shape).astype(np.float32), (0, 0), 2.5)
     field *= 0.22 / field.std()
@@ -73,7 +81,7 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
         total += len(labels)
         found, inputs = model.host.detect([image])
         assert inputs.contours is not None
-        boxes = np.array([_tight_box(mask) for mask in masks], np.float32).reshape(-1, 4)
+        boxes = np.array([tight_box(mask) for mask in masks], np.float32).reshape(-1, 4)
         objects, chosen = _matches(boxes, labels, inputs.boxes.cpu(), found[0].labels)
         if len(objects) == 0:
             continue
@@ -164,8 +172,3 @@ def _outside(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     height, width = mask.shape
     on = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     return ~(on & mask[y.clip(0, height - 1), x.clip(0, width - 1)])
-
-
-def _tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

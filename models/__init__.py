@@ -40,13 +40,14 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
     """A trained model in evaluation mode, from a checkpoint of ``scripts/train.py``.
 
     Args:
-        path: of the checkpoint.
+        path: of the checkpoint, or of a run's folder for its newest one.
         device: "auto" takes the GPU if there is one.
 
     Raises:
         InputError: where the file is missing, is no checkpoint, or does not fit the model it names.
     """
-    checkpoint = _read(Path(path))
+    path = _newest(Path(path))
+    checkpoint = _read(path)
     config, categories = checkpoint["config"], checkpoint["categories"]
     if config["model"] not in MODELS:
         raise InputError(f"{path}: unknown model {config['model']!r}; this version has {', '.join(MODELS)}")
@@ -64,6 +65,16 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
     # The drawn images are used as they are, so theirs is the size the model knows.
     short_side = data["shapes_size"] if data["name"] == "shapes" else data["test_short_side"]
     return Predictor(model.to(device).eval(), categories, short_side, data["test_max_side"], config)
+
+
+def _newest(path: Path) -> Path:
+    """A checkpoint as it is; of a run's folder its newest."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("checkpoints/step_*.pt")) or sorted(path.glob("step_*.pt"))
+    if not found:
+        raise InputError(f"{path}: no checkpoints/step_*.pt in this folder; give a run's folder or a checkpoint")
+    return found[-1]
 
 
 def _read(path: Path) -> dict[str, Any]:

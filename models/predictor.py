@@ -12,6 +12,7 @@ from torch import nn
 from data.transforms import resize, test_size, to_tensor
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.refiner import RefinedModel
 
 
 class Predictor:
@@ -43,8 +44,12 @@ class Predictor:
         self.short_side, self.max_side = short_side, max_side
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray) -> Detections:
+    def predict(self, image: np.ndarray, trace: bool = False) -> Detections:
         """Detections in the pixels of ``image``, (H, W, 3) uint8 RGB; ``coarse`` set where a refiner ran.
+
+        Args:
+            image: to look at.
+            trace: also keep the contours of every evolution iteration in ``steps``.
 
         Raises:
             InputError: for an array of another type or shape.
@@ -52,7 +57,12 @@ class Predictor:
         check_image(image)
         height, width = image.shape[:2]
         resized = resize(image, *test_size(height, width, self.short_side, self.max_side))
-        return self.model([to_tensor(resized)])[0].scaled_to((height, width))
+        images = [to_tensor(resized)]
+        if trace and isinstance(self.model, RefinedModel):
+            found = self.model.detect(images, trace=True)
+        else:
+            found = self.model(images)
+        return found[0].scaled_to((height, width))
 
 
 def check_image(image: np.ndarray) -> None:

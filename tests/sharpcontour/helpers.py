@@ -36,27 +36,6 @@ def annotation_mask(annotation: dict[str, Any], height: int, width: int) -> np.n
     return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
 
 
-def tight_box(mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
-
-
-def soft_roi(mask: np.ndarray, box: np.ndarray, size: int = 28) -> np.ndarray:
-    """The mask area-averaged into a size x size grid over its box: an ideal RoI mask."""
-    x0, y0, x1, y1 = box.astype(int)
-    crop = mask[y0:y1, x0:x1].astype(np.float32)
-    up = cv2.resize(crop, None, fx=size, fy=size, interpolation=cv2.INTER_NEAREST)
-    return cv2.resize(up, (size, size), interpolation=cv2.INTER_AREA)
-
-
-def noisy_roi(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur by one cell and add a smooth random field where the mask is undecided."""
-    soft = cv2.GaussianBlur(soft, (0, 0), 1.0, borderType=cv2.BORDER_CONSTANT)
-    field = cv2.GaussianBlur(rng.standard_normal(soft.shape).astype(np.float32), (0, 0), 2.5)
-    field *= 0.22 / field.std()
-    return np.clip(soft + field * 4 * soft * (1 - soft), 0, 1)
-
-
 def exact_classifier(masks: list[np.ndarray], instance: Tensor):
     """A perfect phi: hard 0 or 1 from the mask of each ring's instance, as logits."""
     height, width = max(m.shape[0] for m in masks), max(m.shape[1] for m in masks)
@@ -108,16 +87,6 @@ def grown_contours(masks: list[np.ndarray], boxes: np.ndarray, offset: float) ->
         grown = distance <= offset * np.sqrt((box[2:] - box[:2]).prod())
         rings.append([ring - pad for ring in trace_mask(grown)])
     return contours_from_rings(rings, 128, TracingConfig(), "cpu")
-
-
-def smoothed_contours(masks: list[np.ndarray], sigma: float = 3.0) -> Contours:
-    """128 vertices on every outer contour and hole, smoothed along the contour by a Gaussian of sigma vertices."""
-    contours = contours_from_rings([trace_mask(mask) for mask in masks], 128, TracingConfig(), "cpu")
-    offsets = torch.arange(-12, 13)
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    weights /= weights.sum()
-    shifted = [w * contours.vertices.roll(int(o), 1) for w, o in zip(weights, offsets, strict=True)]
-    return Contours(torch.stack(shifted).sum(0), contours.instance, contours.hole, contours.carried)
 
 
 def score_evolution(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from eval.study import noisy_roi, smoothed_contours, soft_roi, tight_box
 from sharpcontour.config import EvolutionConfig, TracingConfig
 from sharpcontour.evolution import Evolution, evolve
 from sharpcontour.geometry import outward_normals, resample, self_crossing, signed_area
@@ -143,13 +144,13 @@ def test_self_crossing() -> None:
 
 def oracle_study(kind: str, masks: list[np.ndarray], **settings) -> tuple[np.ndarray, np.ndarray]:
     """Mean (IoU, Boundary IoU) of C(0) and C(n) with a perfect classifier."""
-    boxes = np.stack([helpers.tight_box(mask) for mask in masks])
+    boxes = np.stack([tight_box(mask) for mask in masks])
     rng, config = np.random.default_rng(1), EvolutionConfig(**settings)
     if kind == "binary":
         rois = np.stack([helpers.binary_roi(m, b) for m, b in zip(masks, boxes, strict=True)])
     else:
-        soft = [helpers.soft_roi(m, b) for m, b in zip(masks, boxes, strict=True)]
-        rois = np.stack([helpers.noisy_roi(s, rng) for s in soft])
+        soft = [soft_roi(m, b) for m, b in zip(masks, boxes, strict=True)]
+        rois = np.stack([noisy_roi(s, rng) for s in soft])
     contours = contours_from_masks(rois.astype(np.float32), torch.from_numpy(boxes), config.vertices, TracingConfig())
     return helpers.score_evolution(contours, boxes, masks, config)
 
@@ -180,15 +181,15 @@ def test_oracle_on_noisy_28x28_masks() -> None:
 @needs_coco
 def test_oracle_on_smoothed_contours() -> None:
     masks = mixed_sizes()
-    boxes = np.stack([helpers.tight_box(mask) for mask in masks])
-    before, after = helpers.score_evolution(helpers.smoothed_contours(masks), boxes, masks, EvolutionConfig())
+    boxes = np.stack([tight_box(mask) for mask in masks])
+    before, after = helpers.score_evolution(smoothed_contours(masks), boxes, masks, EvolutionConfig())
     assert before[0] < 0.94 and after[0] >= 0.985 and after[1] >= 0.97
 
 
 @needs_coco
 def test_reach_is_three_times_one_and_a_half_per_cent() -> None:
     masks = mixed_sizes()
-    boxes = np.stack([helpers.tight_box(mask) for mask in masks])
+    boxes = np.stack([tight_box(mask) for mask in masks])
     scores = {}
     for offset in (0.04, 0.06):
         grown = helpers.grown_contours(masks, boxes, offset)

@@ -1,0 +1,1 @@
+"""What trains a model: configuration and recipes, processes, checkpoints, the loop, the log."""

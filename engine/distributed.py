@@ -1,0 +1,155 @@
+"""One or many processes: what torchrun's environment variables say, and the few collectives that training needs.
+
+Everything works without torchrun too, as one process. Collectives are no-ops then.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from sharpcontour.errors import InputError
+
+# How long a process waits for the others, e.g. while rank 0 scores an evaluation.
+TIMEOUT = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class World:
+    """Where this process stands.
+
+    Attributes:
+        rank: 0..size-1 over all machines.
+        local_rank: of the process on its machine.
+        size: number of processes.
+        device: where this process computes.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+
+def start(device: str = "auto") -> World:
+    """Join the process group that torchrun describes (``env://``), if any.
+
+    Args:
+        device: "auto" takes cuda, else mps, else cpu; or a device type.
+
+    Raises:
+        InputError: if a machine runs more processes than it has GPUs.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    chosen = choose_device(device, local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size > 1:
+        # Objects and flags on the CPU travel by gloo, gradients on GPUs by nccl.
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store(), rank=rank, world_size=size, timeout=TIMEOUT)
+    return World(rank, local_rank, size, chosen)
+
+
+def _store() -> dist.Store:
+    """Where processes find one another.
+
+    torchrun keeps its store when it restarts processes, so they would find the addresses of those that died. On one
+    machine the number of the restart keeps them apart; on several it can differ from machine to machine, and
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes torchrun begin a new store.
+    """
+    store, _, _ = next(rendezvous("env://"))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    return dist.PrefixStore("restart_" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+
+
+def stop() -> None:
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of one process; every process of a machine gets its own GPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        # Apple's GPU has no collectives.
+        if name == "mps" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            name = "cpu"
+    if name != "cuda":
+        return torch.device(name)
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise InputError(
+            f"process {local_rank} of this machine has no GPU: {count} visible. Use --nproc-per-node {max(count, 1)}, "
+            "or CUDA_VISIBLE_DEVICES= (empty) to train on the CPU"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def seed_all(*key: int) -> None:
+    """Seed torch (every device), numpy and random from a key such as (seed, rank, step).
+
+    Training seeds every step anew, so that the randomness of a step depends on nothing that came before it: a resumed
+    run draws the same numbers without any generator state having been stored.
+    """
+    low, high = np.random.SeedSequence(key).generate_state(2)
+    torch.manual_seed(int(high) << 32 | int(low))
+    np.random.seed(int(low))
+    random.seed(int(low))
+
+
+def reduce_max(value: Tensor) -> Tensor:
+    """The largest ``value`` of all processes, in place; does not wait for a GPU."""
+    if dist.is_initialized():
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """What every process gave, in order of rank, on every process."""
+    if not dist.is_initialized():
+        return [value]
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def broadcast_object(value: Any) -> Any:
+    """What rank 0 gave, on every process."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if dist.is_initialized():
+        dist.all_reduce(torch.zeros(1))  # on the CPU: one process may be busy there for long, as in an evaluation
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Move everything that has ``.to`` (tensors, packed masks) inside lists, tuples and dicts; the rest stays."""
+    if isinstance(value, dict):
+        return {key: to_device(item, device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(to_device(item, device) for item in value)
+    return value.to(device, non_blocking=True) if hasattr(value, "to") else value

@@ -1,0 +1,233 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine import checkpoint
+from engine.config import TrainConfig
+from engine.distributed import World, gather_objects, seed_all, to_device
+from engine.logging import Clock, Means, RunLog, memory_gib, progress_line, say
+from engine.schedule import learning_rate, set_learning_rate
+from engine.signals import StopSignals
+from engine.update import Updater, Verdicts
+from sharpcontour.errors import InputError
+
+Batch = tuple[list[Tensor], list[dict[str, Any]]]
+Batches = Generator[Batch, None, None]
+MAX_SKIPPED = 3  # skipped updates in a row that end a run
+
+
+def images_per_pass(config: TrainConfig, world: World) -> int:
+    """Images of one forward pass of one process.
+
+    Raises:
+        InputError: if the batch does not divide.
+    """
+    passes = world.size * config.accumulation
+    if config.images_per_batch % passes:
+        raise InputError(
+            f"train.images_per_batch={config.images_per_batch} does not divide among {world.size} processes x "
+            f"{config.accumulation} accumulation steps; choose a multiple of {passes}"
+        )
+    return config.images_per_batch // passes
+
+
+class Trainer:
+    """Trains a model step by step, saves, resumes, logs.
+
+    A step is one update of the weights. All that is random in it follows from (seed, rank, step), and its images from
+    how many were seen before, so a run that was interrupted repeats exactly what it would have done.
+
+    Args:
+        model: on ``world.device``; ``model(images, targets)`` gives the losses.
+        config: of the training.
+        world: this process's place among all.
+        folder: of the run.
+        batches: ``batches(n)`` gives this process's (images, targets) without end, beginning after the n-th.
+        evaluate: ``evaluate(step)`` returns scalars for the log; called on every process, the model in eval mode.
+        extra: "config" and "categories", stored in every checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        world: World,
+        folder: Path,
+        batches: Callable[[int], Batches],
+        evaluate: Callable[[int], dict[str, float]],
+        extra: dict[str, Any],
+    ) -> None:
+        self.model, self.config, self.world, self.folder = model, config, world, folder
+        self.updater = Updater(model, config, world)
+        self.step, self.images_seen, self.skipped_in_a_row, self.skipped = 0, 0, 0, 0
+        self._batches, self._evaluate, self._extra = batches, evaluate, extra
+        self._per_pass = images_per_pass(config, world)
+        self._verdicts, self._means, self._clock = Verdicts(world), Means(), Clock()
+        self._saved_at = -1
+
+    def resume(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint's state; model and classes must have been checked to agree."""
+        checkpoint.load_weights(self.model, state, path)
+        try:
+            self.updater.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise InputError(f"{path}: its optimizer state does not fit ({error}); keep that run's options") from error
+        if self.updater.scaler.is_enabled() and state["scaler"]:
+            self.updater.scaler.load_state_dict(state["scaler"])
+        self.step, self.images_seen = state["step"], state["images_seen"]
+        self.skipped_in_a_row, self.skipped = state["skipped_in_a_row"], state["skipped"]
+        self._saved_at = self.step
+        if state["world_size"] != self.world.size:
+            say(
+                self.world,
+                f"warning: {path.name} was written by {state['world_size']} processes, now there are "
+                f"{self.world.size}: the batch and its learning rate stay the same, sampled points and rounding differ",
+            )
+
+    def fit(self) -> bool:
+        """Train to the end, with evaluations in between and after; False if a signal ended it before."""
+        config = self.config
+        log = RunLog(self.folder, self.step, self.world.main)
+        batches = self._batches(self.images_seen // (self._per_pass * self.world.size))
+        try:
+            self.model.train()
+            while self.step < config.iterations:
+                period = config.eval_period or config.iterations
+                until = min((self.step // period + 1) * period, config.iterations)
+                with StopSignals() as signals:
+                    going = self._train_until(until, batches, signals, log)
+                    self.save()
+                    going = going and not any(gather_objects(signals.received))
+                if not going:
+                    say(self.world, f"stopped by a signal after step {self.step}; the same command goes on from there")
+                    return False
+                if until < config.iterations:
+                    self._run_evaluation(log)
+            self._run_evaluation(log)
+            return True
+        finally:
+            log.close()
+            batches.close()  # ends the loader's processes, which would hold up an exit by an error
+
+    def _train_until(self, until: int, batches: Batches, signals: StopSignals, log: RunLog) -> bool:
+        """Steps up to ``until``; False if a signal came."""
+        config = self.config
+        self._clock.restart()
+        while self.step < until:
+            self._train_step(batches, signals)
+            going = self._settle()
+            if self.step % config.log_period == 0 or self.step == until:
+                self._report(log)
+            if not going:
+                return False
+            if self.step % config.checkpoint_period == 0:
+                self.save()
+        return True
+
+    def _train_step(self, batches: Batches, signals: StopSignals) -> None:
+        config, updater = self.config, self.updater
+        rate = learning_rate(self.step, config)
+        set_learning_rate(updater.optimizer, rate)
+        updater.begin()
+        record: dict[str, Any] = {"step": self.step, "rank": self.world.rank, "lr": rate, "image_ids": [], "losses": []}
+        for part in range(config.accumulation):
+            begin = time.perf_counter()
+            images, targets = next(batches)
+            self._clock.waited(time.perf_counter() - begin)
+            seed_all(config.seed, self.world.rank, self.step, part)
+            record["image_ids"] += [target["image_id"] for target in targets]
+            images, targets = to_device(images, self.world.device), to_device(targets, self.world.device)
+            values = updater.backward(images, targets, last=part == config.accumulation - 1)
+            record["losses"].append(values)
+            self._means.add(values)
+        norm, skipped = updater.finish()
+        self._means.add({"grad_norm": norm})
+        self._verdicts.push(skipped, signals.received, record)
+        self._clock.tick()
+        self.step += 1
+        self.images_seen += config.images_per_batch
+
+    def _settle(self, everything: bool = False) -> bool:
+        """Act on the outcome of past updates, on all processes alike; False if a stop was asked for."""
+        going = True
+        for skipped, stop, record in self._verdicts.pop(everything):
+            going = going and not stop
+            if skipped:
+                self._note_skipped(record)
+            else:
+                self.skipped_in_a_row = 0
+        return going
+
+    def _note_skipped(self, record: dict[str, Any]) -> None:
+        """Write down what every process had in a skipped update; too many in a row end the run."""
+        record["losses"] = [{name: _plain(value) for name, value in values.items()} for values in record["losses"]]
+        records = gather_objects(record)
+        finite = all(isinstance(values["loss"], float) for r in records for values in r["losses"])
+        scaler = self.updater.scaler
+        if scaler.is_enabled() and finite and scaler.get_scale() >= 1:
+            return  # gradients overflowed float16, and the scaler has lowered its scale: nothing is wrong
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        path = self.folder / "bad_batch.json"
+        if self.world.main:
+            report = {"scale": scaler.get_scale(), "processes": records}
+            path.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        say(self.world, f"warning: loss or gradient of step {record['step']} is not finite, update skipped; see {path}")
+        if self.skipped_in_a_row >= MAX_SKIPPED:
+            images = [image for r in records for image in r["image_ids"]]
+            raise InputError(
+                f"stopped: {MAX_SKIPPED} updates in a row were not finite, the last at step {record['step']} "
+                f"with images {images[:16]} ({path}); lower train.base_lr, set train.clip_grad_norm, "
+                "or check these images"
+            )
+
+    def _report(self, log: RunLog) -> None:
+        config = self.config
+        values = self._means.pop()
+        values["lr"] = self.updater.optimizer.param_groups[0]["lr"]
+        values["skipped"] = self.skipped
+        values["memory_gib"] = memory_gib(self.world.device)
+        values.update(self._clock.report(config.iterations - self.step, config.images_per_batch))
+        log.scalars(self.step, values)
+        say(self.world, progress_line(self.step, config.iterations, values))
+
+    def _run_evaluation(self, log: RunLog) -> None:
+        self.model.eval()
+        log.scalars(self.step, self._evaluate(self.step))
+        log.pictures(self.step, sorted((self.folder / "pictures").glob("*.png")))
+        self.model.train()
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, unless there is one."""
+        self._settle(everything=True)
+        if self._saved_at == self.step:
+            return
+        self._saved_at = self.step
+        if self.world.main:
+            state = {
+                "model": self.model.state_dict(),
+                "optimizer": self.updater.optimizer.state_dict(),
+                "scaler": self.updater.scaler.state_dict(),
+                "step": self.step,
+                "images_seen": self.images_seen,
+                "skipped_in_a_row": self.skipped_in_a_row,
+                "skipped": self.skipped,
+                "world_size": self.world.size,
+                "torch": str(torch.__version__),
+                **self._extra,
+            }
+            checkpoint.save(self.folder / "checkpoints", state, self.step, self.config.keep_checkpoints)
+
+
+def _plain(value: Tensor) -> float | str:
+    """A number for JSON, which knows no NaN."""
+    return float(value) if value.isfinite() else str(float(value))

@@ -1,0 +1,230 @@
+"""Train a model, with or without SharpContour behind it, and evaluate it.
+
+    # one process, on the built-in shapes
+    torchrun scripts/train.py --model dance --refine
+    # eight processes on one machine; with --max-restarts it goes on by itself after a failure
+    torchrun --nproc-per-node 8 --max-restarts 3 scripts/train.py --model dance --refine --data coco --root /data/coco
+    # two machines, the same command on both; HOST is one of them; for --max-restarts there, first
+    # export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
+        scripts/train.py --model dance --refine --data coco --root /data/coco
+    # an interrupted run goes on when its command is given again; or from any checkpoint, into another folder
+    torchrun scripts/train.py --model dance --refine --out runs/b --resume runs/a/checkpoints/step_00010000.pt
+    # your own data in COCO format; the classes are read from the file
+    torchrun scripts/train.py --model dance --refine --train-json A.json --train-images DIR \
+        --val-json B.json --val-images DIR
+
+Plain ``python scripts/train.py ...`` works too, as one process. The folder of a run holds config.json, log.jsonl,
+metrics.json, checkpoints/, TensorBoard events and pictures/.
+"""
+
+from __future__ import annotations
+
+import _cli  # puts the repository root on sys.path
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from data import build_dataset, build_loader
+from engine import checkpoint, distributed
+from engine.config import Config, apply_overrides, describe, differences
+from engine.distributed import World
+from engine.evaluation import Evaluation
+from engine.logging import say
+from engine.recipes import RECIPES
+from engine.schedule import learning_rate
+from engine.trainer import Batches, Trainer, images_per_pass
+from models import MODELS, build_model
+from sharpcontour.config import to_dict
+from sharpcontour.errors import InputError
+
+COCO_HINT = "for COCO: --data coco --root DIR (with annotations/, train2017/ and val2017/)"
+
+
+def main() -> int:
+    """The whole run, top to bottom; 0 also after a signal, since the run is saved then."""
+    args = parse_arguments()
+    config = resolve(args)
+    world = distributed.start(config.train.device)
+    announce(config, args, world)
+    per_pass = images_per_pass(config.train, world)
+    folder = prepare_folder(args, config, world)
+
+    # Categories come from the validation set; the model must know their number, the training set what the model needs.
+    val_set = build_dataset(config.data, "val")
+    distributed.seed_all(config.train.seed)
+    model = build_model(config.host, len(val_set.categories), config.sharpcontour if config.refine else None)
+    train_set = build_dataset(config.data, "train", prepare=model.target_builder)
+    check_classes(train_set.categories, val_set.categories, config)
+    for report in (train_set.report(), val_set.report()):
+        if report:
+            say(world, report)
+    model.to(world.device)
+
+    def batches(done: int) -> Batches:
+        """This process's batches without end, after the first ``done``."""
+        yield from build_loader(
+            train_set,
+            per_pass,
+            training=True,
+            seed=config.train.seed,
+            rank=world.rank,
+            world_size=world.size,
+            workers=config.data.workers,
+            start=(0, done),
+        )
+
+    plain = to_dict(config)
+    trainer = Trainer(
+        model,
+        config.train,
+        world,
+        folder,
+        batches,
+        Evaluation(model, val_set, config, world, folder),
+        {"config": plain, "categories": train_set.categories},
+    )
+    begin(trainer, args, plain, train_set.categories)
+    finished = trainer.fit()
+    if finished:
+        say(world, f"done: {checkpoint.resolve(folder)}, {folder / 'metrics.json'}, {folder / 'pictures'}")
+    distributed.stop()
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; --help states defaults and units."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--model", choices=sorted(MODELS), default="dance", help="host model (default: dance)")
+    add("--refine", action="store_true", help="put SharpContour behind the host (default: the host alone)")
+    add("--data", choices=("shapes", "coco"), help="data set (default: shapes; coco if --root is given)")
+    add("--root", metavar="DIR", help="COCO folder with annotations/, train2017/ and val2017/")
+    add("--train-json", metavar="FILE", help="your own training annotations in COCO format")
+    add("--train-images", metavar="DIR", help="folder of their images")
+    add("--val-json", metavar="FILE", help="your own validation annotations in COCO format")
+    add("--val-images", metavar="DIR", help="folder of their images")
+    add("--recipe", choices=sorted(RECIPES), help="complete configuration (default: shapes for shapes, else coco_1x)")
+    add(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="overrides",
+        action="append",
+        nargs="+",
+        default=[],
+        help="change single values, e.g. train.images_per_batch=8 data.workers=4; a run prints all keys at its start",
+    )
+    add("--out", metavar="DIR", help="folder of the run (default: runs/MODEL_DATA, with _refine after MODEL)")
+    add(
+        "--resume",
+        metavar="auto|PATH|never",
+        default="auto",
+        help="auto: go on from the newest checkpoint in --out, if any (default); PATH: from this checkpoint or run; "
+        "never: start anew, in a folder without checkpoints",
+    )
+    return parser.parse_args()
+
+
+def resolve(args: argparse.Namespace) -> Config:
+    """The configuration that the command line asks for."""
+    own = {key: getattr(args, key) for key in ("train_json", "train_images", "val_json", "val_images")}
+    missing = [f"--{key.replace('_', '-')}" for key, value in own.items() if not value]
+    if 0 < len(missing) < 4 and not args.root:
+        raise InputError(f"your own data needs all four options; {', '.join(missing)} missing")
+    name: Literal["shapes", "coco"] = args.data or ("coco" if args.root or len(missing) < 4 else "shapes")
+    if name == "shapes" and (args.root or len(missing) < 4):
+        raise InputError("--data shapes is drawn on the fly; leave out --root, --train-... and --val-...")
+    if name == "coco" and len(missing) == 4 and not args.root:
+        raise InputError("--data coco needs --root DIR, or --train-json, --train-images, --val-json and --val-images")
+    config = RECIPES[args.recipe or ("shapes" if name == "shapes" else "coco_1x")](args.model, args.refine)
+    config.data.name = name
+    if args.root:
+        config.data.root = args.root
+    for key, value in own.items():
+        if value:
+            setattr(config.data, key, value)
+    apply_overrides(config, [item for group in args.overrides for item in group])
+    return config
+
+
+def announce(config: Config, args: argparse.Namespace, world: World) -> None:
+    """What will be trained, on what, and how the learning rate came about."""
+    train = config.train
+    if config.data.name == "shapes":
+        say(world, f"training on the built-in shapes, drawn on the fly and small enough for a CPU; {COCO_HINT}")
+    say(
+        world,
+        f"model {config.model}{' + SharpContour' if config.refine else ''}, {world.size} x {world.device.type}, "
+        f"torch {torch.__version__}",
+        f"learning rate {learning_rate(train.warmup_iterations, train):g} after warm-up = {train.base_lr:g} x "
+        f"{train.images_per_batch}/{train.reference_batch} images per batch",
+        "configuration (--set KEY=VALUE changes it):",
+        describe(config),
+    )
+
+
+def prepare_folder(args: argparse.Namespace, config: Config, world: World) -> Path:
+    """Make the folder of the run and see that it can be written, before anything takes time."""
+    name = f"{config.model}{'_refine' if config.refine else ''}_{config.data.name}"
+    folder = Path(args.out) if args.out else _cli.ROOT / "runs" / name
+    if world.main:
+        if args.resume == "never" and checkpoint.checkpoints(folder / "checkpoints"):
+            raise InputError(f"{folder} holds checkpoints; for --resume never choose another --out or remove them")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(to_dict(config), indent=1)
+            temporary = folder / "config.json.tmp"
+            temporary.write_text(text + "\n", encoding="utf-8")
+            os.replace(temporary, folder / "config.json")
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+        checkpoint.clean(folder / "checkpoints")
+    distributed.barrier()
+    return folder
+
+
+def check_classes(train: list[dict[str, Any]], val: list[dict[str, Any]], config: Config) -> None:
+    """Training and validation must have the same categories."""
+    if [c["id"] for c in train] != [c["id"] for c in val]:
+        files = config.data.train_json or "the training annotations", config.data.val_json or "those for validation"
+        raise InputError(
+            f"{files[0]} has {len(train)} categories, {files[1]} {len(val)}, and their ids differ; "
+            "give both files the same list of categories"
+        )
+
+
+def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], categories: list[dict[str, Any]]) -> None:
+    """Take up a checkpoint: to go on with this run, or another's weights to begin with."""
+    world = trainer.world
+    # Rank 0 reads, so that machines need not share a file system.
+    found = distributed.broadcast_object(_find(args.resume, trainer.folder) if world.main else None)
+    if found is not None:
+        path, state = found
+        checkpoint.check_fits(state, config, categories, path)
+        trainer.resume(state, path)
+        say(world, f"resuming after step {trainer.step} from {path}")
+        for change in differences(state["config"], config):
+            say(world, f"warning: changed since that checkpoint: {change}")
+    elif config["train"]["init_from"]:
+        path = checkpoint.resolve(Path(config["train"]["init_from"]))
+        state = distributed.broadcast_object(checkpoint.load(path) if world.main else None)
+        kept = checkpoint.load_matching(trainer.model, state)
+        say(world, f"weights from {path}; {len(kept)} keep their initial values: {', '.join(kept) or '-'}")
+
+
+def _find(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    if resume == "never":
+        return None
+    if resume == "auto":
+        return checkpoint.load_newest(folder / "checkpoints")
+    path = checkpoint.resolve(Path(resume))
+    return path, checkpoint.load(path)
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -1,0 +1,132 @@
+"""``--set``, and the way of a configuration through JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from engine.config import TrainConfig, apply_overrides, describe, differences, flat, load_config
+from engine.recipes import RECIPES
+from models import MODELS
+from sharpcontour.config import to_dict
+from sharpcontour.errors import InputError
+
+
+@dataclass
+class _Inner:
+    rate: float = 0.1
+    size: tuple[int, ...] = (1,)
+    pair: tuple[int, float] = (1, 2.0)
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass
+class _Outer:
+    inner: _Inner = field(default_factory=_Inner)
+    count: int = 1
+    flag: bool = True
+    name: str = ""
+    limit: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("inner.rate=1e-3", 0.001),
+        ("inner.rate=2", 2.0),
+        ("inner.size=480,512", (480, 512)),
+        ("inner.size=(7,)", (7,)),
+        ("inner.pair=3,4", (3, 4.0)),
+        ("inner.kind=b", "b"),
+        ("count=12", 12),
+        ("flag=false", False),
+        ("name=x=y", "x=y"),
+        ("limit=none", None),
+        ("limit=5", 5),
+    ],
+)
+def test_values_take_the_type_of_their_key(text: str, value: Any) -> None:
+    config = _Outer()
+    apply_overrides(config, [text])  # type: ignore[arg-type]
+    got = flat(config)[text.partition("=")[0]]
+    assert got == value and type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inner.rat=1", "no such key; nearest: inner.rate"),
+        ("rate=1", "no such key; nearest: inner.rate"),
+        ("inner=1", "no such key"),
+        ("count=1.5", "expected a whole number"),
+        ("count=many", "expected a whole number"),
+        ("inner.rate=fast", "expected a number"),
+        ("flag=1", "expected true or false"),
+        ("inner.kind=c", "expected one of a, b"),
+        ("inner.size=1,x", "expected a list of a whole number, such as 1,2,3"),
+        ("inner.pair=1", "expected 2 values separated by commas"),
+        ("count", "write it as key=value"),
+    ],
+)
+def test_mistakes_are_told(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        apply_overrides(_Outer(), [text])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_recipes_survive_json(model: str, recipe: str) -> None:
+    config = RECIPES[recipe](model, True)
+    plain = json.loads(json.dumps(to_dict(config)))
+    again = load_config(plain)
+    assert again == config
+    assert differences(to_dict(again), to_dict(config)) == []
+    assert describe(config).count("\n") > 3
+
+
+def test_differences_name_both_values() -> None:
+    changed = RECIPES["shapes"]("dance", True)
+    apply_overrides(changed, ["train.base_lr=7"])
+    found = differences(to_dict(RECIPES["shapes"]("dance", True)), to_dict(changed))
+    assert len(found) == 1 and found[0].startswith("train.base_lr: ") and found[0].endswith(" -> 7.0")
+
+
+def test_unknown_model_in_a_file() -> None:
+    with pytest.raises(InputError, match="unknown model 'dense'"):
+        load_config({"model": "dense"})
+
+
+def _settings() -> list[tuple[str, str]]:
+    """Class and name of every value in a configuration."""
+    found: list[tuple[str, str]] = []
+
+    def walk(value: Any) -> None:
+        for f in dataclasses.fields(value):
+            found.append((type(value).__name__, f.name))
+            if dataclasses.is_dataclass(getattr(value, f.name)):
+                walk(getattr(value, f.name))
+
+    walk(RECIPES["shapes"]("dance", True))
+    return found
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    """A key that nothing reads would be a promise that nothing keeps."""
+    root = Path(__file__).resolve().parents[2]
+    folders = ("sharpcontour", "models", "data", "engine", "eval", "scripts")
+    files = [path for folder in folders for path in (root / folder).rglob("*.py") if path.name != "recipes.py"]
+    source = "\n".join(path.read_text() for path in files)
+    unread = [f"{owner}.{name}" for owner, name in _settings() if not re.search(rf"\.{name}\b", source)]
+    assert unread == []
+
+
+def test_published_rates() -> None:
+    """SGD at 0.01 for 16 images, scaled linearly."""
+    config = TrainConfig()
+    assert config.base_lr * 8 / config.reference_batch == 0.005

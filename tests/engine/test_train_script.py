@@ -1,0 +1,139 @@
+"""The command as users type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "data.train_images_count=8",
+    "data.val_images_count=4",
+    "data.shapes_size=96",
+    "data.workers=1",
+    "train.iterations=3",
+    "train.images_per_batch=2",
+    "train.log_period=1",
+    "train.warmup_iterations=1",
+    "train.pictures=2",
+    "train.eval_batch=2",
+    "host.backbone.name=resnet10",
+    "host.backbone.width=16",
+    "host.backbone.fpn_channels=32",
+    "host.channels=32",
+    "host.snake_channels=32",
+    "host.snake_global=32",
+]
+
+
+def _run(*arguments: str, cwd: Path, processes: int = 0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        _command(arguments, processes), cwd=cwd, env=_env(), capture_output=True, text=True, timeout=300
+    )
+
+
+def _command(arguments: tuple[str, ...], processes: int) -> list[str]:
+    script = str(ROOT / "scripts" / "train.py")
+    if not processes:
+        return [sys.executable, script, *arguments]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [*torchrun, script, *arguments]
+
+
+def _env() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.mark.slow
+def test_help_and_mistakes_from_another_folder(tmp_path: Path) -> None:
+    shown = _run("--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    for flag in ("--model", "--refine", "--data", "--root", "--recipe", "--set", "--out", "--resume", "--train-json"):
+        assert flag in shown.stdout
+    assert shown.stdout.count("default") >= 6
+    for arguments, message in [
+        (["--set", "train.itertions=3"], "error: --set train.itertions: no such key; nearest: train.iterations"),
+        (["--data", "coco", "--root", "nowhere"], "nowhere"),
+        (["--train-json", "a.json"], "error: your own data needs all four options"),
+    ]:
+        failed = _run(*arguments, "--out", str(tmp_path / "run"), cwd=tmp_path)
+        assert failed.returncode == 2, failed.stderr
+        assert message in failed.stderr and failed.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_train_evaluate_and_resume(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["--model", "dance", "--refine", "--out", str(out), "--set", *TINY]
+    done = _run(*arguments, cwd=tmp_path, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("training on the built-in shapes") and "--data coco" in done.stdout
+    metrics = json.loads((out / "metrics.json").read_text())
+    for kind in ("coarse", "refined"):
+        assert {"AP", "AP50", "AP75"} <= set(metrics[kind]["segm"]) and "AP" in metrics[kind]["boundary"]
+    assert metrics["images"] == 4 and metrics["seconds"]["total"] > 0
+    assert json.loads((out / "config.json").read_text())["train"]["iterations"] == 3
+    assert _steps(out) == [1, 2, 3, 3]
+    assert list((out / "pictures").iterdir()) and list(out.glob("events*"))
+    again = _run(*arguments, "train.iterations=4", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "resuming after step 3" in again.stdout and "written by 2 processes" in again.stdout
+    assert "train.iterations: 3 -> 4" in again.stdout
+
+
+@pytest.mark.slow
+def test_sigterm_to_torchrun_saves(tmp_path: Path) -> None:
+    """What a scheduler does: the whole group gets the signal, loader workers too."""
+    output = _disturb(tmp_path, _command(_arguments(tmp_path, 100_000), 1), lambda pid: os.kill(pid, signal.SIGTERM))
+    assert "stopped by a signal after step" in output, output
+    saved = sorted((tmp_path / "run" / "checkpoints").glob("step_*.pt"))
+    assert int(saved[-1].stem.removeprefix("step_")) == _steps(tmp_path / "run")[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
+def test_torchrun_starts_a_killed_process_again(tmp_path: Path) -> None:
+    def kill_one(pid: int) -> None:
+        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True).stdout.split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+
+    command = _command(_arguments(tmp_path, 20), 2)
+    command.insert(command.index("--standalone"), "--max-restarts=1")
+    output = _disturb(tmp_path, command, kill_one)
+    assert "resuming after step" in output and "done:" in output, output
+    assert _steps(tmp_path / "run")[:-1] == list(range(1, 21))  # and once more for the evaluation
+
+
+def _arguments(folder: Path, iterations: int) -> tuple[str, ...]:
+    last = (f"train.iterations={iterations}", "train.checkpoint_period=2")
+    return ("--model", "dance", "--refine", "--out", str(folder / "run"), "--set", *TINY, *last)
+
+
+def _steps(run: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def _disturb(folder: Path, command: list[str], disturb: Callable[[int], None]) -> str:
+    """Start a run, do something to it after some steps, and wait for its end; returns its output."""
+    log = folder / "run" / "log.jsonl"
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, cwd=folder, env=_env(), **pipes)
+    try:
+        deadline = time.monotonic() + 120
+        while not (log.exists() and log.read_text().count("\n") >= 5):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        disturb(process.pid)
+        return str(process.communicate(timeout=120)[0])
+    finally:
+        process.kill()
