@@ -1,0 +1,62 @@
+"""Data sets and their loader.
+
+A data set has ``len``, ``categories`` (sorted by id), ``category_ids`` (of class indices 0, 1, ...), ``aspect_groups``,
+``ground_truth`` (COCO format, for evaluation), ``report`` (what was wrong with the annotations) and samples:
+``dataset[epoch, index]`` is {"image": (3, H, W) uint8 RGB, "target": dict}. An epoch of -1 means evaluation: no
+augmentation, and a target of "image_id", "size" of the resized and "original_size" of the stored image. Otherwise the
+target is :func:`data.transforms.make_target`'s, and what is random in the sample follows from (seed, epoch, index).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from data.config import DataConfig
+from data.loader import Loader, build_loader
+from data.shapes import ShapesDataset
+from sharpcontour.errors import InputError
+from sharpcontour.interface import TargetBuilder
+
+__all__ = ["DataConfig", "DatasetLike", "Loader", "build_dataset", "build_loader"]
+
+
+class DatasetLike(Protocol):
+    """What every data set offers."""
+
+    categories: list[dict[str, Any]]
+    category_ids: list[int]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]: ...
+
+    def aspect_groups(self) -> np.ndarray: ...
+
+    def ground_truth(self) -> dict[str, Any]: ...
+
+    def report(self) -> str | None: ...
+
+
+def build_dataset(config: DataConfig, split: str, prepare: TargetBuilder | None = None) -> DatasetLike:
+    """The data set that a config names.
+
+    Args:
+        config: see :class:`DataConfig`.
+        split: "train" or "val".
+        prepare: called with every training target and its random numbers, in the loader process; picklable. None
+            leaves the target as it is, "rings" included.
+
+    Raises:
+        InputError: for an unknown name, or where files are missing or broken.
+    """
+    if split not in ("train", "val"):
+        raise InputError(f"unknown split {split!r}; choose train or val")
+    if config.name == "shapes":
+        return ShapesDataset(config, split, prepare)
+    if config.name == "coco":
+        from data.coco import CocoDataset
+
+        return CocoDataset(config, split, prepare)
+    raise InputError(f"unknown data set {config.name!r}; choose shapes or coco")

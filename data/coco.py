@@ -1,0 +1,195 @@
+"""Any instance segmentation data set in COCO's format: one JSON file and a folder of images.
+
+Coordinates refer to the pixels as they are stored: a rotation noted in EXIF is ignored, as COCO's annotations do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from data.annotations import read_coco
+from data.config import DataConfig
+from data.packed import PackedObjects
+from data.transforms import drop_empty, flip_image, flip_instances, make_target, resize, test_size, to_tensor
+from sharpcontour.errors import InputError
+from sharpcontour.interface import TargetBuilder
+
+LISTED = 10  # unreadable images named in a message
+
+
+class CocoDataset:
+    """A split of a COCO-format set; samples as in ``data/__init__.py``.
+
+    Training leaves out crowd regions, objects without an area and, unless ``keep_empty`` is set, images without
+    objects. Evaluation has all images of the file. An unreadable image is replaced by the next one in training, up to
+    ``max_unreadable`` of all; in evaluation it is an error.
+
+    Args:
+        config: paths, sizes and augmentation.
+        split: "train" or "val".
+        prepare: what the model adds to every training target.
+    """
+
+    def __init__(self, config: DataConfig, split: str, prepare: TargetBuilder | None = None) -> None:
+        self.config, self.split, self.prepare = config, split, prepare
+        self.json_path, self.folder = _paths(config, split)
+        file = read_coco(self.json_path)
+        self.categories, self.problems = file.categories, file.problems
+        self.category_ids = [category["id"] for category in file.categories]
+        self.objects = PackedObjects(file)
+        usable = np.ones(len(file.images), bool)
+        if split == "train":
+            counts = np.diff(self.objects.first)
+            if not counts.any():
+                raise InputError(f"{self.json_path}: no object to train on")
+            if not config.keep_empty:
+                usable = counts > 0
+        images = [file.images[row] for row in np.flatnonzero(usable)]
+        # Numpy and torch only from here on: workers would copy Python objects page by page, by touching their counts.
+        self._rows = np.flatnonzero(usable)
+        self.image_ids = np.array([image["id"] for image in images], np.int64)
+        self.sizes = np.array([(image["height"], image["width"]) for image in images], np.int64)
+        self._names = np.array([image["file_name"].encode() for image in images])
+        self._unreadable = torch.zeros(len(images), dtype=torch.uint8).share_memory_()  # marked by all workers
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def path(self, index: int) -> Path:
+        """Image file of an index."""
+        return self.folder / self._names[index].decode()
+
+    def aspect_groups(self) -> np.ndarray:
+        """(len,) 0 for upright and square images, 1 for wide ones."""
+        return (self.sizes[:, 1] > self.sizes[:, 0]).astype(np.int64)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        if epoch < 0:
+            return self._evaluation_sample(index)
+        while True:
+            if self._unreadable[index]:
+                index = self._replacement(index)
+            try:
+                return self._training_sample(epoch, index)
+            except InputError as error:
+                self._unreadable[index] = 1
+                self._check_limit(error)
+
+    def _replacement(self, index: int) -> int:
+        """The next readable image, if there is one of the same orientation, so that the batch keeps its shape."""
+        order = (index + 1 + np.arange(len(self))) % len(self)
+        readable = order[self._unreadable.numpy()[order] == 0]
+        if len(readable) == 0:
+            raise InputError(f"{self.folder}: no image can be read")
+        groups = self.aspect_groups()
+        return int(readable[np.argmax(groups[readable] == groups[index])])
+
+    def _check_limit(self, error: InputError) -> None:
+        bad = torch.nonzero(self._unreadable)[:, 0].tolist()
+        allowed = max(1, int(self.config.max_unreadable * len(self)))
+        if len(bad) > allowed:
+            names = ", ".join(str(self.path(i)) for i in bad[:LISTED]) + (", ..." if len(bad) > LISTED else "")
+            raise InputError(
+                f"{len(bad)} unreadable training images, {allowed} allowed (data.max_unreadable): {names}; "
+                f"mend or remove them. The last: {error}"
+            )
+
+    def read_image(self, index: int) -> np.ndarray:
+        """The image (H, W, 3) uint8 RGB of an index.
+
+        Raises:
+            InputError: if it is missing, no image, cut short, or not of the annotated size.
+        """
+        image, (height, width) = read_image(self.path(index)), self.sizes[index]
+        if image.shape[:2] != (height, width):
+            raise InputError(
+                f"{self.path(index)}: the image has {image.shape[1]} x {image.shape[0]} pixels, "
+                f"its entry (image {self.image_ids[index]}) says {width} x {height}; correct one of them"
+            )
+        return image
+
+    def _evaluation_sample(self, index: int) -> dict[str, Any]:
+        image = self.read_image(index)
+        original = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
+        size = test_size(*original, self.config.test_short_side, self.config.test_max_side)
+        target = {"image_id": int(self.image_ids[index]), "size": size, "original_size": original}
+        return {"image": to_tensor(resize(image, *size)), "target": target}
+
+    def _training_sample(self, epoch: int, index: int) -> dict[str, Any]:
+        config = self.config
+        rng = np.random.default_rng((config.seed, epoch, index))
+        original = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
+        short_side = config.short_sides[int(rng.integers(len(config.short_sides)))]
+        size = test_size(*original, short_side, config.max_side)
+        image = resize(self.read_image(index), *size)
+        instances = drop_empty(self.objects.instances(int(self._rows[index]), original, size), *size)
+        if rng.random() < config.flip:
+            image, instances = flip_image(image), flip_instances(instances, size[1])
+        target = make_target(int(self.image_ids[index]), size, instances, self.prepare, rng)
+        return {"image": to_tensor(image), "target": target}
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The annotations of this split's images, crowd regions included, for evaluation; read anew from the file."""
+        file = read_coco(self.json_path)
+        present = set(self.image_ids.tolist())
+        return {
+            "images": [image for image in file.images if image["id"] in present],
+            "annotations": [one for one in file.annotations if one["image_id"] in present],
+            "categories": file.categories,
+        }
+
+    def report(self) -> str | None:
+        """One line on what was wrong with annotations and, so far, images; None if nothing was."""
+        lines = [text] if (text := self.problems.summary()) else []
+        if bad := torch.nonzero(self._unreadable)[:, 0].tolist():
+            lines.append(f"{len(bad)} unreadable images were replaced by others (first: {self.path(bad[0])})")
+        return f"{self.json_path}: " + "; ".join(lines) if lines else None
+
+
+def _paths(config: DataConfig, split: str) -> tuple[Path, Path]:
+    """Annotation file and image folder of a split."""
+    json_path, folder = (
+        (config.train_json, config.train_images) if split == "train" else (config.val_json, config.val_images)
+    )
+    if config.root:
+        json_path = json_path or str(Path(config.root) / "annotations" / f"instances_{split}2017.json")
+        folder = folder or str(Path(config.root) / f"{split}2017")
+    if not json_path or not folder:
+        missing = f"--{split}-json" if not json_path else f"--{split}-images"
+        raise InputError(f"no {split} data given: use --root DIR (COCO 2017's folders) or {missing}")
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder of images")
+    return Path(json_path), Path(folder)
+
+
+def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
+    """Any image file as (H, W, 3) uint8 RGB: grey is repeated, alpha dropped, 16 bits are reduced.
+
+    Args:
+        path: of the file.
+        upright: turn a photograph as its EXIF data say; annotations of data sets refer to the pixels as stored.
+
+    Raises:
+        InputError: if it is missing, no image, or cut short.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(data, flags) if len(data) else None
+    except cv2.error:
+        image = None
+    if image is None:
+        kind = "is empty" if len(data) == 0 else "is no image, or cut short"
+        raise InputError(f"{path}: the file {kind}; replace it")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

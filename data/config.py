@@ -1,0 +1,30 @@
+"""Which images a run sees, and how they are resized and augmented."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass
+class DataConfig:
+    """Data set and input pipeline. The defaults are the built-in shapes; the sizes are those of COCO recipes."""
+
+    name: Literal["shapes", "coco"] = "shapes"  # shapes: drawn on the fly, no download; coco: any COCO-format set
+    root: str = ""  # folder with annotations/instances_{train,val}2017.json, train2017/ and val2017/ (name=coco)
+    train_json: str = ""  # annotation file that replaces the one under root
+    train_images: str = ""  # folder of its images
+    val_json: str = ""  # likewise for evaluation
+    val_images: str = ""
+    short_sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # px, training: one is drawn for every image
+    max_side: int = 1333  # px, cap of the longer side in training
+    test_short_side: int = 800  # px, in evaluation
+    test_max_side: int = 1333  # px
+    flip: float = 0.5  # probability of a horizontal flip in training
+    keep_empty: bool = True  # train on images without objects too, as DANCE does; off: drop them, as detectors do
+    max_unreadable: float = 0.001  # share of the training images that may be unreadable, at least one
+    workers: int = 2  # loader processes of each training process; 0: load in the training process itself
+    seed: int = 0  # of the drawn training images and of the augmentation
+    shapes_size: int = 192  # px, side of the drawn images; they are used as they are, not resized
+    train_images_count: int = 20_000  # drawn images in the training split
+    val_images_count: int = 200  # drawn images in the validation split; the same ones whatever the seed

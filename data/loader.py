@@ -1,0 +1,213 @@
+"""Order of the images and the loader processes.
+
+The order follows from (seed, epoch) alone and augmentation from (seed, epoch, index), so neither the number of worker
+processes nor an interruption changes what a model sees.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import signal
+import weakref
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sharpcontour.errors import InputError
+
+Key = tuple[int, int]  # epoch (-1: evaluation), index
+Batch = tuple[list[Tensor], list[dict[str, Any]]]
+
+
+class TrainingBatches:
+    """Batches of keys without end; all images of a batch, on all processes, have one orientation.
+
+    The images of one orientation, shuffled anew for each epoch, form an endless stream that is cut into batches of all
+    processes together. An epoch holds the batches that end within it, in random order: no image is left out or
+    repeated, and the rest that does not fill a batch opens the next epoch.
+
+    Args:
+        groups: (n,) int, orientation of each image.
+        batch_size: of one process.
+        seed: of the order.
+        rank, world_size: which part of every batch this process gets.
+        start: (epoch, batches of it to skip); these may be more than the epoch has.
+    """
+
+    def __init__(
+        self,
+        groups: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        start: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        self.total, self.own = batch_size * world_size, slice(rank * batch_size, (rank + 1) * batch_size)
+        self.seed, self.start = seed, start
+
+    def count(self, epoch: int) -> int:
+        """Batches in an epoch."""
+        return sum((epoch + 1) * len(m) // self.total - epoch * len(m) // self.total for m in self.members)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, skip = self.start
+        while skip >= self.count(epoch):
+            skip -= self.count(epoch)
+            epoch += 1
+        while True:
+            for batch in self._epoch(epoch)[skip:]:
+                yield [(int(e), int(i)) for e, i in batch[self.own]]
+            epoch, skip = epoch + 1, 0
+
+    def _epoch(self, epoch: int) -> list[np.ndarray]:
+        """Batches (batch of all processes, 2) of epoch and index."""
+        batches: list[np.ndarray] = []
+        for group, members in enumerate(self.members):
+            n = len(members)
+            first, last = epoch * n // self.total, (epoch + 1) * n // self.total
+            epochs, places = np.divmod(np.arange(first * self.total, last * self.total), n)
+            index = np.empty(len(epochs), np.int64)
+            for e in np.unique(epochs):
+                order = np.random.default_rng((self.seed, int(e), group)).permutation(members)
+                index[epochs == e] = order[places[epochs == e]]
+            batches += list(np.stack([epochs, index], 1).reshape(-1, self.total, 2))
+        shuffle = np.random.default_rng((self.seed, epoch)).permutation(len(batches))
+        return [batches[i] for i in shuffle]
+
+
+class EvaluationBatches:
+    """Every image once, in order, dealt out among the processes; none is repeated to fill a batch."""
+
+    def __init__(self, length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.indices, self.batch_size = range(rank, length, world_size), batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for begin in range(0, len(self.indices), self.batch_size):
+            yield [(-1, index) for index in self.indices[begin : begin + self.batch_size]]
+
+
+class Loader:
+    """Iterates over (images, targets), lists of the same length; endless in training."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        stream = self._batches()
+        _open_streams.add(stream)
+        return stream
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        # The loop alone holds the worker processes: they end with it, by an error or the stream's close() too.
+        for batch in self._loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+_open_streams: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_streams() -> None:
+    """Runs before the interpreter would terminate the workers, which hold out against that signal for a while."""
+    for stream in list(_open_streams):
+        stream.close()
+
+
+def build_loader(
+    dataset: Any,
+    batch_size: int,
+    *,
+    training: bool,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    start: tuple[int, int] = (0, 0),
+) -> Loader:
+    """A loader of one process's share.
+
+    Args:
+        dataset: from :func:`data.build_dataset`.
+        batch_size: images of one process.
+        training: endless shuffled batches, else every image once and in order.
+        seed: of the order.
+        rank, world_size: which share.
+        workers: loader processes.
+        start: training only: epoch and batches of it to skip, as after a resume.
+    """
+    sampler: TrainingBatches | EvaluationBatches
+    if training:
+        groups = dataset.aspect_groups()
+        sampler = TrainingBatches(groups, batch_size, seed=seed, rank=rank, world_size=world_size, start=start)
+    else:
+        sampler = EvaluationBatches(len(dataset), batch_size, rank=rank, world_size=world_size)
+    if workers > 0:
+        _raise_file_limit()
+    loader = DataLoader(
+        _Guarded(dataset),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        generator=torch.Generator().manual_seed(seed),  # else it would draw from, and change, the global one
+    )
+    return Loader(loader)
+
+
+class _Guarded(Dataset[Any]):
+    """Hands a worker's InputError over as a value, for DataLoader would wrap its message in a traceback."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Key) -> Any:
+        try:
+            return self.dataset[key]
+        except InputError as error:
+            return error
+
+
+def _collate(samples: list[Any]) -> Batch | InputError:
+    for sample in samples:
+        if isinstance(sample, InputError):
+            return sample
+    return [sample["image"] for sample in samples], [sample["target"] for sample in samples]
+
+
+def _start_worker(worker: int) -> None:
+    # A whole process group gets the signals that ask a run to stop, but the training process must finish its step first
+    # and then ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(30))  # s: should it be forgotten
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _raise_file_limit() -> None:
+    """Every tensor on its way from a worker holds a file open; the usual limit of 1024 is too low for large batches."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # not on Windows
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,172 @@
+"""Resizing, flipping and rasterising of images and their objects.
+
+Coordinates are continuous: pixel (row i, column j) covers [j, j + 1) x [i, i + 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from sharpcontour.interface import Rings, TargetBuilder
+from sharpcontour.masks import PackedMasks
+
+MIN_BOX = 1e-5  # px: objects whose clipped box is thinner are dropped
+
+
+@dataclass
+class Crop:
+    """A binary mask (h, w) uint8 of which only a window is kept; ``x0``, ``y0`` is the pixel where that begins."""
+
+    x0: int
+    y0: int
+    mask: np.ndarray
+
+
+@dataclass
+class Instances:
+    """The K objects of one image, in its pixels.
+
+    Attributes:
+        boxes: (K, 4) float32 xyxy.
+        labels: (K,) int64 class indices.
+        rings: K objects as lists of (n, 2) float32 rings.
+        masks: K crops.
+        parts: (K,) int64, number of outer polygons that make up each object.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    rings: list[Rings]
+    masks: list[Crop]
+    parts: np.ndarray
+
+
+def test_size(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
+    """(height, width) with a shorter side of ``short_side`` px, or less where the longer would exceed ``max_side``."""
+    scale = short_side / min(height, width)
+    if max(height, width) * scale > max_side:
+        scale = max_side / max(height, width)
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+test_size.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of the name
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A uint8 image at another size: bilinear; where it shrinks, averaged over the pixels that fall together."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height < image.shape[0] and width < image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 array to (3, H, W) uint8 tensor."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def polygons_to_crop(polygons: Sequence[np.ndarray], height: int, width: int) -> Crop:
+    """The union of polygons as pycocotools rasterises it on the (height, width) image, made on a crop only.
+
+    The window begins at a whole pixel below every coordinate and ends above it, or at the border of the image, so the
+    pixels are the very same ones. Polygons may leave the image.
+    """
+    points = np.concatenate(polygons).astype(np.float64)
+    low, high = np.floor(points.min(0)).astype(int) - 1, np.ceil(points.max(0)).astype(int) + 1
+    limit = np.array([width, height])
+    (x0, y0), (x1, y1) = low.clip(0, limit), high.clip(0, limit)
+    w, h = int(x1 - x0), int(y1 - y0)
+    if w <= 0 or h <= 0:
+        return Crop(0, 0, np.zeros((0, 0), np.uint8))
+    origin = np.array([x0, y0], np.float64)
+    # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away must not cost millions of them.
+    reach = 8.0 * max(height, width)
+    shifted = [(np.clip(polygon.astype(np.float64), -reach, reach) - origin).ravel() for polygon in polygons]
+    mask = coco_mask.decode(coco_mask.frPyObjects(shifted, h, w)).any(axis=2)
+    return trim(Crop(int(x0), int(y0), mask.astype(np.uint8)))
+
+
+def mask_to_crop(mask: np.ndarray) -> Crop:
+    """The window of a (H, W) binary mask that holds all of its pixels."""
+    return trim(Crop(0, 0, mask.astype(np.uint8)))
+
+
+def trim(crop: Crop) -> Crop:
+    """The smallest window of the same mask; an empty one has no pixels."""
+    rows, columns = np.flatnonzero(crop.mask.any(1)), np.flatnonzero(crop.mask.any(0))
+    if len(rows) == 0:
+        return Crop(0, 0, np.zeros((0, 0), np.uint8))
+    y, x = rows[0], columns[0]
+    return Crop(crop.x0 + int(x), crop.y0 + int(y), crop.mask[y : rows[-1] + 1, x : columns[-1] + 1])
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A binary mask at another size: the pixels of which at least half is covered."""
+    return resize(mask.astype(np.uint8) * 255, height, width) >= 128
+
+
+def flip_image(image: np.ndarray) -> np.ndarray:
+    """Left and right exchanged."""
+    return image[:, ::-1]
+
+
+def flip_instances(instances: Instances, width: int) -> Instances:
+    """x -> width - x, for everything; rings keep the direction they run in."""
+    boxes = instances.boxes.copy()
+    boxes[:, [0, 2]] = width - instances.boxes[:, [2, 0]]
+    rings = [[_flip_ring(ring, width) for ring in rings] for rings in instances.rings]
+    masks = [Crop(width - crop.x0 - crop.mask.shape[1], crop.y0, crop.mask[:, ::-1]) for crop in instances.masks]
+    return Instances(boxes, instances.labels, rings, masks, instances.parts)
+
+
+def _flip_ring(ring: np.ndarray, width: int) -> np.ndarray:
+    return np.stack([np.float32(width) - ring[::-1, 0], ring[::-1, 1]], 1)
+
+
+def drop_empty(instances: Instances, height: int, width: int) -> Instances:
+    """Clip the boxes to the image and leave out the objects that have no box or no pixel there."""
+    limit = np.array([width, height, width, height], np.float32)
+    boxes = instances.boxes.clip(0, limit)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    filled = np.array([crop.mask.any() for crop in instances.masks], bool)
+    keep = np.flatnonzero((sides > MIN_BOX).all(1) & filled)
+    return Instances(
+        boxes[keep],
+        instances.labels[keep],
+        [instances.rings[k] for k in keep],
+        [instances.masks[k] for k in keep],
+        instances.parts[keep],
+    )
+
+
+def make_target(
+    image_id: int, size: tuple[int, int], instances: Instances, builder: TargetBuilder | None, rng: np.random.Generator
+) -> dict[str, Any]:
+    """The training target of one image; with a builder also what that adds, but no "rings", which it has used.
+
+    "image_id", "size" (height, width), "boxes" (K, 4) float32, "labels" (K,) int64, "masks" PackedMasks, "rings" and
+    "polygon_parts" (K,) int64.
+    """
+    windows = [(crop.x0, crop.y0, crop.mask.shape[1], crop.mask.shape[0]) for crop in instances.masks]
+    target: dict[str, Any] = {
+        "image_id": image_id,
+        "size": size,
+        "boxes": torch.from_numpy(instances.boxes.astype(np.float32).reshape(-1, 4)),
+        "labels": torch.from_numpy(instances.labels.astype(np.int64)),
+        "masks": PackedMasks.from_crops([crop.mask for crop in instances.masks], np.array(windows, np.int64)),
+        "polygon_parts": torch.from_numpy(instances.parts.astype(np.int64)),
+        "rings": instances.rings,
+    }
+    if builder is None:
+        return target
+    target = builder(target, rng)
+    target.pop("rings", None)
+    return target
