@@ -13,6 +13,8 @@ from data.annotations import CocoFile, Problems, to_rle
 from data.transforms import MIN_BOX, Crop, Instances, mask_to_crop, polygons_to_crop, resize_mask
 from sharpcontour.tracing import trace_mask
 
+MIN_AREA = 1e-6  # px^2: points that span less lie on a line
+
 
 class PackedObjects:
     """The objects to train on of all images, in a few flat arrays.
@@ -95,27 +97,31 @@ def _starts(counts: np.ndarray) -> np.ndarray:
 
 def _usable_object(
     annotation: dict[str, Any], size: tuple[int, int], problems: Problems
-) -> tuple[np.ndarray, list[np.ndarray], bytes] | None:
+) -> tuple[tuple[float, ...], list[np.ndarray], bytes] | None:
     """Clipped box, polygons and run lengths of an object to train on (one of the latter is empty), or None, noted."""
     where = f"annotation {annotation['id']}"
     x, y, w, h = annotation["bbox"]
-    box = np.array([x, y, x + w, y + h]).clip(0, [size[1], size[0], size[1], size[0]])
-    if (box[2:] - box[:2] <= MIN_BOX).any():
+    x0, x1 = (min(max(value, 0.0), size[1]) for value in (x, x + w))
+    y0, y1 = (min(max(value, 0.0), size[0]) for value in (y, y + h))
+    box = (x0, y0, x1, y1)
+    if min(x1 - x0, y1 - y0) <= MIN_BOX:
         problems.note("box empty or outside the image, not trained on", where)
         return None
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, dict):
         return box, [], to_rle(segmentation, *size)["counts"]
-    polygons = [np.array(polygon, np.float32).reshape(-1, 2) for polygon in segmentation]
-    solid = [polygon for polygon in polygons if _has_area(polygon)]
+    solid = [np.array(polygon, np.float32).reshape(-1, 2) for polygon in segmentation if _has_area(polygon)]
     if not solid:
         problems.note("polygon without an area, not trained on", where)
         return None
     return box, solid, b""
 
 
-def _has_area(polygon: np.ndarray) -> bool:
+def _has_area(values: list[float]) -> bool:
     """Whether the points do not all lie on one line; the signed area would also be 0 for a figure of eight."""
-    shifted = polygon.astype(np.float64) - polygon[0]
+    x0, y0, x1, y1, x2, y2 = values[:6]
+    if abs((x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)) > MIN_AREA:
+        return True  # nearly always
+    shifted = np.array(values, np.float64).reshape(-1, 2) - values[:2]
     far = shifted[np.abs(shifted).sum(1).argmax()]
-    return bool((np.abs(shifted[:, 0] * far[1] - shifted[:, 1] * far[0]) > 1e-6).any())
+    return bool((np.abs(shifted[:, 0] * far[1] - shifted[:, 1] * far[0]) > MIN_AREA).any())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data import DatasetLike, build_loader
 from engine.config import Config
@@ -16,8 +16,12 @@ from eval import pictures
 from eval.checks import GroundTruth
 from eval.inference import evaluate_model
 from eval.results import format_table, save_results
+from models import TITLES
+from sharpcontour.detections import Detections
+from sharpcontour.refiner import RefinedModel
 
 _SHOWN = 0.3  # score from which an instance is drawn
+_LOOKED_AT = 6  # images among which each one drawn is chosen
 
 
 class Evaluation:
@@ -66,19 +70,36 @@ class Evaluation:
 
     @torch.no_grad()
     def _draw(self) -> None:
-        """Some validation images, evenly spread and the same ones every time, to ``pictures/``."""
-        count = min(self.config.train.pictures, len(self.dataset))
+        """The images that refinement changed most, for better or worse, to ``pictures/``; of the first, its evolution."""
+        count = self.config.train.pictures
+        looked_at = range(0, len(self.dataset), max(len(self.dataset) // (_LOOKED_AT * max(count, 1)), 1))
+        samples = [self.dataset[-1, index] for index in looked_at] if count else []
+        found = [self._predict(sample["image"]) for sample in samples]
+        if isinstance(self.model, RefinedModel):
+            chosen = pictures.select_examples([f.coarse or f for f in found], found, count, threshold=_SHOWN)
+        else:
+            chosen = list(range(min(count, len(found))))
         names = [category["name"] for category in self.dataset.categories]
-        host = self.config.model
-        for place in range(count):
-            sample = self.dataset[-1, place * len(self.dataset) // count]
-            image = sample["image"].permute(1, 2, 0).numpy()
-            found = pictures.confident(self.model([sample["image"].to(self.world.device)])[0], _SHOWN)
-            if found.coarse is None:
-                picture = pictures.draw_detections(image, found, names)
-            else:
-                picture = pictures.compare(image, found.coarse, found, names, titles=(host, f"{host} + SharpContour"))
-            pictures.save(self.folder / "pictures" / f"{sample['target']['image_id']}.png", picture)
+        titles = (TITLES[self.config.model], f"{TITLES[self.config.model]} + SharpContour")
+        for place, index in enumerate(chosen):
+            image = samples[index]["image"].permute(1, 2, 0).numpy()
+            kept = pictures.confident(found[index], _SHOWN)
+            name = self.folder / "pictures" / f"{place + 1}_{samples[index]['target']['image_id']}"
+            if kept.coarse is None or kept.steps is None:
+                pictures.save(name.with_suffix(".png"), pictures.draw_detections(image, kept, names))
+                continue
+            sheet = pictures.compare(image, kept.coarse, kept, names, titles=titles)
+            pictures.save(name.with_suffix(".png"), sheet)
+            if place == 0:
+                moved = pictures.largest_moves(kept.coarse, kept, 1)
+                steps = [objects[moved[0].instance if moved else 0] for objects in kept.steps]
+                pictures.save(self.folder / "pictures" / "evolution.png", pictures.evolution(image, steps))
+
+    def _predict(self, image: Tensor) -> Detections:
+        images = [image.to(self.world.device)]
+        if isinstance(self.model, RefinedModel):
+            return self.model.detect(images, trace=True)[0]
+        return self.model(images)[0]
 
 
 def _flat(metrics: dict[str, Any]) -> dict[str, float]:

@@ -17,7 +17,10 @@ from sharpcontour.refiner import RefinedModel, SharpContour
 MODELS: dict[str, tuple[Any, Any]] = {"dance": (DANCE, DanceConfig)}
 """Name of a host model -> its class and its configuration's class."""
 
-__all__ = ["DANCE", "MODELS", "DanceConfig", "Host", "Predictor", "build_model", "load_model"]
+TITLES = {"dance": "DANCE"}
+"""How the models are written in pictures and tables."""
+
+__all__ = ["DANCE", "MODELS", "TITLES", "DanceConfig", "Host", "Predictor", "build_model", "load_model"]
 
 
 def build_model(

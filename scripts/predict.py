@@ -1,0 +1,181 @@
+"""Run a trained model on images of your own: pictures, COCO results and polygons.
+
+    python scripts/predict.py --checkpoint runs/dance_refine_shapes photo.jpg more_photos/ --out found
+
+For each image the folder of --out gets
+    photo_compare.png     contours before and after refinement, with close-ups of where they moved most
+    photo_evolution.png   the largest instance, iteration by iteration
+or, where the model has no refiner, photo.png. For all images together it gets
+    results.json    COCO results, every entry with its "file_name". An image's id is the number that is its file's name,
+                    as in COCO, if all names are numbers; else its place in the list, from 1
+    polygons.json   for each image a list "instances", each with "class", "category_id", "score", "bbox" (x, y, width,
+                    height) and "rings": "points" [x, y] and whether the ring is a "hole"
+All coordinates are continuous pixels of the upright image, the centre of the first pixel being (0.5, 0.5). Both files
+hold all detections; --score-threshold is for the pictures.
+"""
+
+from __future__ import annotations
+
+import _cli  # puts the repository root on sys.path
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data.coco import read_image
+from engine.distributed import choose_device
+from eval import pictures
+from eval.results import check_writable, save_results
+from models import TITLES, load_model
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.interface import Rings
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def main() -> int:
+    """Predict image by image; the JSON files are written at the end."""
+    args = parse_arguments()
+    if not 0 <= args.score_threshold <= 1:
+        raise InputError(f"--score-threshold {args.score_threshold}: choose a number from 0 to 1")
+    out, paths = Path(args.out), find_images(args.images)
+    names = picture_names(paths, out)
+    check_writable(out / "results.json")
+    predictor = load_model(args.checkpoint, choose_device(args.device))
+    host = str(predictor.config.get("model", ""))
+    results: list[dict[str, Any]] = []
+    polygons: list[dict[str, Any]] = []
+    shown = 0
+    for path, name, image_id in zip(tqdm(paths, unit="image", disable=None), names, image_ids(paths), strict=True):
+        image = read_image(path, upright=True)
+        found = predictor.predict(image, trace=True)
+        kept = pictures.confident(found, args.score_threshold)
+        draw(image, kept, predictor.class_names, TITLES.get(host, host), out / name)
+        file = {"file_name": path.name}
+        results += [{**entry, **file} for entry in found.to_coco(image_id, predictor.category_ids)]
+        instances = describe(found, predictor.class_names, predictor.category_ids)
+        size = {"width": image.shape[1], "height": image.shape[0]}
+        polygons.append({**file, "image_id": image_id, **size, "instances": instances})
+        shown += len(kept)
+    save_results(results, out / "results.json")
+    save_results(polygons, out / "polygons.json")
+    print(
+        f"{len(paths)} images, {len(results)} instances, {shown} of them with a score of {args.score_threshold} or more"
+    )
+    print(f"pictures, results.json and polygons.json are in {out}")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; --help states defaults and units."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="image files, or folders whose image files are taken")
+    add("--checkpoint", required=True, metavar="CKPT", help="checkpoint of scripts/train.py, or the folder of a run")
+    add("--out", required=True, metavar="DIR", help="folder for what is written; made if missing")
+    add(
+        "--score-threshold",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="pictures show detections of at least this score, 0 to 1 (default: 0.3)",
+    )
+    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    return parser.parse_args()
+
+
+def find_images(arguments: Sequence[str]) -> list[Path]:
+    """The image files, those of a folder sorted by name; each once."""
+    paths: list[Path] = []
+    for argument in map(Path, arguments):
+        if argument.is_dir():
+            inside = sorted(path for path in argument.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not inside:
+                raise InputError(f"{argument}: holds no image; looked for {' '.join(sorted(SUFFIXES))}")
+            paths += inside
+        elif argument.is_file():
+            paths.append(argument)
+        else:
+            raise InputError(f"{argument}: no such image or folder")
+    # Looks at the beginning of every file, so that a wrong one is told now and not after an hour.
+    for path in paths:
+        if not cv2.haveImageReader(str(path)):
+            raise InputError(f"{path}: is no image, or of a kind that cannot be read; leave it out or convert it")
+    return list(dict.fromkeys(paths))
+
+
+def picture_names(paths: Sequence[Path], out: Path) -> list[str]:
+    """A name for the pictures of each image: its own without suffix, with a number where that is taken."""
+    names: list[str] = []
+    used: set[str] = set()
+    inputs = {path.resolve() for path in paths}
+    for path in paths:
+        name, count = path.stem, 2
+        while name in used:
+            name, count = f"{path.stem}_{count}", count + 1
+        used.add(name)
+        names.append(name)
+        for ending in (".png", "_compare.png", "_evolution.png"):
+            if (out / (name + ending)).resolve() in inputs:
+                raise InputError(f"--out {out}: {name + ending} there is an image to be read; choose another folder")
+    return names
+
+
+def image_ids(paths: Sequence[Path]) -> list[int]:
+    """The numbers that are the files' names, if all are numbers and differ, else 1, 2, ..."""
+    if all(path.stem.isascii() and path.stem.isdigit() for path in paths):
+        numbers = [int(path.stem) for path in paths]
+        if len(set(numbers)) == len(numbers):
+            return numbers
+    return list(range(1, len(paths) + 1))
+
+
+def draw(image: np.ndarray, found: Detections, class_names: Sequence[str], host: str, path: Path) -> None:
+    """Write the pictures of one image; ``path`` is where they go, without ending."""
+    if found.coarse is None:
+        pictures.save(f"{path}.png", pictures.draw_detections(image, found, class_names))
+        return
+    titles = (host, f"{host} + SharpContour")
+    pictures.save(f"{path}_compare.png", pictures.compare(image, found.coarse, found, class_names, titles=titles))
+    if found.steps is not None and len(found):
+        largest = int((found.boxes[:, 2:] - found.boxes[:, :2]).prod(1).argmax())
+        steps = [objects[largest] for objects in found.steps]
+        pictures.save(f"{path}_evolution.png", pictures.evolution(image, steps))
+
+
+def describe(found: Detections, class_names: Sequence[str], category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """The instances of one image as plain numbers, coordinates rounded to a hundredth of a pixel."""
+    instances = []
+    for k, (x0, y0, x1, y1) in enumerate(found.boxes.tolist()):
+        label, rings = int(found.labels[k]), found.rings[k]
+        instances.append(
+            {
+                "class": class_names[label],
+                "category_id": category_ids[label],
+                "score": float(found.scores[k]),
+                "bbox": [round(value, 2) for value in (x0, y0, x1 - x0, y1 - y0)],
+                "rings": [
+                    {"hole": is_hole(r, rings), "points": ring.astype(float).round(2).tolist()}
+                    for r, ring in enumerate(rings)
+                ],
+            }
+        )
+    return instances
+
+
+def is_hole(index: int, rings: Rings) -> bool:
+    """Whether most vertices of a ring lie inside an odd number of the others: the even-odd rule."""
+    others = [ring.reshape(-1, 1, 2).astype(np.float32) for r, ring in enumerate(rings) if r != index and len(ring) > 2]
+    points = rings[index].tolist() if others else []
+    inside = [sum(cv2.pointPolygonTest(other, point, False) > 0 for other in others) % 2 for point in points]
+    return sum(inside) * 2 > len(inside)
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -1,0 +1,122 @@
+"""scripts/predict.py with a stand-in for the model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+
+from eval import pictures
+from sharpcontour.detections import Detections
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "predict.py"
+Command = Callable[..., tuple[int, str, str]]
+
+
+class _Predictor:
+    """Finds a frame in every image, and a square of low score."""
+
+    class_names, category_ids = ("frame", "square"), (7, 9)
+
+    def __init__(self, refine: bool) -> None:
+        self.refine, self.config = refine, {"model": "dance"}
+
+    def predict(self, image: np.ndarray, trace: bool = False) -> Detections:
+        assert image.dtype == np.uint8 and trace
+        outer = np.array([[4, 4], [30, 4], [30, 30], [4, 30]], np.float32)
+        rings = [[outer, outer * 0.5 + 8], [outer[:3] * 0.5]]
+        boxes = torch.tensor([[4.0, 4, 30, 30], [2, 2, 15, 15]])
+        found = Detections(boxes, torch.tensor([0.9, 0.1]), torch.tensor([0, 1]), rings, image.shape[:2])
+        if not self.refine:
+            return found
+        start = [[ring + 1 for ring in part] for part in rings]
+        return replace(found, coarse=replace(found, rings=start), steps=[start, start, rings])
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    spec = importlib.util.spec_from_file_location("predict_command", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(*arguments: str, refine: bool = True) -> tuple[int, str, str]:
+        monkeypatch.setattr(module, "load_model", lambda path, device: _Predictor(refine))
+        monkeypatch.setattr(sys, "argv", ["predict.py", "--checkpoint", "c.pt", "--out", "out", *arguments])
+        with pytest.raises(SystemExit) as left:
+            module._cli.run(module.main)
+        return (int(left.value.code or 0), *capsys.readouterr())
+
+    for name in ("a/0012.png", "a/0003.png", "b/0003.png"):
+        pictures.save(tmp_path / name, np.full((40, 50, 3), 120, np.uint8))
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    return call
+
+
+def _read(path: str) -> Any:
+    return json.loads(Path(path).read_text())
+
+
+def test_pictures_and_results(command: Command) -> None:
+    code, shown, _ = command("a", "b/0003.png", "a/0012.png")
+    assert code == 0 and "3 images, 6 instances, 3 of them with a score of 0.3 or more" in shown
+    stems = ("0003", "0012", "0003_2")
+    made = {f"{stem}_{kind}.png" for stem in stems for kind in ("compare", "evolution")}
+    assert {path.name for path in Path("out").iterdir()} == made | {"results.json", "polygons.json"}
+    results, polygons = _read("out/results.json"), _read("out/polygons.json")
+    assert [entry["image_id"] for entry in results] == [1, 1, 2, 2, 3, 3]  # two files have the number 3
+    assert results[0]["file_name"] == "0003.png" and results[0]["category_id"] == 7
+    assert coco_mask.area(results[0]["segmentation"]) == 26 * 26 - 13 * 13
+    assert (polygons[1]["file_name"], polygons[1]["width"], polygons[1]["height"]) == ("0012.png", 50, 40)
+    frame, square = polygons[1]["instances"]
+    assert (frame["class"], frame["bbox"], square["class"]) == ("frame", [4, 4, 26, 26], "square")
+    assert [ring["hole"] for ring in frame["rings"]] == [False, True]
+    assert frame["rings"][0]["points"] == [[4, 4], [30, 4], [30, 30], [4, 30]]
+
+
+def test_numbers_as_names_are_image_ids(command: Command) -> None:
+    assert command("a")[0] == 0
+    assert [entry["image_id"] for entry in _read("out/results.json")] == [3, 3, 12, 12]
+
+
+def test_model_without_a_refiner(command: Command) -> None:
+    assert command("a/0012.png", refine=False)[0] == 0
+    assert {path.name for path in Path("out").iterdir()} == {"0012.png", "results.json", "polygons.json"}
+
+
+def test_no_detection_is_good_enough_for_a_picture(command: Command) -> None:
+    assert command("a/0012.png", "--score-threshold", "0.95")[0] == 0
+    assert {path.name for path in Path("out").glob("*.png")} == {"0012_compare.png"}
+    assert len(_read("out/results.json")) == 2
+
+
+def test_mistakes_are_told_in_a_line(command: Command) -> None:
+    data = Path("a/0012.png").read_bytes()
+    Path("cut.png").write_bytes(data[: len(data) // 2])
+    Path("empty.png").write_bytes(b"")
+    Path("none").mkdir()
+    pictures.save("out/0012_compare.png", np.zeros((4, 4, 3), np.uint8))
+    cases = {
+        ("missing.png",): "missing.png: no such image",
+        ("a/notes.txt",): "a/notes.txt: is no image",
+        ("empty.png",): "empty.png: is no image",
+        ("cut.png",): "cut.png: the file is no image, or cut short",
+        ("none",): "none: holds no image",
+        ("a", "--score-threshold", "30"): "--score-threshold 30.0: choose a number from 0 to 1",
+        ("a", "out/0012_compare.png"): "0012_compare.png there is an image to be read",
+    }
+    for arguments, message in cases.items():
+        code, _, told = command(*arguments)
+        assert code == 2 and message in told and told.strip().splitlines()[-1].startswith("error: "), told
