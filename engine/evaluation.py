@@ -70,7 +70,7 @@ class Evaluation:
 
     @torch.no_grad()
     def _draw(self) -> None:
-        """The images that refinement changed most, for better or worse, to ``pictures/``; of the first, its evolution."""
+        """The images that refinement changed most, for better or worse; of the first, the evolution too."""
         count = self.config.train.pictures
         looked_at = range(0, len(self.dataset), max(len(self.dataset) // (_LOOKED_AT * max(count, 1)), 1))
         samples = [self.dataset[-1, index] for index in looked_at] if count else []
