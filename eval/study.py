@@ -54,9 +54,12 @@ def noisy_roi(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(soft + field * 4 * soft * (1 - soft), 0, 1)
 
 
-def smoothed_contours(masks: list[np.ndarray], vertices: int = 128, sigma: float = 3.0) -> Contours:
+def smoothed_contours(
+    masks: list[np.ndarray], vertices: int = 128, sigma: float = 3.0, config: TracingConfig | None = None
+) -> Contours:
     """The masks' outlines, smoothed along the contour by a Gaussian of ``sigma`` vertices: the error of snakes."""
-    contours = contours_from_rings([trace_mask(mask) for mask in masks], vertices, TracingConfig(), "cpu")
+    rings = [trace_mask(mask) for mask in masks]
+    contours = contours_from_rings(rings, vertices, config or TracingConfig(), "cpu")
     offsets = torch.arange(-12, 13)
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     shifted = [w * contours.vertices.roll(int(o), 1) for w, o in zip(weights / weights.sum(), offsets, strict=True)]
@@ -74,9 +77,10 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
     Returns:
         "objects" found of "all"; for each of "noisy28", "smooth" and "host" the mean (IoU, Boundary IoU) in percent of
         C(0) to C(n), as a list of pairs; "accuracy" of phi at the distances of :data:`DISTANCES` from the boundary.
+        What no object was found for is left out.
     """
     rng, accuracy, total = np.random.default_rng(0), [], 0
-    scores: dict[str, list[Any]] = {}
+    scores: dict[str, list[Any]] = {"noisy28": [], "smooth": [], "host": []}
     for image, masks, labels in samples:
         total += len(labels)
         found, inputs = model.host.detect([image])
@@ -87,18 +91,18 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
             continue
         wanted = [masks[k] for k in objects]
         soft = [noisy_roi(soft_roi(masks[k], boxes[k]), rng) for k in objects]
-        vertices = model.refiner.config.evolution.vertices
+        vertices, tracing = model.refiner.config.evolution.vertices, model.refiner.config.tracing
         starts = {
-            "noisy28": contours_from_masks(np.stack(soft), torch.from_numpy(boxes[objects]), vertices, TracingConfig()),
-            "smooth": smoothed_contours(wanted, vertices),
+            "noisy28": contours_from_masks(np.stack(soft), torch.from_numpy(boxes[objects]), vertices, tracing),
+            "smooth": smoothed_contours(wanted, vertices, config=tracing),
             "host": Contours.from_polygons(inputs.contours.vertices[chosen].cpu()),
         }
         for kind, contours in starts.items():
-            scores.setdefault(kind, []).extend(_course_scores(model, inputs, chosen, contours, wanted))
-        accuracy.append(_accuracy(model, inputs, chosen, starts["smooth"], wanted))
-    means = {kind: (100 * np.mean(rows, axis=0)).tolist() for kind, rows in scores.items()}
-    hits = np.sum(accuracy, axis=0)
-    at = {f"{distance:g}": float(right / count) for distance, (right, count) in zip(DISTANCES, hits, strict=True)}
+            scores[kind].extend(_course_scores(model, inputs, chosen, contours, wanted))
+        accuracy.append(_accuracy(model, inputs, chosen, wanted))
+    means = {kind: (100 * np.mean(rows, axis=0)).tolist() for kind, rows in scores.items() if rows}
+    hits = np.sum([np.zeros((len(DISTANCES), 2)), *accuracy], axis=0)
+    at = {f"{d:g}": float(right / count) for d, (right, count) in zip(DISTANCES, hits, strict=True) if count}
     return {"objects": len(scores["host"]), "all": total, **means, "accuracy": at}
 
 
@@ -147,13 +151,18 @@ def _course_scores(
     return rows
 
 
-def _accuracy(
-    model: RefinedModel, inputs: RefinerInputs, chosen: Tensor, contours: Contours, masks: list[np.ndarray]
-) -> np.ndarray:
+def _accuracy(model: RefinedModel, inputs: RefinerInputs, chosen: Tensor, masks: list[np.ndarray]) -> np.ndarray:
     """(distances, 2): right verdicts and points, on both sides of the true outline."""
-    outlines = contours_from_rings([trace_mask(mask) for mask in masks], 128, TracingConfig(), inputs.boxes.device)
+    config = model.refiner.config
+    rings = [trace_mask(mask) for mask in masks]
+    outlines = contours_from_rings(rings, config.evolution.vertices, config.tracing, inputs.boxes.device)
+    if len(outlines.vertices) == 0:  # too small, all of them
+        return np.zeros((len(DISTANCES), 2))
     selected = _select(inputs, chosen, outlines)
-    normals = outward_normals(outlines.vertices, 2.0) * torch.where(outlines.hole, -1.0, 1.0)[:, None, None]
+    normals = (
+        outward_normals(outlines.vertices, config.evolution.normal_window)
+        * torch.where(outlines.hole, -1.0, 1.0)[:, None, None]
+    )
     counts = np.zeros((len(DISTANCES), 2))
     for row, distance in enumerate(DISTANCES):
         for side in (-1, 1):

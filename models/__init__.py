@@ -54,9 +54,12 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
     config, categories = checkpoint["config"], checkpoint["categories"]
     if config["model"] not in MODELS:
         raise InputError(f"{path}: unknown model {config['model']!r}; this version has {', '.join(MODELS)}")
-    host_config = from_dict(MODELS[config["model"]][1], config["host"], "host.")
+    try:
+        host_config = from_dict(MODELS[config["model"]][1], config["host"], "host.")
+        refiner = from_dict(SharpContourConfig, config["sharpcontour"], "sharpcontour.") if config["refine"] else None
+    except (InputError, KeyError) as error:
+        raise InputError(f"{path}: its configuration does not fit this version ({error})") from error
     host_config.backbone.weights = "none"  # the checkpoint has them
-    refiner = from_dict(SharpContourConfig, config["sharpcontour"], "sharpcontour.") if config["refine"] else None
     model = build_model(host_config, len(categories), refiner)
     try:
         model.load_state_dict(checkpoint["model"])

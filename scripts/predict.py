@@ -34,7 +34,7 @@ from eval.results import check_writable, save_results
 from models import TITLES, load_model
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.interface import Rings
+from sharpcontour.tracing import is_hole
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -161,20 +161,11 @@ def describe(found: Detections, class_names: Sequence[str], category_ids: Sequen
                 "score": float(found.scores[k]),
                 "bbox": [round(value, 2) for value in (x0, y0, x1 - x0, y1 - y0)],
                 "rings": [
-                    {"hole": is_hole(r, rings), "points": ring.astype(float).round(2).tolist()}
-                    for r, ring in enumerate(rings)
+                    {"hole": is_hole(ring, rings), "points": ring.astype(float).round(2).tolist()} for ring in rings
                 ],
             }
         )
     return instances
-
-
-def is_hole(index: int, rings: Rings) -> bool:
-    """Whether most vertices of a ring lie inside an odd number of the others: the even-odd rule."""
-    others = [ring.reshape(-1, 1, 2).astype(np.float32) for r, ring in enumerate(rings) if r != index and len(ring) > 2]
-    points = rings[index].tolist() if others else []
-    inside = [sum(cv2.pointPolygonTest(other, point, False) > 0 for other in others) % 2 for point in points]
-    return sum(inside) * 2 > len(inside)
 
 
 if __name__ == "__main__":

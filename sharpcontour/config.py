@@ -35,7 +35,10 @@ class EvolutionConfig:
 
 @dataclass
 class TracingConfig:
-    """From a mask to its initial contours; paper silent on components and holes, none may get lost."""
+    """From masks to initial contours; a contour host's polygons are used as they are.
+
+    Paper silent on components and holes; none may get lost.
+    """
 
     min_area: float = 4.0  # px^2 of the network input: smaller rings are carried through unrefined
     min_share: float = 0.01  # of the object's area: likewise
@@ -56,7 +59,7 @@ class ClassifierConfig:
 class PointConfig:
     """Training points, section 3.3 ("randomly sampling pixels near the ground-truth instance boundary")."""
 
-    points: int = 128  # per instance; paper silent: 64 to 1024 train equally well
+    points: int = 128  # per instance; paper silent: a batch has many instances
     sigma: float = 0.02  # of sqrt(A): spread across the boundary; paper silent: about half of the evolution's reach
     min_sigma: float = 1.0  # px, its floor
     uniform: float = 0.1  # share drawn uniformly from the enlarged box; paper silent: phi must be defined there too

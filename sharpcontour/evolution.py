@@ -27,14 +27,15 @@ class Evolution:
 
     Attributes:
         steps: n + 1 tensors (R, N, 2), C(0) to C(n).
-        uncertainty: n tensors (R, N), |phi - 0.5| at the beginning of each iteration.
+        sharpness: n tensors (R, N), |phi - 0.5| at the beginning of each iteration: what the paper calls the
+            uncertainty of phi, large where phi is sure.
         active: n tensors (R, N) bool, the vertices that took part in each iteration.
         flipped: n tensors (R, N) bool, those of them that reached a flipping point.
         moves: n tensors (R, N) int64, m of each vertex, 0 where it took no part.
     """
 
     steps: list[Tensor]
-    uncertainty: list[Tensor]
+    sharpness: list[Tensor]
     active: list[Tensor]
     flipped: list[Tensor]
     moves: list[Tensor]
@@ -75,7 +76,7 @@ def evolve(
         if config.freeze:
             frozen = frozen | (flip & active)
         course.steps.append(moved)
-        course.uncertainty.append((phi - 0.5).abs())
+        course.sharpness.append((phi - 0.5).abs())
         course.active.append(active)
         course.flipped.append(flip & active)
         course.moves.append(moves * active)

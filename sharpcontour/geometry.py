@@ -19,8 +19,7 @@ def outward_normals(vertices: Tensor, window: float) -> Tensor:
     """Unit normals that point out of the area each ring encloses, (R, N, 2).
 
     Paper silent: how the normal is estimated. Here it is perpendicular to the chord between the vertices ``window``
-    pixels behind and ahead. Neighbours alone would follow the jitter of closely spaced vertices: with them, more
-    vertices make the result worse.
+    pixels behind and ahead. Neighbours alone would follow the pixel-sized jitter of closely spaced vertices.
 
     Args:
         vertices: (R, N, 2) in pixels.

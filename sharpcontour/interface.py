@@ -46,7 +46,7 @@ class Contours:
         )
 
     def rings(self) -> list[Rings]:
-        """K lists of rings (numpy), refined and carried ones together: one copy to the CPU."""
+        """K lists of rings (numpy), refined and carried ones together, on the CPU."""
         objects = [list(rings) for rings in self.carried]
         instance, vertices = self.instance.tolist(), self.vertices.detach().float().cpu().numpy()
         for k, ring in zip(instance, vertices, strict=True):

@@ -25,9 +25,10 @@ def rings_to_rles(objects: Sequence[Rings], height: int, width: int) -> list[dic
         objects: K lists of rings, (n, 2) x, y in continuous pixels of the (height, width) image. Rings may leave it.
 
     Returns:
-        K compressed COCO RLEs {"size": [height, width], "counts": str}; no usable ring gives an empty mask.
+        K compressed COCO RLEs {"size": [height, width], "counts": str}; rings with fewer than three
+        vertices or one that is not finite are left out, and no usable ring gives an empty mask.
     """
-    return [_object_rle([ring for ring in rings if len(ring) >= 3], height, width) for rings in objects]
+    return [_object_rle([ring for ring in rings if _usable(ring)], height, width) for rings in objects]
 
 
 def rings_to_masks(objects: Sequence[Rings], height: int, width: int) -> np.ndarray:
@@ -36,6 +37,10 @@ def rings_to_masks(objects: Sequence[Rings], height: int, width: int) -> np.ndar
         return np.zeros((0, height, width), bool)
     rles = rings_to_rles(objects, height, width)
     return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1)).astype(bool)
+
+
+def _usable(ring: Ring) -> bool:
+    return len(ring) >= 3 and bool(np.isfinite(ring).all())  # the routine may crash on NaN
 
 
 def _object_rle(rings: Rings, height: int, width: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The host hands over :class:`~sharpcontour.interface.RefinerInputs` and knows not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
 from sharpcontour.evolution import Evolution, evolve
 from sharpcontour.geometry import resample
 from sharpcontour.harmless import keep_coarse, suspects
-from sharpcontour.interface import Contours, RefinerInputs, Rings, TargetBuilder
+from sharpcontour.interface import RefinerInputs, Rings, TargetBuilder
 from sharpcontour.ipc import Controller, classify, relative_places, sample_features
 from sharpcontour.loss import ipc_loss
 from sharpcontour.masks import PackedMasks
@@ -79,7 +81,7 @@ class SharpContour(nn.Module):
             vertices = resample(vertices, config.vertices)
         fine, theta = self.encode(inputs.fine), self.controller(inputs.feats)
         boxes = inputs.boxes[instance]
-        heights_widths = torch.tensor(inputs.image_sizes, dtype=torch.float32, device=vertices.device)
+        heights_widths = torch.tensor(inputs.image_sizes, dtype=torch.float32).to(vertices.device, non_blocking=True)
         limits = heights_widths.flip(-1)[inputs.image_index[instance]]
         area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
         return evolve(
@@ -145,7 +147,8 @@ class RefinedModel(nn.Module):
         self.statistics.enabled = True
 
     def refiner_stats(self) -> dict[str, Any]:
-        """See :meth:`EvolutionStatistics.summary`."""
+        """See :meth:`EvolutionStatistics.summary`; ends the collection."""
+        self.statistics.enabled = False
         return self.statistics.summary()
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
@@ -157,6 +160,7 @@ class RefinedModel(nn.Module):
         kept = losses if self.refiner.config.train_host else {}
         return {**kept, **self.refiner.loss(inputs, targets)}
 
+    @torch.no_grad()
     def detect(self, images: list[Tensor], trace: bool = False) -> list[Detections]:
         """Refined detections, ``coarse`` set to the host's own; with ``trace`` the contour of every iteration too."""
         found, inputs = self.host.detect(images)
@@ -165,11 +169,11 @@ class RefinedModel(nn.Module):
         contours = inputs.contours
         min_iou = self.refiner.config.evolution.min_iou
         doubtful = suspects(contours, course.steps[-1], len(inputs.boxes), min_iou)
-        coarse, objects = contours.rings(), _with_vertices(contours, course.steps[-1]).rings()
+        coarse, objects = contours.rings(), replace(contours, vertices=course.steps[-1]).rings()
         sizes = [inputs.image_sizes[i] for i in inputs.image_index.tolist()]
         restored = keep_coarse(coarse, objects, sizes, doubtful.nonzero()[:, 0].tolist(), min_iou)
         self.statistics.add(course, restored)
-        steps = [_with_vertices(contours, step).rings() for step in course.steps] if trace else None
+        steps = [replace(contours, vertices=step).rings() for step in course.steps] if trace else None
         return _attach(found, objects, steps)
 
 
@@ -178,12 +182,12 @@ def _build_target(
     target: dict[str, Any],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
+    if not all(target["rings"]):
+        raise InputError(
+            f"image {target['image_id']}: an object without an outline; leave such objects out of the targets"
+        )
     boundary = torch.from_numpy(boundary_samples(target["rings"], BOUNDARY_SAMPLES, rng))
     return {**host_builder(target, rng), "boundary": boundary}
-
-
-def _with_vertices(contours: Contours, vertices: Tensor) -> Contours:
-    return Contours(vertices, contours.instance, contours.hole, contours.carried)
 
 
 def _attach(found: list[Detections], objects: list[Rings], steps: list[list[Rings]] | None) -> list[Detections]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sharpcontour.evolution import Evolution
@@ -19,7 +20,7 @@ class EvolutionStatistics:
 
     def reset(self) -> None:
         self.contours, self.restored = 0, 0
-        self._sums: list[Tensor] = []
+        self._sums: Tensor | None = None
 
     def add(self, course: Evolution, restored: list[int]) -> None:
         """Count one evolution; ``restored`` are the instances that kept their coarse contour."""
@@ -27,9 +28,10 @@ class EvolutionStatistics:
             return
         self.restored += len(restored)
         self.contours += len(course.steps[0])
-        rows = [share.float().mean(1).sum() for share in course.flipped + course.uncertainty]
+        rows = [share.float().mean(1).sum() for share in course.flipped + course.sharpness]
         rows += [self_crossing(contour).float().sum() for contour in (course.steps[0], course.steps[-1])]
-        self._sums.extend(row[None] for row in rows)
+        sums = torch.stack(rows)
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def summary(self) -> dict[str, Any]:
         """Means per contour.
@@ -38,9 +40,9 @@ class EvolutionStatistics:
         iteration), "sharpness" (mean |phi - 0.5| before each), "crossing_before" and "crossing_after" (share of
         contours that cross themselves).
         """
-        width, n = 2 * self.iterations + 2, self.iterations
-        values = [float(value) for value in self._sums]
-        means = [sum(values[i::width]) / max(self.contours, 1) for i in range(width)]
+        n = self.iterations
+        sums = [0.0] * (2 * n + 2) if self._sums is None else self._sums.tolist()
+        means = [value / max(self.contours, 1) for value in sums]
         return {
             "contours": self.contours,
             "restored": self.restored,

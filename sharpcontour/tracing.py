@@ -1,7 +1,7 @@
 """Masks -> initial contours C(0) (section 3.3): sub-pixel rings of every component and every hole.
 
-Paper silent: how a mask becomes a contour. Border pixels taken as coordinates lie half a pixel inside the object, which
-alone costs more than the method gains, so the contour runs *between* pixels: along the pixel edges of a binary mask
+Paper silent: how a mask becomes a contour. Border pixels taken as coordinates lie half a pixel inside the object, an
+error as large as what the method mends, so the contour runs *between* pixels: along the pixel edges of a binary mask
 (rasterised again it gives the very same mask), or along the 0.5 level of a soft one by linear interpolation between
 neighbouring cells (marching squares). Both are the same walk: the cracks between an inside pixel and an outside
 neighbour, in order; only where on the crack the vertex sits differs.
@@ -180,16 +180,18 @@ def contours_from_rings(
     points = np.concatenate([ring for _, ring in flat]).astype(np.float64) if flat else np.zeros((0, 2))
     starts = np.concatenate([[0], np.cumsum([len(ring) for _, ring in flat], dtype=np.int64)])
     mask = np.array([k for k, _ in flat], np.int64)
-    hole = np.array([_is_hole(ring, objects[k]) for k, ring in flat], bool)
+    hole = np.array([is_hole(ring, objects[k]) for k, ring in flat], bool)
     rings = TracedRings(points, starts, mask, hole)
     return pack_contours(rings, rings.areas(), len(objects), vertices, config, device)
 
 
-def _is_hole(ring: Ring, rings: Rings) -> bool:
-    others = [other for other in rings if other is not ring and len(other) >= 3]
-    x, y = (float(value) for value in ring[0])
-    around = [cv2.pointPolygonTest(other.reshape(-1, 1, 2).astype(np.float32), (x, y), False) > 0 for other in others]
-    return sum(around) % 2 == 1
+def is_hole(ring: Ring, rings: Rings) -> bool:
+    """Whether a ring of an object lies inside an odd number of the object's other rings (those that are not it)."""
+    others = [other.reshape(-1, 1, 2).astype(np.float32) for other in rings if other is not ring and len(other) >= 3]
+    # Rings of one mask may meet at corners, but never inside an edge; a few edges outvote an accidental crossing.
+    middles = (ring + np.roll(ring, -1, 0))[:: max(len(ring) // 9, 1)] / 2
+    votes = [sum(cv2.pointPolygonTest(other, xy, False) > 0 for other in others) % 2 for xy in middles.tolist()]
+    return 2 * sum(votes) > len(votes)
 
 
 def pack_contours(

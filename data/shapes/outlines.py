@@ -88,7 +88,7 @@ def leaf(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 def arrow(rng: np.random.Generator, n: int) -> list[np.ndarray]:
     """A shaft with a triangular, sometimes barbed head."""
-    shaft, neck, barb = rng.uniform(0.1, 0.22), rng.uniform(0.0, 0.35), rng.uniform(0.0, 0.25)
+    shaft, neck, barb = rng.uniform(0.14, 0.25), rng.uniform(0.0, 0.35), rng.uniform(0.0, 0.25)
     half = rng.uniform(0.45, 0.65)
     upper = [[1.0, 0.0], [neck - barb, half], [neck, shaft], [-1.0, shaft]]
     lower = [[x, -y] for x, y in upper[:0:-1]]
@@ -97,7 +97,7 @@ def arrow(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 def corner(rng: np.random.Generator, n: int) -> list[np.ndarray]:
     """An L of two bars."""
-    a, b, length = rng.uniform(0.25, 0.4), rng.uniform(0.25, 0.4), rng.uniform(0.7, 1.1)
+    a, b, length = rng.uniform(0.32, 0.46), rng.uniform(0.32, 0.46), rng.uniform(0.8, 1.1)
     return [np.array([[0, 0], [1.2, 0], [1.2, a], [b, a], [b, length], [0, length]])]
 
 
@@ -111,9 +111,9 @@ def blob(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 
 def fork(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """A handle and three thin prongs."""
-    width, gap, depth = rng.uniform(0.1, 0.15), rng.uniform(0.13, 0.2), rng.uniform(0.55, 0.8)
-    handle, base = rng.uniform(0.08, 0.14), 0.2
+    """A handle and three prongs."""
+    width, gap, depth = rng.uniform(0.15, 0.21), rng.uniform(0.14, 0.2), rng.uniform(0.4, 0.6)
+    handle, base = rng.uniform(0.13, 0.19), 0.3
     pitch = width + gap
     points = [[-1.1, -handle], [0.0, -handle], [0.0, -pitch - width / 2]]
     for prong in (-1, 0, 1):
@@ -126,8 +126,8 @@ def fork(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 
 def ring(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """A disc with a large round hole, not always in the middle."""
-    inner = rng.uniform(0.45, 0.7)
+    """A disc with a round hole, not always in the middle."""
+    inner = rng.uniform(0.3, 0.48)
     shift = _polar(rng.uniform(0, 2 * np.pi, 1), rng.uniform(0, 0.6) * (1 - inner))
     return [_polar(_turn(n), 1.0), _polar(-_turn(n), inner) + shift]
 
@@ -145,7 +145,7 @@ def crescent(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 def cross(rng: np.random.Generator, n: int) -> list[np.ndarray]:
     """Two bars that cross at a right angle, the arms of one length."""
-    a = rng.uniform(0.2, 0.34)
+    a = rng.uniform(0.24, 0.36)
     quarter = np.array([[1, -a], [1, a], [a, a]])
     turn = np.array([[0, -1], [1, 0]])
     parts = [quarter]

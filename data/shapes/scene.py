@@ -11,12 +11,12 @@ from data.shapes.outlines import CLASSES, place
 from data.shapes.regions import Region, outside_of, rasterise, signed_area, subtract
 from sharpcontour.tracing import trace_mask
 
-RADII = (12.0, 78.0)  # px in a picture of 192 px: least and greatest radius of an object
+RADII = (17.0, 74.0)  # px in a picture of 192 px: least and greatest radius of an object
 MIN_VISIBLE = 0.35  # of an object's area: what is hidden more is not there at all
-MIN_PIXELS = 48  # an object has at least so many, at any size of the picture
-NEAR = 0.25  # share of objects that are put next to an earlier one, so that they overlap
-TRIES = 4  # to find a free place for an object
-BARS = 0.25  # share of pictures with a bar in front of the objects
+MIN_PIXELS = 96  # an object has at least so many, at any size of the picture
+NEAR = 0.22  # share of objects that are put next to an earlier one, so that they overlap
+TRIES = 8  # to find a free place for an object
+BARS = 0.08  # share of pictures with a bar in front of the objects
 
 _OUTLINES = list(CLASSES.values())
 _FORK = list(CLASSES).index("fork")
@@ -69,7 +69,7 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[ShapeObj
 
 def _arrange(rng: np.random.Generator, size: int) -> list[Piece]:
     """Everything in the picture from front to back, so that an object that is hidden too much is never placed."""
-    wanted = int(rng.integers(1, 7))
+    wanted = int(rng.integers(1, 6))
     taken = np.zeros((size, size), bool)
     pieces: list[Piece] = []
     neighbours: list[tuple[np.ndarray, float]] = []  # centres and radii of what later objects may be put next to
@@ -83,6 +83,8 @@ def _arrange(rng: np.random.Generator, size: int) -> list[Piece]:
         low, high = RADII[0] * (1.5 if label == _FORK else 1.0), RADII[1]  # prongs vanish in small ones
         radius = low * (high / low) ** rng.random() * size / 192
         centre = _centre(rng, size, radius, neighbours)
+        if centre is None:
+            continue
         if _add(pieces, taken, place(_OUTLINES[label], rng, radius, centre), label):
             neighbours.append((centre, radius))
             found += 1
@@ -93,18 +95,18 @@ def _arrange(rng: np.random.Generator, size: int) -> list[Piece]:
 
 def _centre(
     rng: np.random.Generator, size: int, radius: float, neighbours: list[tuple[np.ndarray, float]]
-) -> np.ndarray:
-    """Next to one of the neighbours; otherwise clear of them, if that is found in a few tries."""
+) -> np.ndarray | None:
+    """Next to one of the neighbours, or clear of them; None if no such place is found in a few tries."""
     if neighbours and rng.random() < NEAR:
         other, reach = neighbours[int(rng.integers(len(neighbours)))]
         angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.0 if reach == 0 else 0.35, 0.9) * (radius + reach)
         centre = other + distance * np.array([np.cos(angle), np.sin(angle)])
         return centre.clip(0.5 * radius, size - 0.5 * radius)
-    margin = radius * rng.uniform(0.7, 1.05)
+    margin = radius * rng.uniform(0.85, 1.1)
     for candidate in margin + rng.random((TRIES, 2)) * (size - 2 * margin):
         if all(np.hypot(*(candidate - other)) > radius + reach for other, reach in neighbours):
-            break
-    return candidate
+            return candidate
+    return None
 
 
 def _bar(rng: np.random.Generator, size: int) -> tuple[Region, np.ndarray]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from models.dance.config import DanceConfig
 from models.layers import conv_gn_relu, group_norm, init_msra, init_normal
 from sharpcontour.errors import InputError
+from sharpcontour.ipc import look_up, tall_map
 
 STRIDE = 4  # of all maps of the branch, in network-input pixels
 
@@ -148,23 +149,14 @@ class ContourBranch(nn.Module):
         return stages
 
 
-def tall_map(maps: Tensor) -> Tensor:
-    """(B, C, h, w) -> (1, C, B h, w): the images one below the other, so that one look-up serves contours of all."""
-    b, c, h, w = maps.shape
-    return maps.transpose(0, 1).reshape(1, c, b * h, w)
-
-
 def sample_contours(tall: Tensor, images: int, image_index: Tensor, contours: Tensor) -> Tensor:
     """Bilinear features at vertices (N, P, 2): (N, C, P). Beyond the border the map is mirrored.
 
     Same values as grid_sample with padding_mode="reflection" and align_corners=False on each image's own map.
     """
-    height, width = tall.shape[2] // images, tall.shape[3]
-    column = _mirror(contours[..., 0] / STRIDE, width)
-    row = _mirror(contours[..., 1] / STRIDE, height) + (image_index * height)[:, None]
-    grid = torch.stack([column * (2 / width) - 1, row * (2 / tall.shape[2]) - 1], -1)
-    sampled = F.grid_sample(tall, grid[None].to(tall.dtype), padding_mode="border", align_corners=False)
-    return sampled[0].transpose(0, 1)
+    column = _mirror(contours[..., 0] / STRIDE, tall.shape[3])
+    row = _mirror(contours[..., 1] / STRIDE, tall.shape[2] // images)
+    return look_up(tall, images, image_index, column, row)
 
 
 def _mirror(cells: Tensor, size: int) -> Tensor:
