@@ -1,4 +1,4 @@
-# make demo   trains and evaluates a small refined model on generated images; about half an hour on two CPU cores
+# make demo   trains and evaluates a small refined model on generated images; about a quarter of an hour on two CPU cores
 # make test   linters, types, and the tests that take a few minutes together
 # Both make .venv first if it is missing or older than the requirements. PYTHON chooses the interpreter (3.10 or newer).
 

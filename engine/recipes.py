@@ -28,7 +28,7 @@ def shapes(model: str, refine: bool) -> Config:
         reference_batch=8,
         iterations=2600,
         optimizer="adamw",
-        base_lr=1e-3,
+        base_lr=1.5e-3,
         weight_decay=0.01,
         clip_grad_norm=10.0,
         schedule="cosine",

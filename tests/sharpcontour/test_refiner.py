@@ -114,8 +114,7 @@ def test_no_instances_still_touches_every_parameter(instance_aware: bool) -> Non
 
 def test_detections_carry_the_coarse_ones_and_the_steps() -> None:
     model = make().eval()
-    with torch.no_grad():
-        found = model.detect(batch(model)[0], trace=True)
+    found = model.detect(batch(model)[0], trace=True)
     assert len(found) == 2 and all(len(f) == 2 and f.coarse is not None and len(f.steps) == 4 for f in found)
     assert found[0].masks().shape == (2, 64, 64)
     entry = found[1].scaled_to((128, 128)).to_coco(7, [3])[0]
@@ -128,6 +127,8 @@ def test_statistics_count_contours() -> None:
     with torch.no_grad():
         model(batch(model)[0])
     stats = model.refiner_stats()
+    model(batch(model)[0])
+    assert model.refiner_stats() == stats  # nothing is collected until it is asked for again
     assert stats["contours"] == 4 and len(stats["flip_share"]) == 3 and stats["crossing_before"] == 0
     assert all(0 <= share <= 1 for share in stats["flip_share"] + stats["sharpness"])
 

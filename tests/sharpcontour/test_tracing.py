@@ -9,7 +9,14 @@ import torch
 
 from sharpcontour.config import TracingConfig
 from sharpcontour.rasterize import rings_to_masks, rings_to_rles
-from sharpcontour.tracing import contours_from_masks, contours_from_rings, resample_rings, trace_mask, trace_masks
+from sharpcontour.tracing import (
+    contours_from_masks,
+    contours_from_rings,
+    is_hole,
+    resample_rings,
+    trace_mask,
+    trace_masks,
+)
 from tests.sharpcontour.helpers import EVALGT, coco_masks
 
 
@@ -111,3 +118,16 @@ def test_rings_combine_by_the_even_odd_rule() -> None:
     areas = rings_to_masks(objects, 12, 12).sum((1, 2))
     assert areas.tolist() == [64 - 9, 0, 144, 25 + 49, 0]
     assert rings_to_masks([], 12, 12).shape == (0, 12, 12) and rings_to_rles([], 12, 12) == []
+
+
+def test_rings_that_are_not_finite_are_left_out() -> None:
+    broken = np.array([[1, 1], [5, 1], [np.nan, 5], [2, 7]], np.float32)
+    square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], np.float32)
+    assert rings_to_masks([[broken], [broken, square]], 12, 12).sum((1, 2)).tolist() == [0, 16]
+
+
+def test_holes_are_told_from_parts_even_where_they_meet_at_a_corner() -> None:
+    for mask in random_masks(60):
+        traced = trace_masks(mask[None])
+        rings = traced.split()
+        assert [is_hole(ring, rings) for ring in rings] == traced.hole.tolist()
