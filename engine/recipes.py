@@ -26,7 +26,7 @@ def shapes(model: str, refine: bool) -> Config:
     train = TrainConfig(
         images_per_batch=8,
         reference_batch=8,
-        iterations=2600,
+        iterations=2000,
         optimizer="adamw",
         base_lr=1.5e-3,
         weight_decay=0.01,
