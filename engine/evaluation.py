@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
 from data import DatasetLike, build_loader
@@ -18,9 +20,11 @@ from eval.inference import evaluate_model
 from eval.results import format_table, save_results
 from models import TITLES
 from sharpcontour.detections import Detections
+from sharpcontour.interface import Rings
 from sharpcontour.refiner import RefinedModel
+from sharpcontour.tracing import trace_mask
 
-_SHOWN = 0.3  # score from which an instance is drawn
+_SHOWN = 0.45  # score from which an instance is drawn
 _LOOKED_AT = 6  # images among which each one drawn is chosen
 
 
@@ -70,36 +74,67 @@ class Evaluation:
 
     @torch.no_grad()
     def _draw(self) -> None:
-        """The images that refinement changed most, for better or worse; of the first, the evolution too."""
-        count = self.config.train.pictures
-        looked_at = range(0, len(self.dataset), max(len(self.dataset) // (_LOOKED_AT * max(count, 1)), 1))
-        samples = [self.dataset[-1, index] for index in looked_at] if count else []
+        """Pictures of the images that refinement improved most, of one contour's evolution, and of any images."""
+        half = max(self.config.train.pictures // 2, 1) if self.config.train.pictures else 0
+        looked_at = range(0, len(self.dataset), max(len(self.dataset) // (_LOOKED_AT * max(half, 1)), 1))
+        samples = [self.dataset[-1, index] for index in looked_at] if half else []
         found = [self._predict(sample["image"]) for sample in samples]
+        best: list[int] = []
         if isinstance(self.model, RefinedModel):
-            chosen = pictures.select_examples([f.coarse or f for f in found], found, count, threshold=_SHOWN)
-        else:
-            chosen = list(range(min(count, len(found))))
+            coarse = [f.coarse or f for f in found]
+            best = pictures.select_examples(coarse, found, half, self._outlines(samples), _SHOWN)
+        spread = list(range(0, len(found), _LOOKED_AT))[:half]
+        for name, chosen in (("improved", best), ("any", spread)):
+            for place, index in enumerate(chosen, 1):
+                kept = pictures.confident(found[index], _SHOWN)
+                self._draw_one(
+                    f"{name}_{place}", samples[index]["image"], kept, course=(name, place) == ("improved", 1)
+                )
+
+    def _draw_one(self, name: str, image: Tensor, found: Detections, course: bool) -> None:
+        folder, pixels = self.folder / "pictures", image.permute(1, 2, 0).numpy()
         names = [category["name"] for category in self.dataset.categories]
-        titles = (TITLES[self.config.model], f"{TITLES[self.config.model]} + SharpContour")
-        for place, index in enumerate(chosen):
-            image = samples[index]["image"].permute(1, 2, 0).numpy()
-            kept = pictures.confident(found[index], _SHOWN)
-            name = self.folder / "pictures" / f"{place + 1}_{samples[index]['target']['image_id']}"
-            if kept.coarse is None or kept.steps is None:
-                pictures.save(name.with_suffix(".png"), pictures.draw_detections(image, kept, names))
-                continue
-            sheet = pictures.compare(image, kept.coarse, kept, names, titles=titles)
-            pictures.save(name.with_suffix(".png"), sheet)
-            if place == 0:
-                moved = pictures.largest_moves(kept.coarse, kept, 1)
-                steps = [objects[moved[0].instance if moved else 0] for objects in kept.steps]
-                pictures.save(self.folder / "pictures" / "evolution.png", pictures.evolution(image, steps))
+        title = TITLES[self.config.model]
+        if found.coarse is None or found.steps is None:
+            pictures.save(folder / f"{name}.png", pictures.draw_detections(pixels, found, names))
+            return
+        sheet = pictures.compare(pixels, found.coarse, found, names, titles=(title, f"{title} + SharpContour"))
+        pictures.save(folder / f"{name}.png", sheet)
+        moved = pictures.largest_moves(found.coarse, found, 1)
+        if course and moved:
+            steps = [objects[moved[0].instance] for objects in found.steps]
+            pictures.save(folder / "evolution.png", pictures.evolution(pixels, steps))
+
+    def _outlines(self, samples: list[dict[str, Any]]) -> list[list[Rings]]:
+        """The ground-truth outlines of every sample, in the pixels of its image; crowds left out."""
+        truth = self.dataset.ground_truth()
+        of_image: dict[int, list[dict[str, Any]]] = {sample["target"]["image_id"]: [] for sample in samples}
+        for annotation in truth["annotations"]:
+            if annotation["image_id"] in of_image and not annotation.get("iscrowd"):
+                of_image[annotation["image_id"]].append(annotation)
+        outlines = []
+        for sample in samples:
+            target = sample["target"]
+            height, width = target["original_size"]
+            scale = np.array([target["size"][1] / width, target["size"][0] / height], np.float32)
+            objects = [_rings(a["segmentation"], height, width) for a in of_image[target["image_id"]]]
+            outlines.append([[ring * scale for ring in rings] for rings in objects])
+        return outlines
 
     def _predict(self, image: Tensor) -> Detections:
         images = [image.to(self.world.device)]
         if isinstance(self.model, RefinedModel):
             return self.model.detect(images, trace=True)[0]
         return self.model(images)[0]
+
+
+def _rings(segmentation: Any, height: int, width: int) -> Rings:
+    """The rings of a COCO segmentation: polygons as they are, run lengths traced."""
+    if isinstance(segmentation, list):
+        return [np.array(polygon, np.float32).reshape(-1, 2) for polygon in segmentation]
+    if isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, height, width)
+    return trace_mask(coco_mask.decode(segmentation).astype(bool))
 
 
 def _flat(metrics: dict[str, Any]) -> dict[str, float]:

@@ -65,9 +65,7 @@ def main() -> int:
         shown += len(kept)
     save_results(results, out / "results.json")
     save_results(polygons, out / "polygons.json")
-    print(
-        f"{len(paths)} images, {len(results)} instances, {shown} of them with a score of {args.score_threshold} or more"
-    )
+    print(f"{len(paths)} images, {len(results)} instances, {shown} of them drawn")
     print(f"pictures, results.json and polygons.json are in {out}")
     return 0
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from torch import Tensor
+from torchvision.ops import nms
 
 from eval.boundary import boundary_iou
 from sharpcontour.detections import Detections
@@ -18,6 +20,7 @@ _POINTS = 512  # vertices of a ring that are looked at
 _LEAST_MOVE = 0.5  # px of the image; less cannot be seen
 _WINDOW = 0.45  # side of a close-up, as a share of the square root of the object's box area
 _INWARDS = 0.22  # how far it is shifted from the vertex into the object, as a share of its side
+_SAME = 0.6  # IoU of two boxes that are taken to mean one object, whatever their classes
 _AGAIN = 0.6  # how much less a further place on the same object counts
 
 
@@ -120,8 +123,16 @@ def _distances(points: np.ndarray, rings: Sequence[Ring]) -> np.ndarray:
 
 
 def confident(detections: Detections, threshold: float) -> Detections:
-    """Those with a score of at least ``threshold``, with their coarse contours and evolution steps."""
+    """What is fit to be drawn: a score of at least ``threshold``, and of several boxes on one object the best.
+
+    Coarse contours and evolution steps come along.
+    """
     index = (detections.scores >= threshold).nonzero()[:, 0]
+    index = index[nms(detections.boxes[index], detections.scores[index], _SAME)]
+    return _subset(detections, index)
+
+
+def _subset(detections: Detections, index: Tensor) -> Detections:
     keep = index.tolist()
     coarse, steps = detections.coarse, detections.steps
     return replace(
@@ -130,7 +141,7 @@ def confident(detections: Detections, threshold: float) -> Detections:
         scores=detections.scores[index],
         labels=detections.labels[index],
         rings=[detections.rings[k] for k in keep],
-        coarse=None if coarse is None else confident(replace(coarse, scores=detections.scores), threshold),
+        coarse=None if coarse is None else _subset(coarse, index),
         steps=None if steps is None else [[objects[k] for k in keep] for objects in steps],
     )
 

@@ -71,7 +71,7 @@ def _read(path: str) -> Any:
 
 def test_pictures_and_results(command: Command) -> None:
     code, shown, _ = command("a", "b/0003.png", "a/0012.png")
-    assert code == 0 and "3 images, 6 instances, 3 of them with a score of 0.3 or more" in shown
+    assert code == 0 and "3 images, 6 instances, 3 of them drawn" in shown
     stems = ("0003", "0012", "0003_2")
     made = {f"{stem}_{kind}.png" for stem in stems for kind in ("compare", "evolution")}
     assert {path.name for path in Path("out").iterdir()} == made | {"results.json", "polygons.json"}
