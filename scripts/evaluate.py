@@ -6,6 +6,8 @@
     python scripts/evaluate.py --checkpoint CKPT --val-json B.json --val-images DIR --results-out R.json
     # on eight GPUs
     torchrun --nproc-per-node 8 scripts/evaluate.py --checkpoint CKPT --data coco --root /data/coco
+    # also refine contours of known quality, and test the point classifier by its distance from the boundary
+    python scripts/evaluate.py --checkpoint CKPT --study
     # COCO results of any model; both files may be .json or .json.gz
     python scripts/evaluate.py --results R.json --annotations GT.json
 
@@ -19,8 +21,11 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from data import DataConfig, build_dataset, build_loader
 from engine import checkpoint, distributed
@@ -30,10 +35,12 @@ from eval.checks import GroundTruth
 from eval.coco import METRICS, evaluate_detections
 from eval.inference import evaluate_model
 from eval.results import check_writable, format_categories, format_table, read_json, save_results
+from eval.study import refinement_study
 from models import load_model
 from models.predictor import Predictor
 from sharpcontour.config import from_dict
 from sharpcontour.errors import InputError
+from sharpcontour.refiner import RefinedModel
 
 
 def main() -> int:
@@ -76,6 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--json", metavar="OUT", help="write the numbers to this file")
     add("--results-out", metavar="FILE", help="write the detections of --checkpoint to this file, as COCO results")
     add("--per-category", action="store_true", help="show the AP of every category too")
+    add("--study", action="store_true", help="also refine contours of known quality (needs a refined model)")
     add("--batch", type=int, default=1, metavar="N", help="images of one forward pass (default: 1)")
     add("--workers", type=int, metavar="N", help="loader processes (default: as in training)")
     add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
@@ -94,6 +102,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"{(*own, '--results-out')[0]} goes with --checkpoint; --results needs --annotations only")
     if args.checkpoint and args.annotations:
         raise InputError("--annotations goes with --results; with --checkpoint give --val-json and --val-images")
+    if args.results and args.study:
+        raise InputError("--study needs a model: it goes with --checkpoint")
     if args.batch < 1 or (args.workers or 0) < 0:
         raise InputError("--batch must be 1 or more, --workers 0 or more")
     for path in (args.json, args.results_out):
@@ -139,11 +149,36 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     if args.per_category:
         say(world, format_categories(result["per_category"][final]))
     say(world, summary(result))
+    if args.study:
+        say(world, format_study(study(predictor, config)))
     if args.json and world.main:
         before = {"coarse": result["coarse"]} if final == "refined" else {}
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
         save_results(result[final] | before | categories, args.json)
     distributed.stop()
+
+
+def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
+    """See :func:`eval.study.refinement_study`; on the validation images at test size."""
+    if not isinstance(predictor.model, RefinedModel):
+        raise InputError("--study needs a model that was trained with --refine")
+    plain = replace(config, short_sides=(config.test_short_side,), max_side=config.test_max_side, flip=0.0)
+    dataset = build_dataset(plain, "val")
+    samples = (dataset[0, index] for index in tqdm(range(len(dataset)), desc="study", unit="image", disable=None))
+    triples = (
+        (s["image"], s["target"]["masks"].dense(*s["target"]["size"]).numpy(), s["target"]["labels"]) for s in samples
+    )
+    return refinement_study(predictor.model, triples)
+
+
+def format_study(found: dict[str, Any]) -> str:
+    """The study as a table: a line for each kind of initial contour, a column for each iteration."""
+    lines = [f"{found['objects']} of {found['all']} objects; IoU / Boundary IoU before and after each iteration"]
+    for kind in ("noisy28", "smooth", "host"):
+        pairs = "   ".join(f"{iou:5.1f} / {boundary:4.1f}" for iou, boundary in found.get(kind, []))
+        lines.append(f"{kind:8} {pairs}")
+    accuracy = ", ".join(f"{share:.3f} at {distance} px" for distance, share in found["accuracy"].items())
+    return "\n".join([*lines, f"point accuracy {accuracy}"])
 
 
 def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:

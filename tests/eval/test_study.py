@@ -1,0 +1,36 @@
+"""The refinement study, with a classifier that is always right and with nothing to find."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eval.study import refinement_study
+from tests.sharpcontour.test_refiner import make
+
+
+def test_a_perfect_classifier_is_seen_as_such() -> None:
+    model = make().eval()
+    mask = np.zeros((1, 64, 64), bool)
+    mask[0, 10:38, 10:38] = True
+
+    def exact(fine: Tensor, theta: Tensor, inputs: object, instance: Tensor, points: Tensor) -> Tensor:
+        inside = ((points >= 10) & (points < 38)).all(-1)
+        return torch.where(inside, -9.0, 9.0)
+
+    model.refiner._classify = exact  # type: ignore[method-assign]
+    sample = (torch.zeros(3, 64, 64, dtype=torch.uint8), mask, torch.zeros(1, dtype=torch.long))
+    found = refinement_study(model, [sample])
+    assert (found["objects"], found["all"]) == (1, 1)
+    assert found["accuracy"] == {"1": 1.0, "2": 1.0, "4": 1.0}
+    for kind in ("noisy28", "smooth"):
+        assert len(found[kind]) == 4 and found[kind][-1][0] > found[kind][0][0]
+
+
+def test_objects_that_are_not_found_are_counted() -> None:
+    mask = np.zeros((1, 64, 64), bool)
+    mask[0, 50:60, 50:60] = True
+    sample = (torch.zeros(3, 64, 64, dtype=torch.uint8), mask, torch.zeros(1, dtype=torch.long))
+    found = refinement_study(make().eval(), [sample])
+    assert found == {"objects": 0, "all": 1, "accuracy": {}}
