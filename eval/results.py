@@ -39,7 +39,12 @@ def read_json(path: str | Path) -> Any:
 
 
 def save_results(results: Any, path: str | Path) -> None:
-    """Write JSON so that the file holds either all of it or what it held before. Folders are made.
+    """Write JSON; see :func:`write_whole`."""
+    write_whole(json.dumps(results, allow_nan=False).encode(), path)
+
+
+def write_whole(data: bytes, path: str | Path) -> None:
+    """Write a file so that it holds either all of ``data`` or what it held before. Folders are made.
 
     Raises:
         InputError: if it cannot be written (no permission, no space).
@@ -48,8 +53,8 @@ def save_results(results: Any, path: str | Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(results, file, allow_nan=False)
+        with open(temporary, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

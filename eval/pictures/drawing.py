@@ -8,8 +8,6 @@ drawn on in place; lengths and places are in its pixels, x to the right and y do
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sharpcontour.errors import InputError
+from eval.results import write_whole
 
 FINE = 4  # sub-pixels of a coverage mask along each axis
 _SHIFT = 4  # bits behind the point of OpenCV's coordinates
@@ -184,18 +182,5 @@ def save(path: str | Path, image: np.ndarray) -> None:
     Raises:
         InputError: if it cannot be written (no permission, no space).
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is gone after success, and may never have been made
-            temporary.unlink()
+    write_whole(data.tobytes(), path)
