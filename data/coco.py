@@ -15,7 +15,7 @@ import torch
 from data.annotations import read_coco
 from data.config import DataConfig
 from data.packed import PackedObjects
-from data.transforms import drop_empty, flip_image, flip_instances, make_target, resize, test_size, to_tensor
+from data.transforms import drop_empty, flip_image, flip_instances, make_target, resize_image, to_tensor
 from sharpcontour.errors import InputError
 from sharpcontour.interface import TargetBuilder
 
@@ -117,17 +117,18 @@ class CocoDataset:
     def _evaluation_sample(self, index: int) -> dict[str, Any]:
         image = self.read_image(index)
         original = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
-        size = test_size(*original, self.config.test_short_side, self.config.test_max_side)
-        target = {"image_id": int(self.image_ids[index]), "size": size, "original_size": original}
-        return {"image": to_tensor(resize(image, *size)), "target": target}
+        config = self.config
+        image = resize_image(image, config.test_short_side, config.test_max_side, config.resize)
+        target = {"image_id": int(self.image_ids[index]), "size": image.shape[:2], "original_size": original}
+        return {"image": to_tensor(image), "target": target}
 
     def _training_sample(self, epoch: int, index: int) -> dict[str, Any]:
         config = self.config
         rng = np.random.default_rng((config.seed, epoch, index))
         original = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
         short_side = config.short_sides[int(rng.integers(len(config.short_sides)))]
-        size = test_size(*original, short_side, config.max_side)
-        image = resize(self.read_image(index), *size)
+        image = resize_image(self.read_image(index), short_side, config.max_side, config.resize)
+        size = image.shape[:2]
         instances = drop_empty(self.objects.instances(int(self._rows[index]), original, size), *size)
         if rng.random() < config.flip:
             image, instances = flip_image(image), flip_instances(instances, size[1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from data.transforms import Resize
+
 
 @dataclass
 class DataConfig:
@@ -20,6 +22,7 @@ class DataConfig:
     max_side: int = 1333  # px, cap of the longer side in training
     test_short_side: int = 800  # px, in evaluation
     test_max_side: int = 1333  # px
+    resize: Resize = "opencv"  # see data/transforms.py; the models' own ways, where bits matter
     flip: float = 0.5  # probability of a horizontal flip in training
     keep_empty: bool = True  # train on images without objects too, as DANCE does; off: drop them, as detectors do
     max_unreadable: float = 0.001  # share of the training images that may be unreadable, at least one

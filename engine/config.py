@@ -27,8 +27,10 @@ class TrainConfig:
     base_lr: float = 0.01  # at reference_batch images; scaled linearly with images_per_batch
     reference_batch: int = 16  # images
     momentum: float = 0.9  # of SGD
-    weight_decay: float = 1e-4  # on weights and biases
+    weight_decay: float = 1e-4  # on weights
     norm_weight_decay: float = 0.0  # on the parameters of norm layers
+    bias_weight_decay: float | None = None  # on biases; none: as on weights; Detectron: 0
+    bias_lr_factor: float = 1.0  # of the learning rate, for biases; Detectron: 2
     clip_grad_norm: float = 0.0  # largest 2-norm of all gradients together; 0: no clipping, as published
     schedule: Literal["step", "cosine"] = "step"  # cosine falls to 0 at the end
     steps: tuple[int, ...] = (60_000, 80_000)  # updates after which the rate is multiplied by decay (schedule=step)

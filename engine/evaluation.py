@@ -92,7 +92,7 @@ class Evaluation:
                 )
 
     def _draw_one(self, name: str, image: Tensor, found: Detections, course: bool) -> None:
-        folder, pixels = self.folder / "pictures", image.permute(1, 2, 0).numpy()
+        folder, pixels = self.folder / "pictures", image.round().byte().permute(1, 2, 0).numpy()
         names = [category["name"] for category in self.dataset.categories]
         title = TITLES[self.config.model]
         if found.coarse is None or found.steps is None:

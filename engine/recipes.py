@@ -7,7 +7,7 @@ from typing import Any
 
 from data.config import DataConfig
 from engine.config import Config, TrainConfig
-from models import MODELS
+from models import MODELS, mask_rcnn
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
 
@@ -23,6 +23,12 @@ def shapes(model: str, refine: bool) -> Config:
         host.fcos.num_convs = 2
         host.fcos.max_positives = 128
         host.fcos.size_limits = (24.0, 48.0, 96.0, 192.0)  # px: the drawn objects spread over the levels
+    if model == "mask_rcnn":
+        host.rpn.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)  # px: the drawn objects are smaller than COCO's
+        host.rpn.batch, host.rpn.pre_nms_train, host.rpn.pre_nms_test = 128, 300, 300
+        host.rpn.post_nms_train, host.rpn.post_nms_test = 100, 100
+        host.box_head.channels, host.box_head.batch, host.box_head.foreground_share = 256, 48, 0.5
+        host.mask_head.channels, host.mask_head.num_convs = 64, 2
     train = TrainConfig(
         images_per_batch=8,
         reference_batch=8,
@@ -44,9 +50,12 @@ def shapes(model: str, refine: bool) -> Config:
 
 
 def coco_1x(model: str, refine: bool) -> Config:
-    """16 images, 90k updates: 12 epochs of COCO, as of FCOS and CondInst; each host with its defaults."""
+    """16 images, 90k updates: 12 epochs of COCO, as of FCOS and Mask R-CNN; each host with its defaults."""
     train = TrainConfig(checkpoint_period=2500, eval_period=30_000)
-    return Config(model, _host(model), refine, SharpContourConfig(), DataConfig(name="coco", workers=4), train)
+    config = Config(model, _host(model), refine, SharpContourConfig(), DataConfig(name="coco", workers=4), train)
+    if model == "mask_rcnn":
+        train.base_lr, config.data.keep_empty = 0.02, False
+    return config
 
 
 def coco_3x(model: str, refine: bool) -> Config:
@@ -77,6 +86,55 @@ def dance_r101_3x(model: str, refine: bool) -> Config:
     return config
 
 
+def mask_rcnn_r50_1x(model: str, refine: bool) -> Config:
+    """Detectron2's mask_rcnn_R_50_FPN_1x. Its ImageNet weights must be given: host.backbone.weights=FILE."""
+    return _mask_rcnn(coco_1x(model, refine), mask_rcnn.detectron2())
+
+
+def mask_rcnn_r50_3x(model: str, refine: bool) -> Config:
+    """Detectron2's mask_rcnn_R_50_FPN_3x."""
+    return _mask_rcnn(coco_3x(model, refine), mask_rcnn.detectron2())
+
+
+def mask_rcnn_r101_3x(model: str, refine: bool) -> Config:
+    """Detectron2's mask_rcnn_R_101_FPN_3x."""
+    return _mask_rcnn(coco_3x(model, refine), mask_rcnn.detectron2("resnet101"))
+
+
+def mask_rcnn_x101_3x(model: str, refine: bool) -> Config:
+    """Detectron2's mask_rcnn_X_101_32x8d_FPN_3x."""
+    return _mask_rcnn(coco_3x(model, refine), mask_rcnn.detectron2("resnext101_32x8d"))
+
+
+def mask_rcnn_torchvision(model: str, refine: bool) -> Config:
+    """torchvision's maskrcnn_resnet50_fpn: 26 epochs of COCO at one size."""
+    config = _mask_rcnn(coco_1x(model, refine), mask_rcnn.torchvision())
+    config.data.short_sides, config.data.resize = (800,), "torchvision"
+    # 117,266 images with objects: 7,329 updates an epoch.
+    config.train.iterations, config.train.steps = 190_554, (117_264, 161_238)
+    return config
+
+
+def mask_rcnn_original_2x(model: str, refine: bool) -> Config:
+    """The authors' own e2e_mask_rcnn_R-50-FPN_2x: one size, biases at twice the rate and without decay."""
+    config = _mask_rcnn(coco_1x(model, refine), mask_rcnn.original())
+    config.data.short_sides = (800,)
+    train = config.train
+    train.iterations, train.steps = 180_000, (120_000, 160_000)
+    train.warmup_iterations, train.warmup_factor = 500, 1 / 3
+    train.bias_lr_factor, train.bias_weight_decay = 2.0, 0.0
+    return config
+
+
+def _mask_rcnn(config: Config, host: mask_rcnn.MaskRCNNConfig) -> Config:
+    if config.model != "mask_rcnn":
+        raise InputError(
+            f"the mask_rcnn_* recipes are for --model mask_rcnn, not {config.model}; use coco_1x or coco_3x"
+        )
+    config.host = host
+    return config
+
+
 def _published(model: str, refine: bool, images: int, iterations: int, steps: tuple[int, ...]) -> Config:
     if model != "dance":
         raise InputError(f"the dance_* recipes are for --model dance, not {model}; use coco_1x or coco_3x")
@@ -92,5 +150,19 @@ def _host(model: str) -> Any:
 
 
 RECIPES: dict[str, Callable[[str, bool], Config]] = {
-    recipe.__name__: recipe for recipe in (shapes, coco_1x, coco_3x, dance_r50_1x, dance_r50_3x, dance_r101_3x)
+    recipe.__name__: recipe
+    for recipe in (
+        shapes,
+        coco_1x,
+        coco_3x,
+        dance_r50_1x,
+        dance_r50_3x,
+        dance_r101_3x,
+        mask_rcnn_r50_1x,
+        mask_rcnn_r50_3x,
+        mask_rcnn_r101_3x,
+        mask_rcnn_x101_3x,
+        mask_rcnn_torchvision,
+        mask_rcnn_original_2x,
+    )
 }

@@ -31,15 +31,23 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters; those of norm layers have their own weight decay.
+    """SGD or AdamW over the trainable parameters; biases and norm layers have their own weight decay.
 
     Fused implementations, since they can skip an update on the device (``found_inf``) while the host runs ahead.
     """
     norms = {id(p) for module in model.modules() if isinstance(module, _NORMS) for p in module.parameters()}
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    of_norms: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = of_norms if id(parameter) in norms else biases if name.endswith("bias") else weights
+            group.append(parameter)
+    of_biases = config.weight_decay if config.bias_weight_decay is None else config.bias_weight_decay
     groups = [
-        {"params": [p for p in trainable if id(p) not in norms], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if id(p) in norms], "weight_decay": config.norm_weight_decay},
+        {"params": weights, "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": biases, "weight_decay": of_biases, "factor": config.bias_lr_factor},
+        {"params": of_norms, "weight_decay": config.norm_weight_decay, "factor": 1.0},
     ]
     groups = [group for group in groups if group["params"]]
     rate = learning_rate(0, config)
@@ -49,12 +57,12 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     if config.momentum:
         # The fused kernel would leave these uninitialised if the very first update were skipped. From zero, the
         # first update is the gradient, as usual.
-        for parameter in trainable:
+        for parameter in (*weights, *biases, *of_norms):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """One rate for all parameters."""
+    """``rate`` for all parameters, times the factor of their group."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]

@@ -9,18 +9,33 @@ import torch
 
 from models.dance import DANCE, DanceConfig
 from models.host import Host
+from models.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from models.predictor import Predictor
 from sharpcontour.config import SharpContourConfig, from_dict
 from sharpcontour.errors import InputError
 from sharpcontour.refiner import RefinedModel, SharpContour
 
-MODELS: dict[str, tuple[Any, Any]] = {"dance": (DANCE, DanceConfig)}
+MODELS: dict[str, tuple[Any, Any]] = {
+    "dance": (DANCE, DanceConfig),
+    "mask_rcnn": (MaskRCNN, MaskRCNNConfig),
+}
 """Name of a host model -> its class and its configuration's class."""
 
-TITLES = {"dance": "DANCE"}
+TITLES = {"dance": "DANCE", "mask_rcnn": "Mask R-CNN"}
 """How the models are written in pictures and tables."""
 
-__all__ = ["DANCE", "MODELS", "TITLES", "DanceConfig", "Host", "Predictor", "build_model", "load_model"]
+__all__ = [
+    "DANCE",
+    "MODELS",
+    "TITLES",
+    "DanceConfig",
+    "Host",
+    "MaskRCNN",
+    "MaskRCNNConfig",
+    "Predictor",
+    "build_model",
+    "load_model",
+]
 
 
 def build_model(
@@ -70,7 +85,8 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
     data = config["data"]
     # The drawn images are used as they are, so theirs is the size the model knows.
     short_side = data["shapes_size"] if data["name"] == "shapes" else data["test_short_side"]
-    return Predictor(model.to(device).eval(), categories, short_side, data["test_max_side"], config)
+    resize = data.get("resize", "opencv")
+    return Predictor(model.to(device).eval(), categories, short_side, data["test_max_side"], resize, config)
 
 
 def _newest(path: Path) -> Path:

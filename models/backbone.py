@@ -1,4 +1,4 @@
-"""ResNet or ResNeXt with a feature pyramid, P2 to P7.
+"""ResNet or ResNeXt with a feature pyramid, P2 to P6 or P7.
 
 The residual blocks are torchvision's, and so are the parameter names: ImageNet weights load as they are.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from models.layers import group_norm
 from sharpcontour.errors import InputError
@@ -30,7 +31,7 @@ _BODIES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
     "resnet101": (Bottleneck, (3, 4, 23, 3), 1, 64),
     "resnext101_32x8d": (Bottleneck, (3, 4, 23, 3), 32, 8),
 }
-_NORMS: dict[str, Callable[[int], nn.Module]] = {
+_NORMS: dict[str, Callable[..., nn.Module]] = {
     "frozen_bn": FrozenBatchNorm2d,
     "bn": nn.BatchNorm2d,
     "sync_bn": nn.SyncBatchNorm,
@@ -46,33 +47,42 @@ class BackboneConfig:
     weights: str = "imagenet"  # "imagenet" (torchvision, downloaded once), "none" (random), or the path of a file
     norm: Literal["frozen_bn", "bn", "sync_bn", "gn"] = "frozen_bn"  # frozen_bn suits pre-trained weights alone
     freeze_at: int = 2  # stages without gradients: 0 none, 1 stem, 2 also res2, ...; random weights are never frozen
+    norm_eps: float = 1e-5  # added to the variance; torchvision's Mask R-CNN weights of COCO: 0
     width: int = 64  # channels of the stem; the stages have 1, 2, 4, 8 times as many (4 x that with bottlenecks)
     stride_in_1x1: bool = False  # where a stage halves the resolution; True: Caffe's weights, False: torchvision's
     channel_order: Literal["rgb", "bgr"] = "rgb"  # that the weights expect; bgr: Caffe's
-    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of values 0 to 255, in channel_order
+    pixel_range: float = 255.0  # values 0 to 255 are scaled to 0 to this, before mean and std count
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # in channel_order
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # likewise; Caffe's weights: 1, 1, 1
     fpn_channels: int = 256  # of every pyramid level
+    fpn_norm: Literal["none", "bn", "sync_bn", "gn"] = "none"  # after every convolution of the pyramid
 
 
 class Backbone(nn.Module):
-    """Normalised images (B, 3, H, W), H and W multiples of 32 -> {"p2": (B, C, H/4, W/4), ..., "p7": stride 128}.
+    """Normalised images (B, 3, H, W), H and W multiples of 32 -> {"p2": (B, C, H/4, W/4), "p3": ..., ...}.
 
-    P6 is a stride-2 convolution of P5, P7 one of ReLU(P6), as in FCOS.
+    Args:
+        config: all choices.
+        top: what lies above P5. "p6p7": P6 is a stride-2 convolution of P5, P7 one of ReLU(P6), as in FCOS. "pool": P6
+            is every second cell of P5, as in Mask R-CNN.
     """
 
     strides: ClassVar = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(self, config: BackboneConfig, top: Literal["p6p7", "pool"] = "p6p7") -> None:
         super().__init__()
         self.body = ResNet(config)
         channels = config.fpn_channels
         # torchvision's pyramid is the one wanted: nearest-neighbour sums, Caffe2's "Xavier" (uniform, a = 1), biases 0.
         # Its P6 reads P5 when told equal widths.
-        self.fpn = FeaturePyramidNetwork(self.body.channels, channels, LastLevelP6P7(channels, channels))
+        extra = LastLevelP6P7(channels, channels) if top == "p6p7" else LastLevelMaxPool()
+        norm = None if config.fpn_norm == "none" else _NORMS[config.fpn_norm]
+        self.fpn = FeaturePyramidNetwork(self.body.channels, channels, extra, norm)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         stages = OrderedDict(zip(("p2", "p3", "p4", "p5"), self.body(images), strict=True))
-        return dict(self.fpn(stages))
+        # torchvision names the pooled level "pool".
+        return {"p6" if name == "pool" else name: level for name, level in self.fpn(stages).items()}
 
 
 class ResNet(nn.Module):
@@ -86,7 +96,7 @@ class ResNet(nn.Module):
         super().__init__()
         _check(config)
         block, depths, self._groups, self._group_width = _BODIES[config.name]
-        norm = _NORMS[config.norm]
+        norm = partial(_NORMS[config.norm], eps=config.norm_eps)
         self.conv1 = nn.Conv2d(3, config.width, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm(config.width)
         self.relu = nn.ReLU(inplace=True)
@@ -149,6 +159,7 @@ def _check(config: BackboneConfig) -> None:
     choices = {
         "name": tuple(_BODIES),
         "norm": tuple(_NORMS),
+        "fpn_norm": ("none", *_NORMS),
         "freeze_at": tuple(range(6)),
         "channel_order": ("rgb", "bgr"),
     }
@@ -156,6 +167,13 @@ def _check(config: BackboneConfig) -> None:
         value = getattr(config, key)
         if value not in valid:
             raise InputError(f"backbone.{key} is {value!r}; valid: {', '.join(map(str, valid))}")
+    if config.weights == "imagenet" and (config.stride_in_1x1 or config.channel_order == "bgr"):
+        raise InputError(
+            f"this {config.name} begins from the ImageNet weights of Caffe: fetch the .pkl that Detectron2 begins from "
+            "(MSRA/R-50.pkl, MSRA/R-101.pkl or FAIR/X-101-32x8d.pkl under "
+            "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/), convert it with scripts/convert.py "
+            "--from detectron2, and set host.backbone.weights to the file"
+        )
     if config.weights == "imagenet" and (config.norm == "gn" or config.name == "resnet10" or config.width != 64):
         raise InputError(
             f"no ImageNet weights exist for {config.name} with width {config.width} and norm {config.norm}; "

@@ -84,6 +84,27 @@ def assign(grid: Grid, boxes: Tensor, centres: Tensor, radius: float, bounds: Te
     return torch.where(smallest.isfinite(), index, -1)
 
 
+def responsible(grid: Grid, boxes: Tensor, bounds: Tensor) -> Tensor:
+    """The one location that stands for each box of an image: (K,) int64.
+
+    It lies nearest to the box's centre, on the level whose range holds the distance from the centre to the farther
+    sides; so it is one of those that learn such an object.
+
+    Args:
+        grid: the locations.
+        boxes: (K, 4) in network-input pixels.
+        bounds: as in :func:`assign`.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    level = torch.bucketize((boxes[:, 2:] - boxes[:, :2]).amax(1) / 2, bounds[1:-1])
+    first, end = (torch.searchsorted(grid.level, level, right=right) for right in (False, True))
+    columns = grid.pitch[first] - 2
+    cell = ((centre - grid.points[first]) / grid.stride[first][:, None]).round().long().clamp(min=0)
+    column = torch.minimum(cell[:, 0], columns - 1)
+    row = torch.minimum(cell[:, 1], (end - first) // columns - 1)
+    return first + row * columns + column
+
+
 def centerness(sides: Tensor) -> Tensor:
     """(...,) in [0, 1] from left, top, right, bottom (..., 4): 1 at the centre of the box, 0 on its sides."""
     pairs = torch.stack([sides[..., 0::2], sides[..., 1::2]], -2)  # (left, right), (top, bottom)

@@ -15,8 +15,8 @@ from sharpcontour.interface import RefinerInputs, TargetBuilder
 class Host(nn.Module):
     """Base of the host models: puts images into a batch and tells training from prediction.
 
-    Images are uint8 tensors (3, H, W), RGB, at network-input size, on any device. All coordinates, in and out, are
-    pixels of these images.
+    Images are tensors (3, H, W), RGB, values 0 to 255 (uint8, or float32), at network-input size, on any device. All
+    coordinates, in and out, are pixels of these images.
 
     Attributes:
         fine_channels: channels of the highest-resolution feature map handed to the refiner.
@@ -32,6 +32,7 @@ class Host(nn.Module):
     def __init__(self, backbone: BackboneConfig) -> None:
         super().__init__()
         self._reverse_channels = backbone.channel_order == "bgr"
+        self._pixel_scale = 255 / backbone.pixel_range
         self.register_buffer("pixel_mean", torch.tensor(backbone.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(backbone.pixel_std).view(3, 1, 1), persistent=False)
 
@@ -48,6 +49,14 @@ class Host(nn.Module):
         """One :class:`Detections` an image (CPU), and the same instances for the refiner, in the same order."""
         raise NotImplementedError
 
+    def encode(self, images: list[Tensor]) -> Any:
+        """What :meth:`describe` needs of the images, whatever the instances: made once, used as often as wanted."""
+        raise NotImplementedError
+
+    def describe(self, encoded: Any, boxes: list[Tensor]) -> RefinerInputs:
+        """Instances the host did not find, for the refiner: boxes (K_i, 4) of each image, valid. No contours."""
+        raise NotImplementedError
+
     def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
         """With targets the losses by name (training), without them one :class:`Detections` an image."""
         return self.detect(images)[0] if targets is None else self.losses(images, targets)[0]
@@ -62,5 +71,5 @@ class Host(nn.Module):
             pixels = image.to(padded.device, non_blocking=True).float()
             if self._reverse_channels:
                 pixels = pixels.flip(0)
-            slot[:, :h, :w] = (pixels - self.pixel_mean) / self.pixel_std
+            slot[:, :h, :w] = (pixels / self._pixel_scale - self.pixel_mean) / self.pixel_std
         return padded, sizes

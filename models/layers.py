@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
     """GroupNorm with groups of at least 8 channels and at most 32 groups: 32 groups at the published width of 256."""
-    return nn.GroupNorm(max(1, min(32, channels // 8)), channels)
+    return nn.GroupNorm(max(1, min(32, channels // 8)), channels, eps)
 
 
 def conv_gn_relu(channels: int, out_channels: int, kernel: int = 3, bias: bool = False) -> nn.Sequential:

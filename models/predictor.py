@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from data.transforms import resize, test_size, to_tensor
+from data.transforms import Resize, resize_image, to_tensor
+from models.given import read_masks, refine_given, valid_boxes
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.refiner import RefinedModel
@@ -23,6 +25,7 @@ class Predictor:
         categories: {"id", "name"} of every class, in the order of the class indices.
         short_side: network-input pixels that the shorter side of an image is resized to.
         max_side: network-input pixels that the longer side may have at most.
+        resize: how; see :func:`data.transforms.resize_image`.
         config: of the training run, in plain form.
 
     Attributes:
@@ -36,12 +39,16 @@ class Predictor:
         categories: Sequence[dict[str, Any]],
         short_side: int,
         max_side: int,
+        resize: Resize = "opencv",
         config: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.config = model.eval(), config or {}
         self.class_names = [str(category["name"]) for category in categories]
         self.category_ids = [int(category["id"]) for category in categories]
-        self.short_side, self.max_side = short_side, max_side
+        self.short_side, self.max_side, self.resize = short_side, max_side, resize
+
+    def _resized(self, image: np.ndarray) -> Tensor:
+        return to_tensor(resize_image(image, self.short_side, self.max_side, self.resize))
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray, trace: bool = False) -> Detections:
@@ -56,13 +63,57 @@ class Predictor:
         """
         check_image(image)
         height, width = image.shape[:2]
-        resized = resize(image, *test_size(height, width, self.short_side, self.max_side))
-        images = [to_tensor(resized)]
+        images = [self._resized(image)]
         if trace and isinstance(self.model, RefinedModel):
             found = self.model.detect(images, trace=True)
         else:
             found = self.model(images)
         return found[0].scaled_to((height, width))
+
+    def refine(
+        self, image: np.ndarray, masks: Any, boxes: Any = None, *, scores: Any = None, labels: Any = None
+    ) -> Detections:
+        """Refine instances that come from anywhere: another model's, or drawn by hand.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            masks: (K, H, W) bool, or a list of K masks, COCO RLEs or lists of COCO polygons; see
+                :func:`models.given.read_masks`.
+            boxes: (K, 4) xyxy in pixels of the image: of the detections; with None, or None in the place of a row, the
+                box of the mask. They are cut off at the image, and a pixel large at least.
+            scores: (K,), only handed on; without them 1.
+            labels: (K,) integers, only handed on; without them 0.
+
+        Returns:
+            The same K instances in the same order, in pixels of the image; ``coarse`` as they were given. One that is
+            empty, too small, or would get worse keeps exactly its pixels; then ``rings[k] is coarse.rings[k]``.
+
+        Raises:
+            InputError: if the model has no refiner, and for masks and boxes that are broken or do not fit the image.
+        """
+        check_image(image)
+        if not isinstance(self.model, RefinedModel):
+            raise InputError("this checkpoint has no refiner; train with --refine")
+        size = (image.shape[0], image.shape[1])
+        given = read_masks(masks, *size)
+        box = valid_boxes(boxes, given.boxes(), *size)
+        score = _numbers("scores", scores, len(given), torch.ones(len(given)))
+        label = _numbers("labels", labels, len(given), torch.zeros(len(given), dtype=torch.int64))
+        resized = self._resized(image)
+        coarse = Detections(box, score, label, given.objects, size)
+        return replace(coarse, shapes=refine_given(self.model, resized, given, box, size), coarse=coarse)
+
+
+def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:
+    """``values`` in the type of ``default``, on the CPU; that itself where there are none."""
+    if values is None:
+        return default
+    found = torch.as_tensor(values).cpu()
+    if found.shape != (count,):
+        raise InputError(
+            f"{name} must be one number for each of the {count} masks; their shape is {tuple(found.shape)}"
+        )
+    return found.to(default.dtype)
 
 
 def check_image(image: np.ndarray) -> None:

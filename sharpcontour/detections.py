@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from sharpcontour.interface import Rings
-from sharpcontour.rasterize import rings_to_masks, rings_to_rles
+from sharpcontour.rasterize import rings_to_rles, rles_to_masks
+from sharpcontour.soft_masks import SoftMasks
 
 
 @dataclass
@@ -21,7 +23,8 @@ class Detections:
         boxes: (K, 4) float32 xyxy, continuous pixels of ``size``.
         scores: (K,) float32.
         labels: (K,) int64, class index 0..C-1.
-        rings: K objects, each a list of (n, 2) float32 rings (even-odd, holes included), pixels of ``size``.
+        shapes: K objects in pixels of ``size``: each a list of (n, 2) float32 rings (even-odd, holes included), or
+            all as soft masks, which become pixels only where they are asked for, at the size asked for.
         size: (height, width) of the image the coordinates refer to.
         coarse: the same instances before refinement, where a refiner ran.
         steps: on request, the rings after every evolution iteration; ``steps[0]`` is where the evolution began.
@@ -30,7 +33,7 @@ class Detections:
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    rings: list[Rings]
+    shapes: list[Rings] | SoftMasks
     size: tuple[int, int]
     coarse: Detections | None = None
     steps: list[list[Rings]] | None = None
@@ -38,13 +41,22 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @cached_property
+    def rings(self) -> list[Rings]:
+        """K objects as rings; of soft masks the outlines of their pixels on the image."""
+        return self.shapes.rings(*self.size) if isinstance(self.shapes, SoftMasks) else self.shapes
+
     def rles(self) -> list[dict[str, Any]]:
         """K compressed COCO RLEs of ``size``; an instance without rings has an empty mask."""
-        return rings_to_rles(self.rings, *self.size)
+        return (
+            self.shapes.rles(*self.size)
+            if isinstance(self.shapes, SoftMasks)
+            else rings_to_rles(self.rings, *self.size)
+        )
 
     def masks(self) -> np.ndarray:
         """(K, height, width) bool."""
-        return rings_to_masks(self.rings, *self.size)
+        return rles_to_masks(self.rles(), *self.size)
 
     def scaled_to(self, size: tuple[int, int]) -> Detections:
         """The same detections on an image of another (height, width); boxes are clipped to it."""
@@ -52,17 +64,19 @@ class Detections:
         boxes = self.boxes * self.boxes.new_tensor([sx, sy, sx, sy])
         boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([size[1], size[0], size[1], size[0]]))
         scale = np.array([sx, sy], np.float32)
+        shapes = self.shapes
+        shapes = shapes.scaled(sx, sy, *size) if isinstance(shapes, SoftMasks) else _scaled(shapes, scale)
         coarse = None if self.coarse is None else self.coarse.scaled_to(size)
         steps = None if self.steps is None else [_scaled(objects, scale) for objects in self.steps]
-        return replace(self, boxes=boxes, rings=_scaled(self.rings, scale), size=size, coarse=coarse, steps=steps)
+        return replace(self, boxes=boxes, shapes=shapes, size=size, coarse=coarse, steps=steps)
 
-    def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-        """COCO result entries. ``category_ids[c]`` is the data set's id of class index c."""
+    def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO result entries. ``category_ids[c]`` is the data set's id of class index c; None: labels are ids."""
         boxes, scores, labels = self.boxes.tolist(), self.scores.tolist(), self.labels.tolist()
         return [
             {
                 "image_id": image_id,
-                "category_id": int(category_ids[label]),
+                "category_id": label if category_ids is None else int(category_ids[label]),
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "score": score,
                 "segmentation": rle,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from sharpcontour.soft_masks import SoftMasks
 
 Ring = np.ndarray  # (n, 2) float32 x, y, implicitly closed, no repeated first vertex
 Rings = list[Ring]  # one object: outer rings and holes, combined by the even-odd rule
@@ -45,6 +48,10 @@ class Contours:
             [[] for _ in range(k)],
         )
 
+    def to(self, device: torch.device) -> Contours:
+        """The same on a device; carried rings stay where they are."""
+        return Contours(self.vertices.to(device), self.instance.to(device), self.hole.to(device), self.carried)
+
     def rings(self) -> list[Rings]:
         """K lists of rings (numpy), refined and carried ones together, on the CPU."""
         objects = [list(rings) for rings in self.carried]
@@ -67,7 +74,8 @@ class RefinerInputs:
         image_sizes: (height, width) of each image before padding.
         target_index: training only, (K,) int64: the ground-truth object of each instance, counted through the
             concatenated targets of the batch.
-        contours: test time only, the initial contours.
+        contours: test time only, the initial contours of a contour host.
+        soft_masks: test time only, of a mask host: what initial contours are traced from.
     """
 
     fine: Tensor
@@ -78,6 +86,7 @@ class RefinerInputs:
     image_sizes: list[tuple[int, int]]
     target_index: Tensor | None = None
     contours: Contours | None = None
+    soft_masks: SoftMasks | None = None
 
 
 class Host(Protocol):
@@ -100,3 +109,14 @@ class Host(Protocol):
 
     def detect(self, images: list[Tensor]) -> tuple[list[Any], RefinerInputs]:
         """One Detections an image, in pixels of the given images, and the same instances for the refiner, in order."""
+
+    def encode(self, images: list[Tensor]) -> Any:
+        """What :meth:`describe` needs of the images, whatever the instances: made once, used as often as wanted."""
+
+    def describe(self, encoded: Any, boxes: list[Tensor]) -> RefinerInputs:
+        """The same for instances from anywhere, without contours; they may come in parts.
+
+        Args:
+            encoded: from :meth:`encode`.
+            boxes: (K_i, 4) float32 xyxy of each image, in its pixels and inside it, every side one long at least.
+        """

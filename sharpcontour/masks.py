@@ -100,8 +100,11 @@ class PackedMasks:
         return on_crop & self.pixels[where.clamp(0, len(self.pixels) - 1)].bool()
 
     def dense(self, height: int, width: int) -> Tensor:
-        """The (K, height, width) bool stack, on the CPU: for tests, drawing and models that need all pixels."""
-        masks = torch.zeros(len(self), height, width, dtype=torch.bool)
-        for k, (offset, (x0, y0, w, h)) in enumerate(zip(self.offsets.tolist(), self.crops.tolist(), strict=True)):
-            masks[k, y0 : y0 + h, x0 : x0 + w] = self.pixels[offset : offset + w * h].view(h, w).cpu().bool()
-        return masks
+        """The (K, height, width) bool stack of masks on images of this size; nothing waits for the device."""
+        stack = torch.zeros(len(self), height, width, dtype=torch.bool, device=self.pixels.device)
+        x0, y0, w, h = self.crops.unbind(1)
+        index = torch.arange(len(self), device=stack.device).repeat_interleave(w * h, output_size=len(self.pixels))
+        place = torch.arange(len(self.pixels), device=stack.device) - self.offsets[index]
+        row, column = place // w[index], place % w[index]
+        stack[index, y0[index] + row, x0[index] + column] = self.pixels.bool()
+        return stack

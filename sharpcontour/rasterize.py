@@ -33,9 +33,13 @@ def rings_to_rles(objects: Sequence[Rings], height: int, width: int) -> list[dic
 
 def rings_to_masks(objects: Sequence[Rings], height: int, width: int) -> np.ndarray:
     """The same as (K, height, width) bool."""
-    if not objects:
+    return rles_to_masks(rings_to_rles(objects, height, width), height, width)
+
+
+def rles_to_masks(rles: list[dict[str, Any]], height: int, width: int) -> np.ndarray:
+    """K compressed COCO RLEs as (K, height, width) bool."""
+    if not rles:
         return np.zeros((0, height, width), bool)
-    rles = rings_to_rles(objects, height, width)
     return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1)).astype(bool)
 
 
@@ -45,15 +49,13 @@ def _usable(ring: Ring) -> bool:
 
 def _object_rle(rings: Rings, height: int, width: int) -> dict[str, Any]:
     if not rings:
-        return _compress(np.array([height * width], np.int64), height, width)
+        return changes_to_rle(np.zeros(0, np.int64), height, width)
     encoded = coco_mask.frPyObjects([_flat(ring, height, width) for ring in rings], height, width)
     if len(encoded) == 1:
         return {"size": [height, width], "counts": encoded[0]["counts"].decode("ascii")}
     changes = np.concatenate([np.cumsum(decode_counts(rle["counts"])[:-1]) for rle in encoded])
     positions, occurrences = np.unique(changes, return_counts=True)
-    odd = positions[occurrences % 2 == 1]
-    odd = odd[odd < height * width]
-    return _compress(np.diff(odd, prepend=0, append=height * width), height, width)
+    return changes_to_rle(positions[occurrences % 2 == 1], height, width)
 
 
 def _flat(ring: Ring, height: int, width: int) -> np.ndarray:
@@ -65,7 +67,15 @@ def _flat(ring: Ring, height: int, width: int) -> np.ndarray:
     return np.clip(ring, -reach, reach).astype(np.float64).ravel()
 
 
-def _compress(counts: np.ndarray, height: int, width: int) -> dict[str, Any]:
+def changes_to_rle(changes: np.ndarray, height: int, width: int) -> dict[str, Any]:
+    """The compressed COCO RLE of a mask that, read column by column, begins with 0 and changes at these pixels.
+
+    Args:
+        changes: ascending int64; one at height * width, behind the last pixel, says nothing.
+        height, width: of the image.
+    """
+    changes = changes[changes < height * width]
+    counts = np.diff(changes, prepend=0, append=height * width)
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
@@ -75,11 +85,16 @@ def decode_counts(counts: bytes | str) -> np.ndarray:
 
     Each number is a little-endian base-32 string of characters from 48 up (bit 5: more follows, bit 4 of the last:
     negative), and from the fourth on a difference to the number two before.
+
+    Raises:
+        ValueError: where the last number has no end, or a character is not ASCII. Nothing else is checked.
     """
     data = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
     if len(data) == 0:
         return np.zeros(0, np.int64)
     last = (data & 32) == 0
+    if not last[-1]:
+        raise ValueError("run lengths are cut short")
     number = np.concatenate([[0], np.cumsum(last)[:-1]])
     ends = np.flatnonzero(last)
     place = np.arange(len(data)) - np.concatenate([[0], ends[:-1] + 1])[number]

@@ -20,12 +20,13 @@ from sharpcontour.errors import InputError
 from sharpcontour.evolution import Evolution, evolve
 from sharpcontour.geometry import resample
 from sharpcontour.harmless import keep_coarse, suspects
-from sharpcontour.interface import RefinerInputs, Rings, TargetBuilder
+from sharpcontour.interface import Contours, RefinerInputs, Rings, TargetBuilder
 from sharpcontour.ipc import Controller, classify, relative_places, sample_features
 from sharpcontour.loss import ipc_loss
 from sharpcontour.masks import PackedMasks
 from sharpcontour.points import boundary_samples, sample_points
 from sharpcontour.statistics import EvolutionStatistics
+from sharpcontour.tracing import contours_from_masks
 
 BOUNDARY_SAMPLES = 256  # per object, drawn in the loader; training points pick among them
 POINTS_AT_ONCE = 1 << 19  # classified together; 16 float32 features of so many points take 32 MiB
@@ -70,6 +71,17 @@ class SharpContour(nn.Module):
             "ipc_accuracy": ((phi > 0.5) == (labels > 0.5)).float().mean(),
             "ipc_sharpness": (phi - 0.5).abs().mean(),
         }
+
+    def initial_contours(self, inputs: RefinerInputs) -> Contours:
+        """C(0): the host's own contours, or those traced from its soft masks (section 3.3), on the CPU."""
+        if inputs.contours is not None:
+            return inputs.contours
+        assert inputs.soft_masks is not None
+        masks, config = inputs.soft_masks, self.config
+        contours = contours_from_masks(
+            masks.probabilities.numpy(), masks.boxes, config.evolution.vertices, config.tracing
+        )
+        return contours.to(inputs.boxes.device)
 
     def refine(self, inputs: RefinerInputs) -> Evolution:
         """Evolve the host's contours; ``inputs.contours`` set. Nothing here waits for the device."""
@@ -164,17 +176,24 @@ class RefinedModel(nn.Module):
     def detect(self, images: list[Tensor], trace: bool = False) -> list[Detections]:
         """Refined detections, ``coarse`` set to the host's own; with ``trace`` the contour of every iteration too."""
         found, inputs = self.host.detect(images)
-        assert inputs.contours is not None
+        inputs = replace(inputs, contours=self.refiner.initial_contours(inputs))
         course = self.refiner.refine(inputs)
+        objects, _ = self.finish(inputs, course)
+        assert inputs.contours is not None
+        steps = [replace(inputs.contours, vertices=step).rings() for step in course.steps] if trace else None
+        return _attach(found, objects, steps)
+
+    def finish(self, inputs: RefinerInputs, course: Evolution) -> tuple[list[Rings], list[int]]:
+        """The K objects where the evolution left them, or where it began if it did harm, and for which it did."""
         contours = inputs.contours
+        assert contours is not None
         min_iou = self.refiner.config.evolution.min_iou
         doubtful = suspects(contours, course.steps[-1], len(inputs.boxes), min_iou)
         coarse, objects = contours.rings(), replace(contours, vertices=course.steps[-1]).rings()
         sizes = [inputs.image_sizes[i] for i in inputs.image_index.tolist()]
         restored = keep_coarse(coarse, objects, sizes, doubtful.nonzero()[:, 0].tolist(), min_iou)
         self.statistics.add(course, restored)
-        steps = [replace(contours, vertices=step).rings() for step in course.steps] if trace else None
-        return _attach(found, objects, steps)
+        return objects, restored
 
 
 def _build_target(

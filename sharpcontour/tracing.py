@@ -73,6 +73,12 @@ class TracedRings:
         cross = self.points[:, 0] * nxt[:, 1] - nxt[:, 0] * self.points[:, 1]
         return np.abs(_segment_sums(cross, self.starts)) / 2
 
+    def select(self, rings: np.ndarray) -> TracedRings:
+        """Some of the rings, (R,) bool; the masks keep their numbers."""
+        count = np.diff(self.starts)
+        starts = np.concatenate([[0], np.cumsum(count[rings])])
+        return TracedRings(self.points[np.repeat(rings, count)], starts, self.mask[rings], self.hole[rings])
+
     def split(self) -> list[Ring]:
         """R rings as float32 arrays."""
         return np.split(self.points.astype(np.float32), self.starts[1:-1]) if len(self.mask) else []
@@ -80,13 +86,18 @@ class TracedRings:
 
 def trace_mask(mask: np.ndarray) -> Rings:
     """All rings of one binary or soft mask (h, w), in its own pixels; soft masks are cut at 0.5."""
-    rows, columns = np.flatnonzero((mask > 0.5).any(1)), np.flatnonzero((mask > 0.5).any(0))
-    if len(rows) == 0:
-        return []
-    y0, y1 = max(rows[0] - 1, 0), rows[-1] + 2
-    x0, x1 = max(columns[0] - 1, 0), columns[-1] + 2
-    offset = np.array([x0, y0], np.float32)
-    return [ring + offset for ring in trace_masks(mask[None, y0:y1, x0:x1]).split()]
+    return trace_window(mask).split()
+
+
+def trace_window(mask: np.ndarray) -> TracedRings:
+    """The same, not yet split; only the part of the mask that holds the object is followed."""
+    inside = mask if mask.dtype == bool else mask > 0.5
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    y0, y1 = (max(rows[0] - 1, 0), rows[-1] + 2) if len(rows) else (0, 0)
+    x0, x1 = (max(columns[0] - 1, 0), columns[-1] + 2) if len(rows) else (0, 0)
+    rings = trace_masks(mask[None, y0:y1, x0:x1])
+    rings.points += (x0, y0)
+    return rings
 
 
 def trace_masks(masks: np.ndarray) -> TracedRings:
@@ -100,7 +111,7 @@ def trace_masks(masks: np.ndarray) -> TracedRings:
     """
     k, h, w = masks.shape
     soft = np.issubdtype(masks.dtype, np.floating)
-    framed = np.zeros((k, h + 2, w + 2), np.float32)
+    framed = np.zeros((k, h + 2, w + 2), np.float32 if soft else np.uint8)
     framed[:, 1:-1, 1:-1] = masks
     # Tiles stand one below the other, so that the mask of a pixel is its row // (h + 2) and rows keep their order.
     canvas = framed.reshape(k * (h + 2), w + 2)
@@ -203,19 +214,24 @@ def pack_contours(
     device: torch.device | str,
 ) -> Contours:
     """Resample the rings that are large enough to N vertices; the others are carried through as they are."""
-    total = np.bincount(rings.mask, areas * np.where(rings.hole, -1, 1), minlength=instances)
-    keep = areas >= np.maximum(config.min_area, config.min_share * total[rings.mask])
+    keep = refinable(rings, areas, instances, config)
+    large, small = rings.select(keep), rings.select(~keep)
     carried: list[Rings] = [[] for _ in range(instances)]
-    parts = rings.split()
-    for index in np.flatnonzero(~keep):
-        carried[rings.mask[index]].append(parts[index])
-    even = resample_rings(rings.points, rings.starts, vertices)[keep]
+    for k, ring in zip(small.mask.tolist(), small.split(), strict=True):
+        carried[k].append(ring)
+    even = resample_rings(large.points, large.starts, vertices)
     return Contours(
         torch.from_numpy(even.astype(np.float32)).to(device),
-        torch.from_numpy(rings.mask[keep]).to(device),
-        torch.from_numpy(rings.hole[keep]).to(device),
+        torch.from_numpy(large.mask).to(device),
+        torch.from_numpy(large.hole).to(device),
         carried,
     )
+
+
+def refinable(rings: TracedRings, areas: np.ndarray, instances: int, config: TracingConfig) -> np.ndarray:
+    """(R,) bool, whether a ring is large enough; ``areas`` (R,) in square pixels of the network input."""
+    total = np.bincount(rings.mask, areas * np.where(rings.hole, -1, 1), minlength=instances)
+    return areas >= np.maximum(config.min_area, config.min_share * total[rings.mask])
 
 
 def resample_rings(points: np.ndarray, starts: np.ndarray, vertices: int) -> np.ndarray:

@@ -140,7 +140,7 @@ def _subset(detections: Detections, index: Tensor) -> Detections:
         boxes=detections.boxes[index],
         scores=detections.scores[index],
         labels=detections.labels[index],
-        rings=[detections.rings[k] for k in keep],
+        shapes=[detections.rings[k] for k in keep],
         coarse=None if coarse is None else _subset(coarse, index),
         steps=None if steps is None else [[objects[k] for k in keep] for objects in steps],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,21 @@ from models.dance.contours import rectangles
 from models.dance.network import STRIDE, ContourBranch
 from models.dance.targets import build_targets
 from models.fcos import FCOS, Found
-from models.fcos_targets import neighbourhoods
+from models.fcos_targets import Grid, neighbourhoods, responsible
 from models.host import Host
 from sharpcontour.detections import Detections
 from sharpcontour.interface import Contours, RefinerInputs, TargetBuilder
 
 IGNORE = 255  # in edge maps: the padding around an image
+
+
+@dataclass
+class Encoded:
+    """Images as instances from elsewhere need them: P2, the box tower's features of every level, sizes."""
+
+    fine: Tensor
+    towers: list[Tensor]
+    sizes: list[tuple[int, int]]
 
 
 class DANCE(Host):
@@ -113,6 +123,30 @@ class DANCE(Host):
             detections.append(Detections(boxes, scores, labels, rings[begin : begin + len(scores)], size))
             begin += len(scores)
         return detections, inputs
+
+    def encode(self, images: list[Tensor]) -> Encoded:
+        """The finest map and the box towers: all that instances from elsewhere are described by."""
+        batch, sizes = self.batch(images)
+        pyramid = self.backbone(batch)
+        towers = [self.detector.head.bbox_tower(pyramid[level]) for level in self.detector_levels]
+        return Encoded(pyramid["p2"], towers, sizes)
+
+    def describe(self, encoded: Encoded, boxes: list[Tensor]) -> RefinerInputs:
+        """By the tower's features around the location that is responsible for each box."""
+        device, towers = encoded.fine.device, encoded.towers
+        grid = Grid.build([(int(t.shape[2]), int(t.shape[3])) for t in towers], self.detector.strides, device)
+        counts = torch.tensor([len(part) for part in boxes])
+        image_index = torch.arange(len(boxes)).repeat_interleave(counts).to(device, non_blocking=True)
+        together = torch.cat(boxes).to(device, non_blocking=True)
+        location = responsible(grid, together, self.detector.bounds)
+        return RefinerInputs(
+            fine=encoded.fine,
+            stride=STRIDE,
+            boxes=together,
+            image_index=image_index,
+            feats=neighbourhoods(towers, grid, image_index, location),
+            image_sizes=encoded.sizes,
+        )
 
     def _contours(self, pyramid: dict[str, Tensor], found: Found) -> Tensor:
         """(K, vertices, 2): from the boxes as predicted, by moves measured in the boxes as clipped."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from engine.config import TrainConfig
-from engine.schedule import build_optimizer, learning_rate
+from engine.schedule import build_optimizer, learning_rate, set_learning_rate
 
 COCO_1X = TrainConfig()
 
@@ -43,13 +43,17 @@ def test_cosine() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_norms_are_not_decayed_and_frozen_weights_left_out(name: str) -> None:
+def test_groups_have_their_own_decay_and_rate_and_frozen_weights_are_left_out(name: str) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.GroupNorm(1, 2), nn.Conv2d(2, 1, 1), nn.BatchNorm2d(1))
     model[2].requires_grad_(False)
-    optimizer = build_optimizer(model, TrainConfig(optimizer=name))  # type: ignore[arg-type]
-    decayed, norms = optimizer.param_groups
-    assert [len(decayed["params"]), len(norms["params"])] == [2, 4]
-    assert (decayed["weight_decay"], norms["weight_decay"]) == (1e-4, 0.0)
+    settings = TrainConfig(optimizer=name, bias_lr_factor=2.0)  # type: ignore[arg-type]
+    optimizer = build_optimizer(model, settings)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 1, 4]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-4, 1e-4, 0.0]
+    set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1.0, 0.5]
+    settings.bias_weight_decay = 0.0
+    assert [group["weight_decay"] for group in build_optimizer(model, settings).param_groups] == [1e-4, 0.0, 0.0]
 
 
 def test_momentum_begins_as_usual() -> None:

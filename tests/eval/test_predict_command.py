@@ -39,7 +39,7 @@ class _Predictor:
         if not self.refine:
             return found
         start = [[ring + 1 for ring in part] for part in rings]
-        return replace(found, coarse=replace(found, rings=start), steps=[start, start, rings])
+        return replace(found, coarse=replace(found, shapes=start), steps=[start, start, rings])
 
 
 @pytest.fixture

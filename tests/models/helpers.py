@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -12,6 +13,10 @@ from torch import Tensor
 from models.backbone import BackboneConfig
 from models.dance import DanceConfig
 from models.fcos import FCOSConfig
+from models.mask_rcnn import MaskRCNNConfig
+from models.mask_rcnn.mask_head import MaskHeadConfig
+from models.roi import BoxHeadConfig
+from models.rpn import RPNConfig
 from sharpcontour.masks import PackedMasks
 from sharpcontour.tracing import trace_mask
 
@@ -45,6 +50,14 @@ def drawn(seed: int, objects: int, height: int = 96, width: int = 128) -> tuple[
     return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target_of(np.array(masks, np.uint8), height, width)
 
 
+def prepared(model: Any, *counts: int) -> tuple[list[Tensor], list[dict[str, Any]]]:
+    """Images with so many objects, the second one smaller than the others, and their targets."""
+    shapes = [(96, 128), (80, 100), (96, 128)]
+    samples = [drawn(i, count, *shape) for i, (count, shape) in enumerate(zip(counts, shapes, strict=False))]
+    rng = np.random.default_rng(0)
+    return [image for image, _ in samples], [model.target_builder(target, rng) for _, target in samples]
+
+
 def target_of(masks: np.ndarray, height: int, width: int) -> dict[str, Any]:
     masks = masks.reshape(-1, height, width)
     rings = [trace_mask(mask) for mask in masks]
@@ -58,3 +71,19 @@ def target_of(masks: np.ndarray, height: int, width: int) -> dict[str, Any]:
         "rings": rings,
         "polygon_parts": torch.ones(len(masks), dtype=torch.int64),
     }
+
+
+def tiny_mask_rcnn(width: int = 16) -> MaskRCNNConfig:
+    """Mask R-CNN in all its parts, each as small as can be."""
+    return MaskRCNNConfig(
+        backbone=BackboneConfig("resnet10", "none", "bn", width=width, fpn_channels=32),
+        rpn=RPNConfig(
+            sizes=(16.0, 32.0, 64.0, 128.0, 256.0), batch=64, pre_nms_train=200, pre_nms_test=100, post_nms_test=50
+        ),
+        box_head=BoxHeadConfig(channels=64, batch=64),
+        mask_head=MaskHeadConfig(num_convs=2, channels=32),
+    )
+
+
+TINY: dict[str, Callable[..., Any]] = {"dance": tiny_config, "mask_rcnn": tiny_mask_rcnn}
+"""By name in models.MODELS; called with the width of the backbone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,18 +15,8 @@ from models.backbone import BackboneConfig
 from models.dance import DANCE, DanceConfig
 from models.dance.model import contour_loss, edge_loss
 from models.dance.network import CircularBlock, ContourBranch, sample_contours, tall_map
-from models.host import Host
 from sharpcontour import SharpContourConfig
-from sharpcontour.refiner import RefinedModel
-from tests.models.helpers import drawn, tiny_config
-
-
-def prepared(host: Host | RefinedModel, *counts: int) -> tuple[list[Tensor], list[dict[str, Any]]]:
-    """Images with so many objects, the second one smaller than the others, and their targets."""
-    shapes = [(96, 128), (80, 100), (96, 128)]
-    samples = [drawn(i, count, *shape) for i, (count, shape) in enumerate(zip(counts, shapes, strict=False))]
-    rng = np.random.default_rng(0)
-    return [image for image, _ in samples], [host.target_builder(target, rng) for _, target in samples]
+from tests.models.helpers import drawn, prepared, tiny_config
 
 
 def reached(module: nn.Module) -> bool:
@@ -225,48 +214,3 @@ def test_bfloat16_autocast() -> None:
     for name in ("loss_fcos_cls", "loss_fcos_loc", "loss_stage_0", "loss_edge_det"):
         assert losses[name].item() == pytest.approx(exact[name].item(), rel=0.05)
     assert all(d.boxes.dtype == torch.float32 for d in found)
-
-
-@pytest.mark.slow
-def test_two_images_are_learned_by_heart() -> None:
-    torch.manual_seed(0)
-    model = DANCE(tiny_config(width=24), 2)
-    images, targets = prepared(model, 2, 3)
-    steps = 350
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        sum(model(images, targets).values()).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-    assert average_precision(model.eval()(images), targets) > 0.9
-
-
-def average_precision(found: list[Any], targets: list[dict[str, Any]]) -> float:
-    """COCO's mask AP, by the reference evaluator."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    from sharpcontour.rasterize import rings_to_rles
-
-    images = [{"id": i, "height": t["size"][0], "width": t["size"][1]} for i, t in enumerate(targets)]
-    annotations = []
-    for i, target in enumerate(targets):
-        rles = rings_to_rles(target["rings"], *target["size"]) if "rings" in target else []
-        for rle, label, box in zip(rles, target["labels"].tolist(), target["boxes"].tolist(), strict=True):
-            area = (box[2] - box[0]) * (box[3] - box[1])
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": i, "category_id": label, "segmentation": rle}
-                | {"iscrowd": 0, "area": area, "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}
-            )
-    truth = COCO()
-    truth.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 0}, {"id": 1}]}
-    truth.createIndex()
-    results = [entry for i, detections in enumerate(found) for entry in detections.to_coco(i, [0, 1])]
-    evaluation = COCOeval(truth, truth.loadRes(results), "segm")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return float(evaluation.stats[0])

@@ -1,0 +1,265 @@
+"""Refining masks from anywhere: pixel arrays, COCO run lengths or COCO polygons, of one image.
+
+They become rings with exactly their pixels; one mask is looked at at a time, in the columns that it fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from models.boxes import at_least_one_pixel
+from sharpcontour.errors import InputError
+from sharpcontour.interface import Contours, Ring, Rings
+from sharpcontour.rasterize import decode_counts
+from sharpcontour.refiner import RefinedModel
+from sharpcontour.tracing import TracedRings, refinable, resample_rings, trace_window
+
+AT_ONCE = 128  # instances described together: 256 x 14 x 14 float32 features of so many take 25 MiB
+
+
+@dataclass
+class GivenObjects:
+    """K objects in pixels of their image.
+
+    Attributes:
+        objects: K lists of (n, 2) rings: float32 along pixel edges, or a polygon as it was given, in float64, whose
+            pixels rounding would change.
+        rings: the same in one piece.
+    """
+
+    objects: list[Rings]
+    rings: TracedRings
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def boxes(self) -> Tensor:
+        """(K, 4) float32 xyxy around each object; zeros where it is empty."""
+        boxes = np.zeros((len(self), 4), np.float32)
+        which, first = np.unique(self.rings.mask, return_index=True)
+        if len(which):
+            begin = self.rings.starts[first]
+            low, high = (edge.reduceat(self.rings.points, begin) for edge in (np.minimum, np.maximum))
+            boxes[which] = np.concatenate([low, high], 1)
+        return torch.from_numpy(boxes)
+
+
+def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
+    """Rings of masks on an image.
+
+    Args:
+        masks: (K, height, width) bool or integer array or tensor, not zero inside; or K of these in any mixture:
+            a (height, width) array, a COCO RLE (compressed or not), a list of COCO polygons [x0, y0, x1, y1, ...] in
+            continuous pixels, whose union is meant and which is cut off at the image's border. Any may be empty.
+        height, width: of the image, pixels.
+
+    Raises:
+        InputError: naming the mask, where one is broken or of another size than the image.
+    """
+    if isinstance(masks, dict) or not hasattr(masks, "__len__"):
+        raise InputError(
+            f"masks must be an array (K, height, width) or a list with an entry a mask, not {_kind(masks)}"
+        )
+    if isinstance(masks, (np.ndarray, Tensor)) and masks.ndim != 3:
+        raise InputError(f"masks must have the shape (K, {height}, {width}); this one has {tuple(masks.shape)}")
+    objects: list[Rings] = []
+    parts: list[TracedRings] = []
+    for k, mask in enumerate(masks):
+        try:
+            found = _polygons(mask, height, width) if isinstance(mask, (list, tuple)) else None
+            if found is None:
+                part = _traced(mask, height, width)
+                found = part.split()
+            else:
+                part = _as_given(found)
+        except ValueError as error:
+            raise InputError(f"masks[{k}]: {error}") from None
+        objects.append(found)
+        parts.append(part)
+    return GivenObjects(objects, _join(parts))
+
+
+def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
+    """(K, 4) float32 xyxy: ``boxes`` cut off at the image and a pixel large at least, ``default`` where they are None.
+
+    Raises:
+        InputError: where they are not K times four finite numbers.
+    """
+    if boxes is None:
+        return default
+    rows = boxes.detach().cpu().numpy() if isinstance(boxes, Tensor) else boxes
+    if len(rows) != len(default):
+        raise InputError(f"there are {len(rows)} boxes for {len(default)} masks; give each its own, or None")
+    found = default.clone()
+    for k, row in enumerate(rows):
+        if row is None:
+            continue
+        box = np.asarray(row)
+        if box.shape != (4,) or box.dtype.kind not in "iuf" or not np.isfinite(box).all():
+            raise InputError(f"boxes[{k}] is not x0, y0, x1, y1, four finite numbers: {row}")
+        found[k] = torch.from_numpy(box.astype(np.float32))
+    given = torch.tensor([row is not None for row in rows], dtype=torch.bool)
+    limits = torch.tensor([[width, height, width, height]], dtype=torch.float32)
+    return torch.where(given[:, None], at_least_one_pixel(found, limits), found)
+
+
+def _kind(value: Any) -> str:
+    return "a single RLE" if isinstance(value, dict) else type(value).__name__
+
+
+def _traced(mask: Any, height: int, width: int) -> TracedRings:
+    """Rings along the pixels' edges; ValueError with the reason where the mask is broken."""
+    if isinstance(mask, dict):
+        return _trace_runs(_runs(mask, height, width), height)
+    if isinstance(mask, (list, tuple)):
+        return _trace_runs(_runs(_union(mask, height, width), height, width), height)
+    if isinstance(mask, Tensor):
+        mask = mask.detach().cpu().numpy()
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2:
+        what = f"an array of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise ValueError(f"{what} is neither a mask (height, width), nor an RLE, nor a list of polygons")
+    if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
+        raise ValueError(f"a mask of {mask.dtype}; give bool, for instance mask > 0.5")
+    _same_size(mask.shape, height, width)
+    return trace_window(mask.astype(bool, copy=False))
+
+
+def _same_size(size: Sequence[int], height: int, width: int) -> None:
+    if tuple(size) != (height, width):
+        rows, columns = size
+        raise ValueError(
+            f"the mask is {columns} x {rows} pixels, the image {width} x {height}; give masks of this image"
+        )
+
+
+def _runs(rle: dict[str, Any], height: int, width: int) -> np.ndarray:
+    """Checked run lengths of a COCO RLE, 0 first."""
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        raise ValueError("an RLE needs 'size': [height, width]")
+    _same_size(size, height, width)
+    try:
+        runs = decode_counts(counts) if isinstance(counts, (str, bytes)) else np.array(counts)
+    except ValueError:
+        raise ValueError("counts cannot be read; encode the mask with pycocotools") from None
+    if runs.ndim != 1 or not np.issubdtype(runs.dtype, np.integer) or (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"counts do not add up to {width} x {height} pixels; encode the mask with pycocotools")
+    return runs.astype(np.int64)
+
+
+def _trace_runs(runs: np.ndarray, height: int) -> TracedRings:
+    """Rings of run lengths that go down the columns; only the columns with an inside run are ever made."""
+    ends = np.cumsum(runs)
+    inside = np.flatnonzero(runs[1::2]) * 2 + 1
+    if len(inside) == 0:
+        return trace_window(np.zeros((0, 0), bool))
+    first = (ends[inside[0]] - runs[inside[0]]) // height
+    last = -(-ends[inside[-1]] // height)
+    within = np.diff(np.clip(ends, first * height, last * height), prepend=first * height)
+    columns = np.repeat(np.arange(len(runs)) % 2 == 1, within).reshape(-1, height)
+    rings = trace_window(columns.T)
+    rings.points[:, 0] += first
+    return rings
+
+
+def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | None:
+    """Checked polygons as they are where the even-odd rule means the same as their union, else None."""
+    rings = []
+    for polygon in polygons:
+        flat = isinstance(polygon, (list, tuple, np.ndarray)) and np.ndim(polygon) == 1
+        if not flat or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError("a polygon must be a flat list x0, y0, x1, y1, ... of three or more points")
+        ring = np.array(polygon, np.float64).reshape(-1, 2)
+        if not np.isfinite(ring).all():
+            raise ValueError("a polygon has a coordinate that is not finite")
+        rings.append(ring)
+    if not rings:
+        return rings
+    low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
+    # A pixel apart: so the rasteriser's rounding cannot make them meet.
+    apart = ((low[:, None] > high + 1) | (high[:, None] + 1 < low)).any(2) | np.eye(len(rings), dtype=bool)
+    inside = low.min() >= 0 and (high <= (width, height)).all()
+    return rings if inside and apart.all() else None
+
+
+def _union(polygons: Sequence[Any], height: int, width: int) -> dict[str, Any]:
+    """The union of checked polygons as an RLE."""
+    # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away must not cost millions of them.
+    reach = 8.0 * max(height, width)
+    flat = [np.clip(np.asarray(polygon, np.float64), -reach, reach) for polygon in polygons]
+    return coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
+
+
+def _as_given(rings: list[Ring]) -> TracedRings:
+    count = len(rings)
+    points = np.concatenate([np.zeros((0, 2)), *rings])
+    starts = np.cumsum([0, *map(len, rings)])
+    return TracedRings(points, starts, np.zeros(count, np.int64), np.zeros(count, bool))
+
+
+def _join(parts: Sequence[TracedRings]) -> TracedRings:
+    """The rings of one mask each -> of all masks."""
+    lengths = [np.diff(part.starts) for part in parts]
+    return TracedRings(
+        np.concatenate([np.zeros((0, 2)), *(part.points for part in parts)]),
+        np.cumsum(np.concatenate([[0], *lengths]).astype(np.int64)),
+        np.repeat(np.arange(len(parts)), [len(length) for length in lengths]),
+        np.concatenate([np.zeros(0, bool), *(part.hole for part in parts)]),
+    )
+
+
+@torch.inference_mode()
+def refine_given(
+    model: RefinedModel, image: Tensor, given: GivenObjects, boxes: Tensor, size: tuple[int, int]
+) -> list[Rings]:
+    """Refine K objects on one image; the image passes the network once, the objects follow in parts.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, h, w) uint8 at network-input size.
+        given: the objects, in pixels of the image as it was given.
+        boxes: (K, 4) float32 xyxy in the same pixels.
+        size: (height, width) of that image.
+
+    Returns:
+        K objects in the same pixels. One that keeps its outline (empty, too small, or refinement did harm) is
+        ``given.objects[k]`` itself; of others the small rings keep theirs.
+    """
+    config, objects = model.refiner.config, list(given.objects)
+    scale = np.array([image.shape[2] / size[1], image.shape[1] / size[0]])
+    # Too small to refine is also what becomes larger only because the image is enlarged.
+    tracing = replace(config.tracing, min_area=config.tracing.min_area * max(1.0, float(scale.prod())))
+    chosen = refinable(given.rings, given.rings.areas() * scale.prod(), len(given), tracing)
+    large = given.rings.select(chosen)
+    if len(large.mask) == 0:
+        return objects
+    encoded = model.host.encode([image])
+    start = resample_rings(large.points * scale, large.starts, config.evolution.vertices)
+    limits = torch.tensor([[image.shape[2], image.shape[1]] * 2])
+    network_boxes = at_least_one_pixel(boxes * torch.from_numpy(scale).float().repeat(2), limits)
+    instances = np.unique(large.mask)
+    for part in np.split(instances, range(AT_ONCE, len(instances), AT_ONCE)):
+        rows = slice(*np.searchsorted(large.mask, [part[0], part[-1] + 1]))
+        inputs = model.host.describe(encoded, [network_boxes[part]])
+        contours = Contours(
+            torch.from_numpy(start[rows].astype(np.float32)),
+            torch.from_numpy(np.searchsorted(part, large.mask[rows])),
+            torch.from_numpy(large.hole[rows]),
+            [[] for _ in part],
+        )
+        inputs = replace(inputs, contours=contours.to(inputs.boxes.device))
+        moved, restored = model.finish(inputs, model.refiner.refine(inputs))
+        for i in sorted(set(range(len(part))) - set(restored)):
+            k = int(part[i])
+            begin, end = np.searchsorted(given.rings.mask, [k, k + 1])
+            new = iter([(ring / scale).astype(np.float32) for ring in moved[i]])
+            old = zip(given.objects[k], chosen[begin:end].tolist(), strict=True)
+            objects[k] = [next(new) if is_large else ring for ring, is_large in old]
+    return objects

@@ -1,0 +1,88 @@
+"""Every choice of Mask R-CNN, and the three published versions of it as presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.backbone import BackboneConfig
+from models.mask_rcnn.mask_head import MaskHeadConfig
+from models.roi import BoxHeadConfig, PoolConfig
+from models.rpn import RPNConfig
+
+Body = Literal["resnet50", "resnet101", "resnext101_32x8d"]
+
+
+@dataclass
+class MaskRCNNConfig:
+    """Mask R-CNN with FPN. The defaults are Detectron2's heads on torchvision's ImageNet ResNet-50."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
+    mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+
+
+def detectron2(name: Body = "resnet50") -> MaskRCNNConfig:
+    """The improved baseline, "Mask R-CNN*" in Table 1: Detectron2's mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN.
+
+    The body takes the weights that Detectron2's models start from (ImageNet, made by Caffe): BGR values, and in ResNets
+    the stride in the 1x1 convolution. They must be given as a file, converted by scripts/convert.py.
+    """
+    config = MaskRCNNConfig(backbone=_caffe(name))
+    if name == "resnext101_32x8d":
+        config.backbone.pixel_std = (57.375, 57.12, 58.395)
+    return config
+
+
+def torchvision() -> MaskRCNNConfig:
+    """torchvision's maskrcnn_resnet50_fpn. Its weights trained on COCO also need ``backbone.norm_eps`` = 0."""
+    config = MaskRCNNConfig()
+    # The same values as 0 to 255 would give, but for the last bits.
+    config.backbone.pixel_range = 1.0
+    config.backbone.pixel_mean, config.backbone.pixel_std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    rpn, box, mask = config.rpn, config.box_head, config.mask_head
+    rpn.anchors, rpn.loss_beta, rpn.normaliser = "rounded", 1 / 9, "sampled"
+    rpn.post_nms_train, rpn.nms_score, rpn.min_side = 2000, "probability", 1e-3
+    config.pool = PoolConfig(aligned=False, sampling_ratio=2, levels="torchvision")
+    box.loss_beta, box.min_side, box.init = 1 / 9, 1e-2, "torchvision"
+    mask.targets, mask.paste, mask.init = "soft", "integer", "he"
+    return config
+
+
+def torchvision_v2() -> MaskRCNNConfig:
+    """torchvision's maskrcnn_resnet50_fpn_v2: batch norm everywhere, deeper heads."""
+    config = torchvision()
+    config.backbone.norm, config.backbone.fpn_norm = "bn", "bn"
+    config.rpn.num_convs = 2
+    config.box_head.num_convs, config.box_head.num_fcs, config.box_head.norm = 4, 1, "bn"
+    config.mask_head.norm = "bn"
+    return config
+
+
+def original(name: Body = "resnet50") -> MaskRCNNConfig:
+    """The authors' own (Detectron), "Mask R-CNN" in the paper's Table 1.
+
+    Two of its habits are left out: negatives of the proposal network are drawn without replacement, and mask targets
+    come from the assigned object's pixels, not from the polygon whose bounding box fits best.
+    """
+    config = MaskRCNNConfig(backbone=_caffe(name))
+    config.backbone.pixel_mean = (102.9801, 115.9465, 122.7717)
+    rpn, box, mask = config.rpn, config.box_head, config.mask_head
+    rpn.anchors, rpn.inside_only, rpn.loss_beta = "legacy", True, 1 / 9
+    rpn.post_nms_train, rpn.post_nms_together, rpn.nms_score, rpn.min_side = 2000, True, "probability", 1.0
+    config.pool = PoolConfig(aligned=False, sampling_ratio=2, levels="detectron", end=-1.0)
+    box.loss_beta = 1.0
+    mask.paste, mask.init = "integer", "he"
+    return config
+
+
+def _caffe(name: Body) -> BackboneConfig:
+    return BackboneConfig(
+        name,
+        stride_in_1x1=name != "resnext101_32x8d",
+        channel_order="bgr",
+        pixel_mean=(103.53, 116.28, 123.675),
+        pixel_std=(1.0, 1.0, 1.0),
+    )

@@ -1,0 +1,214 @@
+"""Mask R-CNN with FPN, the two-stage host of section 4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.backbone import Backbone
+from models.boxes import at_least_one_pixel, clip_boxes, image_limits, jitter_boxes
+from models.host import Host
+from models.mask_rcnn.config import MaskRCNNConfig
+from models.mask_rcnn.mask_head import MaskHead, mask_targets
+from models.matching import draw, match
+from models.roi import BoxHead, Pool
+from models.rpn import RPN
+from sharpcontour.detections import Detections
+from sharpcontour.interface import RefinerInputs, TargetBuilder
+from sharpcontour.soft_masks import SoftMasks
+
+PROPOSAL_LEVELS = ("p2", "p3", "p4", "p5", "p6")
+ROI_LEVELS = ("p2", "p3", "p4", "p5")
+
+
+@dataclass
+class Encoded:
+    """A batch of images behind the backbone: pyramid levels by name, (height, width) of each image and of the batch."""
+
+    pyramid: dict[str, Tensor]
+    sizes: list[tuple[int, int]]
+    padded: tuple[int, int]
+
+
+@dataclass
+class Sample:
+    """The RoIs of a batch that learn, image after image.
+
+    Attributes:
+        boxes: (R, 4) network-input pixels.
+        image_index: (R,) int64.
+        target_index: (R,) int64, the object, counted through the targets of the batch; -1: background.
+    """
+
+    boxes: Tensor
+    image_index: Tensor
+    target_index: Tensor
+
+
+class MaskRCNN(Host):
+    """Proposal network, box head and mask head on one pyramid, trained together.
+
+    The refiner reads P2, the highest-resolution level (section 3.2); the controller shares the mask head's features
+    (section 3.3), read behind its convolutions.
+
+    Args:
+        config: all choices.
+        num_classes: of the data set.
+    """
+
+    def __init__(self, config: MaskRCNNConfig, num_classes: int) -> None:
+        super().__init__(config.backbone)
+        self.config, self.num_classes = config, num_classes
+        self.backbone = Backbone(config.backbone, top="pool")
+        channels = config.backbone.fpn_channels
+        self.rpn = RPN(config.rpn, channels, [Backbone.strides[level] for level in PROPOSAL_LEVELS])
+        self.pool = Pool(config.pool, [Backbone.strides[level] for level in ROI_LEVELS])
+        self.box_head = BoxHead(config.box_head, channels, num_classes)
+        self.mask_head = MaskHead(config.mask_head, channels, num_classes)
+        self.fine_channels = channels
+        side = config.mask_head.resolution
+        self.controller_shape = (config.mask_head.channels, side, side)
+
+    @property
+    def target_builder(self) -> TargetBuilder:
+        return _nothing_more
+
+    def encode(self, images: list[Tensor]) -> Encoded:
+        """Everything that does not depend on boxes."""
+        batch, sizes = self.batch(images)
+        return Encoded(self.backbone(batch), sizes, (int(batch.shape[2]), int(batch.shape[3])))
+
+    def describe(self, encoded: Encoded, boxes: list[Tensor]) -> RefinerInputs:
+        """Mask head features of boxes from anywhere, (K_i, 4) of each image."""
+        device = encoded.pyramid["p2"].device
+        together = torch.cat(boxes).to(device, torch.float32)
+        image_index = _image_index([len(part) for part in boxes], device)
+        return self._inputs(encoded, together, image_index, self._mask_features(encoded, together, image_index))
+
+    def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
+        """Proposal, box and mask losses; instances are the RoIs that train the mask head."""
+        encoded = self.encode(images)
+        proposed = self.rpn([encoded.pyramid[level] for level in PROPOSAL_LEVELS], encoded.padded)
+        losses = self.rpn.losses(proposed, targets, encoded.sizes)
+        sample = self._sample(self.rpn.propose(proposed, encoded.sizes), targets, encoded.sizes)
+        losses.update(self._box_losses(encoded, sample, targets))
+        index = (sample.target_index >= 0).nonzero()[:, 0]
+        boxes, image_index, objects = sample.boxes[index], sample.image_index[index], sample.target_index[index]
+        features = self._mask_features(encoded, boxes, image_index)
+        losses["loss_mask"] = self._mask_loss(features, boxes, image_index, objects, targets, encoded.sizes)
+        inputs = self._inputs(encoded, boxes, image_index, features)
+        inputs.target_index = objects
+        return losses, inputs
+
+    @torch.no_grad()
+    def detect(self, images: list[Tensor]) -> tuple[list[Detections], RefinerInputs]:
+        """Detections with soft masks; these are pasted where pixels are asked for, at the size asked for."""
+        encoded = self.encode(images)
+        proposed = self.rpn([encoded.pyramid[level] for level in PROPOSAL_LEVELS], encoded.padded)
+        rois = self.rpn.propose(proposed, encoded.sizes)
+        image_index = _image_index([len(part) for part in rois], rois[0].device)
+        logits, deltas = self.box_head(self._box_features(encoded, torch.cat(rois), image_index))
+        found = self.box_head.detect(logits, deltas, rois, encoded.sizes)
+        counts = [len(scores) for _, scores, _ in found]
+        boxes, scores, labels = (torch.cat(part) for part in zip(*found, strict=True))
+        image_index = _image_index(counts, boxes.device)
+        features = self._mask_features(encoded, boxes, image_index)
+        probabilities = self.mask_head(features, labels).sigmoid()
+        inputs = self._inputs(encoded, boxes, image_index, features)
+        covered = self._cut(boxes)
+        inputs.soft_masks = SoftMasks(probabilities.cpu(), covered.cpu(), self.config.mask_head.paste)
+        parts = [part.cpu().split(counts) for part in (boxes, scores, labels, probabilities, covered)]
+        detections = [
+            Detections(box, score, label, replace(inputs.soft_masks, probabilities=masks, boxes=covers), size)
+            for box, score, label, masks, covers, size in zip(*parts, encoded.sizes, strict=True)
+        ]
+        return detections, inputs
+
+    def _cut(self, boxes: Tensor) -> Tensor:
+        """What mask features are cut out of the maps for boxes (R, 4), and what the masks so cover."""
+        end = self.config.pool.end
+        return boxes + boxes.new_tensor([0.0, 0.0, end, end])
+
+    def _inputs(self, encoded: Encoded, boxes: Tensor, image_index: Tensor, features: Tensor) -> RefinerInputs:
+        return RefinerInputs(
+            fine=encoded.pyramid["p2"],
+            stride=Backbone.strides["p2"],
+            boxes=at_least_one_pixel(boxes.detach(), image_limits(encoded.sizes, boxes.device)[image_index]),
+            image_index=image_index,
+            feats=features,
+            image_sizes=encoded.sizes,
+        )
+
+    def _box_features(self, encoded: Encoded, boxes: Tensor, image_index: Tensor) -> Tensor:
+        maps = [encoded.pyramid[level] for level in ROI_LEVELS]
+        return self.pool(maps, boxes, image_index, self.config.box_head.resolution)
+
+    def _mask_features(self, encoded: Encoded, boxes: Tensor, image_index: Tensor) -> Tensor:
+        """Behind the mask head's convolutions: (R, channels, 14, 14)."""
+        maps = [encoded.pyramid[level] for level in ROI_LEVELS]
+        return self.mask_head.convs(self.pool(maps, boxes, image_index, self.config.mask_head.resolution))
+
+    @torch.no_grad()
+    def _sample(self, proposals: list[Tensor], targets: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> Sample:
+        """Proposals and the objects' own boxes, matched and drawn."""
+        config, boxes, objects, before = self.config.box_head, [], [], 0
+        for proposed, target, limit in zip(proposals, targets, image_limits(sizes, proposals[0].device), strict=True):
+            own = target["boxes"]
+            jittered = clip_boxes(jitter_boxes(own.repeat(config.jittered, 1), config.jitter), limit)
+            candidates = torch.cat([proposed, own, jittered])
+            matched = match(candidates, own, config.foreground_iou, config.foreground_iou, every_object=False)
+            index, counts = draw(matched, config.batch, config.foreground_share)
+            index = index[counts]
+            boxes.append(candidates[index])
+            objects.append(torch.where(matched[index] >= 0, matched[index] + before, -1))
+            before += len(own)
+        image_index = _image_index([len(part) for part in boxes], boxes[0].device)
+        return Sample(torch.cat(boxes), image_index, torch.cat(objects))
+
+    def _box_losses(self, encoded: Encoded, sample: Sample, targets: list[dict[str, Any]]) -> dict[str, Tensor]:
+        labels, boxes = (torch.cat([target[key] for target in targets]) for key in ("labels", "boxes"))
+        # Background takes the last, made-up object.
+        labels = torch.cat([labels, labels.new_full((1,), self.num_classes)])
+        boxes = torch.cat([boxes, boxes.new_tensor([[0.0, 0.0, 1.0, 1.0]])])
+        logits, deltas = self.box_head(self._box_features(encoded, sample.boxes, sample.image_index))
+        return self.box_head.losses(
+            logits, deltas, sample.boxes, labels[sample.target_index], boxes[sample.target_index]
+        )
+
+    def _mask_loss(
+        self,
+        features: Tensor,
+        boxes: Tensor,
+        image_index: Tensor,
+        objects: Tensor,
+        targets: list[dict[str, Any]],
+        sizes: list[tuple[int, int]],
+    ) -> Tensor:
+        """Binary cross entropy of the object's own class, the mean over all cells of the foreground RoIs."""
+        labels = torch.cat([target["labels"] for target in targets])[objects]
+        logits = self.mask_head(features, labels)
+        if len(objects) == 0:  # touches every parameter: no process may wait for this one's gradients
+            return logits.sum() + features.sum()
+        counts = image_index.bincount(minlength=len(sizes)).tolist()
+        begins = torch.tensor([len(target["boxes"]) for target in targets]).cumsum(0).tolist()
+        within = [part - begin for part, begin in zip(objects.split(counts), [0, *begins[:-1]], strict=True)]
+        cut = self._cut(boxes).split(counts)
+        masks = [target["masks"] for target in targets]
+        soft = self.config.mask_head.targets == "soft"
+        wanted = mask_targets(masks, sizes, cut, within, logits.shape[-1], soft)
+        return F.binary_cross_entropy_with_logits(logits, wanted)
+
+
+def _image_index(counts: list[int], device: torch.device) -> Tensor:
+    """(sum of counts,) int64: 0 for the instances of the first image, 1 for those of the second, and so on."""
+    index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return index.to(device, non_blocking=True)
+
+
+def _nothing_more(target: dict[str, Any], rng: Any) -> dict[str, Any]:
+    """Targets as the data set makes them are all that is needed."""
+    return target

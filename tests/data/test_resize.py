@@ -1,0 +1,43 @@
+"""Resizing as the models' own pipelines do it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from data.transforms import resize_image, test_size
+
+SIZES = [(480, 640), (640, 427), (300, 500), (334, 500), (120, 900), (1500, 1000)]
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_as_torchvision_does(height: int, width: int) -> None:
+    image = noise(height, width)
+    transform = GeneralizedRCNNTransform(200, 333, [0.0] * 3, [1.0] * 3)
+    wanted = transform.resize(torch.from_numpy(image).permute(2, 0, 1) / 255)[0]
+    found = resize_image(image, 200, 333, "torchvision")
+    assert found.dtype == np.float32 and found.shape[:2] == test_size(height, width, 200, 333, "torchvision")
+    torch.testing.assert_close(torch.from_numpy(found).permute(2, 0, 1) / 255, wanted, atol=1e-6, rtol=0)
+
+
+def test_torchvisions_sizes_are_rounded_down() -> None:
+    assert test_size(480, 640, 800, 1333, "torchvision") == (800, 1066)
+    assert test_size(300, 500, 800, 1333, "torchvision") == (799, 1333)
+    assert test_size(480, 640, 800, 1333) == (800, 1067)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_as_pillow_does(height: int, width: int) -> None:
+    image = noise(height, width)
+    rows, columns = test_size(height, width, 200, 333, "detectron2")
+    wanted = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)).astype(int)
+    found = resize_image(image, 200, 333, "detectron2")
+    assert found.dtype == np.uint8 and np.abs(found - wanted).max() <= 1
+    assert np.abs(found - wanted).mean() < 0.02

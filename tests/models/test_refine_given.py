@@ -1,0 +1,360 @@
+"""Refining masks from anywhere: what they become, what stays as it was, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+import models.given
+from models import Predictor, build_model
+from models.fcos_targets import Grid, assign, neighbourhoods, responsible
+from models.given import read_masks, valid_boxes
+from sharpcontour import InputError, RefinedModel, SharpContour, SharpContourConfig
+from sharpcontour.interface import RefinerInputs
+from sharpcontour.rasterize import rings_to_masks
+from tests.models.helpers import tiny_config, tiny_mask_rcnn
+
+H, W = 60, 90
+CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 9, "name": "ring"}]
+HOSTS = {"dance": tiny_config, "mask_rcnn": tiny_mask_rcnn}
+
+
+@pytest.fixture(params=sorted(HOSTS))
+def predictor(request: pytest.FixtureRequest) -> Predictor:
+    return made(request.param)
+
+
+def made(host: str = "dance") -> Predictor:
+    torch.manual_seed(0)
+    return Predictor(build_model(HOSTS[host](), 2, SharpContourConfig()), CATEGORIES, 96, 160)
+
+
+def image(height: int = H, width: int = W) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+def disc(x: float, y: float, radius: float, height: int = H, width: int = W) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    return np.hypot(columns - x, rows - y) < radius
+
+
+def scene() -> np.ndarray:
+    """A ring, two parts one of them at the border, one pixel, nothing, everything."""
+    masks = np.zeros((5, H, W), bool)
+    masks[0] = disc(40, 30, 20) & ~disc(42, 30, 9)
+    masks[1] = disc(0, 0, 18) | disc(60, 40, 15)
+    masks[2, 33, 71] = True
+    masks[4] = True
+    return masks
+
+
+def encoded(mask: np.ndarray, text: bool = False) -> dict[str, Any]:
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {**rle, "counts": rle["counts"].decode()} if text else rle
+
+
+def uncompressed(mask: np.ndarray) -> dict[str, Any]:
+    flat = np.concatenate([[False], mask.T.ravel()])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+FORMS = {
+    "bool array": lambda masks: masks,
+    "uint8 array": lambda masks: masks.astype(np.uint8) * 255,
+    "tensor": torch.from_numpy,
+    "list of arrays": list,
+    "RLE, bytes": lambda masks: [encoded(mask) for mask in masks],
+    "RLE, text": lambda masks: [encoded(mask, text=True) for mask in masks],
+    "RLE, not compressed": lambda masks: [uncompressed(mask) for mask in masks],
+    "mixed": lambda m: [m[0], encoded(m[1]), torch.from_numpy(m[2]), [], [[0.0, 0, W, 0, W, H, 0, H]]],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_becomes_rings_with_the_same_pixels(form: str) -> None:
+    masks = scene()
+    given = read_masks(FORMS[form](masks), H, W)
+    assert np.array_equal(rings_to_masks(given.objects, H, W), masks)
+    assert [len(rings) for rings in given.objects] == [2, 2, 1, 0, 1]
+    assert given.rings.hole.tolist().count(True) == 1 and given.rings.mask.tolist() == [0, 0, 1, 1, 2, 4]
+    wanted = [[20, 10, 60, 50], [0, 0, 75, 55], [71, 33, 72, 34], [0, 0, 0, 0], [0, 0, W, H]]
+    assert given.boxes().tolist() == wanted
+
+
+def test_noise_keeps_every_pixel() -> None:
+    noise = np.random.default_rng(1).random((3, H, W)) < 0.5
+    given = read_masks([noise[0], encoded(noise[1]), noise[2]], H, W)
+    assert np.array_equal(rings_to_masks(given.objects, H, W), noise)
+
+
+def test_polygons_have_the_pixels_that_pycocotools_gives_them() -> None:
+    rng = np.random.default_rng(2)
+
+    def polygon(low: float, high: float) -> list[float]:
+        return rng.uniform(low, high, (5, 2)).round(1).ravel().tolist()  # one decimal: ties of the rasteriser
+
+    objects = [[polygon(3, 50)] for _ in range(20)]  # inside, crossing themselves
+    objects += [[polygon(2, 20), polygon(25, 55)] for _ in range(5)]  # apart
+    objects += [[polygon(2, 40), polygon(15, 55)] for _ in range(5)]  # overlapping: their union
+    objects += [[polygon(-40, 140)] for _ in range(20)]  # leaving the image
+    objects += [[[1e9, -1e9, 30.0, 20.0, 5.0, 5.0]], [[-9.0, -9, -1, -9, -1, -1]]]  # far away, and outside
+    given = read_masks(objects, H, W)
+    for rings, polygons in zip(given.objects[:-2], objects[:-2], strict=True):
+        union = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, H, W))).astype(bool)
+        assert np.array_equal(rings_to_masks([rings], H, W)[0], union)
+    for rings, polygons in zip(given.objects[:25], objects[:25], strict=True):  # not reduced to whole pixels
+        assert [ring.ravel().tolist() for ring in rings] == polygons
+    for rings in given.objects[25:]:
+        assert all((ring >= 0).all() and (ring <= (W, H)).all() for ring in rings)
+    assert given.objects[-1] == []
+
+
+SQUARE = [[5.0, 5, 9, 5, 9, 9]]
+BROKEN = {
+    "other array size": ([np.zeros((H, W), bool), np.zeros((W, H), bool)], r"masks\[1\].* 60 x 90 .* image 90 x 60"),
+    "other RLE size": ([{"size": [9, 8], "counts": "X2"}], r"masks\[0\].* 8 x 9 pixels, the image 90 x 60"),
+    "cut RLE": ([SQUARE, {"size": [H, W], "counts": "PPPP"}], r"masks\[1\]: counts cannot be read"),
+    "text no RLE": ([{"size": [H, W], "counts": "é"}], r"masks\[0\]: counts cannot be read"),
+    "short RLE": ([{"size": [H, W], "counts": [5, 6]}], r"masks\[0\]: counts do not add up to 90 x 60"),
+    "negative RLE": ([{"size": [H, W], "counts": [H * W + 1, -1]}], r"counts do not add up"),
+    "no counts": ([{"size": [H, W]}], r"masks\[0\]: counts do not add up"),
+    "no size": ([{"counts": [H * W]}], r"masks\[0\]: an RLE needs 'size'"),
+    "soft mask": ([np.zeros((H, W), np.float32)], r"masks\[0\]: a mask of float32; .*mask > 0.5"),
+    "two points": ([[[1.0, 1, 5, 5]]], r"masks\[0\]: a polygon must be .* three or more points"),
+    "odd numbers": ([[[1.0, 1, 5, 5, 2, 2, 3]]], r"masks\[0\]: a polygon must be"),
+    "polygon not in a list": ([[1.0, 1, 5, 5, 2, 2]], r"masks\[0\]: a polygon must be a flat list"),
+    "nan": ([SQUARE, [[1.0, 1, float("nan"), 5, 2, 2]]], r"masks\[1\]: a polygon has a coordinate that is not finite"),
+    "nothing known": ([SQUARE, None], r"masks\[1\]: NoneType is neither"),
+    "four dimensions": (np.zeros((2, 1, H, W), bool), r"shape \(K, 60, 90\); this one has \(2, 1, 60, 90\)"),
+    "one mask alone": (np.zeros((H, W), bool), r"shape \(K, 60, 90\)"),
+    "one RLE alone": ({"size": [H, W], "counts": [H * W]}, "not a single RLE"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_masks_are_named(case: str) -> None:
+    masks, message = BROKEN[case]
+    with pytest.raises(InputError, match=message) as error:
+        read_masks(masks, H, W)
+    assert "\n" not in str(error.value)
+
+
+def test_boxes_are_made_valid() -> None:
+    default = torch.tensor([[1.0, 2, 3, 4]]).repeat(4, 1)
+    found = valid_boxes([[-5, -5, 200, 200], None, [30, 20, 30.2, 10], [500, 500, 600, 600]], default, H, W)
+    assert found.tolist() == [[0, 0, W, H], [1, 2, 3, 4], [30, 20, 31, 21], [W - 1, H - 1, W, H]]
+    assert torch.equal(valid_boxes(default.double().numpy(), default, H, W), default)
+    assert valid_boxes(None, default, H, W) is default
+    for boxes in ([None] * 3, torch.zeros(4, 4)[:3]):
+        with pytest.raises(InputError, match="there are 3 boxes for 4 masks"):
+            valid_boxes(boxes, default, H, W)
+    for row in ([1, 2, 3], [1, 2, 3, float("nan")], "box"):
+        with pytest.raises(InputError, match=r"boxes\[3\] is not x0, y0, x1, y1"):
+            valid_boxes([None, None, None, row], default, H, W)
+
+
+def test_the_same_instances_come_back(predictor: Predictor) -> None:
+    masks = scene()
+    sharp = predictor.refine(image(), masks, scores=[0.5, 0.4, 0.3, 0.2, 0.1], labels=torch.tensor([1, 0, 1, 0, 1]))
+    assert sharp.coarse is not None and len(sharp) == len(sharp.coarse) == 5
+    assert sharp.size == sharp.coarse.size == (H, W)
+    assert np.array_equal(sharp.coarse.masks(), masks)
+    assert [len(rings) for rings in sharp.rings] == [2, 2, 1, 0, 1]  # holes and parts
+    assert [len(rings[0]) for k, rings in enumerate(sharp.rings) if k in (0, 1, 4)] == [128] * 3
+    assert all(ring.dtype == np.float32 for rings in sharp.rings for ring in rings)
+    found = sharp.masks()
+    for k in (2, 3):  # one pixel, nothing
+        assert sharp.rings[k] is sharp.coarse.rings[k] and np.array_equal(found[k], masks[k])
+    assert all(iou(found[k], masks[k]) > 0.8 for k in (0, 1, 4))  # an untrained model moves little
+    assert torch.equal(sharp.scores, torch.tensor([0.5, 0.4, 0.3, 0.2, 0.1])) and sharp.labels.tolist() == [
+        1,
+        0,
+        1,
+        0,
+        1,
+    ]
+    entries = sharp.to_coco(12)
+    assert [entry["category_id"] for entry in entries] == [1, 0, 1, 0, 1]  # without ids the labels
+    assert entries[2]["bbox"] == [71, 33, 1, 1] and coco_mask.area(entries[2]["segmentation"]) == 1
+    assert [entry["category_id"] for entry in sharp.to_coco(12, predictor.category_ids)] == [9, 7, 9, 7, 9]
+
+
+def test_without_scores_and_labels(predictor: Predictor) -> None:
+    sharp = predictor.refine(image(), scene()[:2])
+    assert sharp.scores.tolist() == [1, 1] and sharp.labels.tolist() == [0, 0]
+    for name in ("scores", "labels"):
+        with pytest.raises(InputError, match=rf"{name} must be one number for each of the 2 masks"):
+            predictor.refine(image(), scene()[:2], **{name: [1]})
+
+
+@pytest.mark.parametrize("masks", [[], np.zeros((0, H, W), bool), np.zeros((2, H, W), bool)])
+def test_nothing_to_refine(masks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = made()
+    monkeypatch.setattr(predictor.model.host, "encode", lambda images: pytest.fail("the network is not needed"))
+    sharp = predictor.refine(image(), masks)
+    assert len(sharp) == len(masks) and sharp.masks().shape == (len(masks), H, W) and not sharp.masks().any()
+    assert sharp.boxes.shape == (len(masks), 4)
+
+
+def test_a_model_without_a_refiner_says_so() -> None:
+    predictor = Predictor(build_model(tiny_config(), 2), CATEGORIES, 96, 160)
+    with pytest.raises(InputError, match="this checkpoint has no refiner; train with --refine"):
+        predictor.refine(image(), scene())
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 30), (2, 3)])
+def test_tiny_images(height: int, width: int) -> None:
+    masks = np.ones((1, height, width), bool)
+    sharp = made().refine(image(height, width), masks)
+    assert np.array_equal(sharp.masks(), masks)
+
+
+def towards(monkeypatch: pytest.MonkeyPatch, x: float, y: float, radius: float) -> None:
+    """A classifier that knows the object: a disc in network-input pixels."""
+
+    def classify(self: Any, fine: Any, theta: Any, inputs: RefinerInputs, instance: Tensor, points: Tensor) -> Tensor:
+        return (points - torch.tensor([x, y])).norm(dim=-1) - radius
+
+    monkeypatch.setattr(SharpContour, "_classify", classify)
+
+
+@pytest.mark.parametrize(("height", "width"), [(H, W), (4 * H, 4 * W)])  # enlarged for the network, and reduced
+def test_coordinates_go_there_and_back(
+    predictor: Predictor, height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = 96 / H  # pixels of the network input for one of the small image
+    towards(monkeypatch, 40 * network, 30 * network, 20 * network)
+    predictor.model.refiner.config.evolution.ratio = 0.02
+    zoom = height / H
+    truth = disc(40 * zoom, 30 * zoom, 20 * zoom, height, width)
+    start = disc(41 * zoom, 30 * zoom, 18 * zoom, height, width)
+    sharp = predictor.refine(image(height, width), [start, encoded(start)])
+    assert iou(start, truth) < 0.85
+    for mask in sharp.masks():
+        assert iou(mask, truth) > 0.96
+
+
+def test_a_hole_moves_into_its_own_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = made()
+    network = 96 / H
+    towards(monkeypatch, 40 * network, 30 * network, 25 * network)  # inside everywhere here: the hole closes
+    predictor.model.refiner.config.evolution.ratio = 0.01
+    ring = disc(40, 30, 22) & ~disc(40, 30, 14)
+    hole = predictor.refine(image(), ring[None]).rings[0][1]
+    assert np.hypot(*(hole - (40, 30)).T).max() < 12
+
+
+def test_harm_gives_the_given_rings_back(predictor: Predictor) -> None:
+    predictor.model.refiner.config.evolution.min_iou = 2.0  # nothing is good enough
+    predictor.model.reset_refiner_stats()
+    masks = [*scene(), [[10.1, 10.3, 40.7, 12.9, 30.5, 40.1]]]
+    sharp = predictor.refine(image(), masks)
+    assert sharp.coarse is not None
+    assert all(sharp.rings[k] is sharp.coarse.rings[k] for k in range(6))
+    assert sharp.rles() == sharp.coarse.rles()
+    assert predictor.model.refiner_stats()["restored"] == 4  # the others were never tried
+
+
+def test_small_parts_of_a_refined_object_stay(predictor: Predictor) -> None:
+    mask = disc(40, 30, 20)
+    mask[3, 3] = mask[55, 80] = True
+    mask[30, 40] = False
+    sharp = predictor.refine(image(), mask[None])
+    assert sharp.coarse is not None
+    same = [a is b for a, b in zip(sharp.rings[0], sharp.coarse.rings[0], strict=True)]
+    assert same.count(True) == 3 and same.count(False) == 1
+    found = sharp.masks()[0]
+    assert found[3, 3] and found[55, 80] and not found[30, 40]
+
+
+def test_instances_come_in_parts_and_the_image_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = [disc(x, 30, 8) for x in range(10, 80, 10)]
+    masks.insert(3, np.zeros((H, W), bool))
+    boxes = [[x - 9, 20, x + 9, 41] for x in range(5, 85, 10)]
+    together = predictor.refine(image(), masks, boxes)
+    host, calls = predictor.model.host, []
+    for name in ("encode", "describe"):
+        method = getattr(host, name)
+        monkeypatch.setattr(host, name, lambda *a, m=method, n=name: calls.append(n) or m(*a))
+    monkeypatch.setattr(models.given, "AT_ONCE", 3)
+    parts = predictor.refine(image(), masks, boxes)
+    assert calls == ["encode", "describe", "describe", "describe"]
+    for a, b in zip(together.rings, parts.rings, strict=True):
+        assert all(np.allclose(x, y, atol=1e-3) for x, y in zip(a, b, strict=True))
+    assert parts.boxes.tolist()[:2] == [[0, 20, 14, 41], [6, 20, 24, 41]]
+
+
+def test_the_box_steers_the_refinement(predictor: Predictor) -> None:
+    with torch.no_grad():
+        predictor.model.refiner.controller.predict.weight.normal_(std=0.3)
+    mask = disc(40, 30, 20)[None]
+    tight, wide = (predictor.refine(image(), mask, box) for box in (None, [[0, 0, W, H]]))
+    assert not np.array_equal(tight.rings[0][0], wide.rings[0][0])
+
+
+@pytest.mark.parametrize("host", sorted(HOSTS))
+def test_description_has_the_form_of_the_hosts_own(host: str) -> None:
+    model = made(host).model
+    assert isinstance(model, RefinedModel)
+    images = [torch.from_numpy(image(64, 96)).permute(2, 0, 1), torch.from_numpy(image(96, 64)).permute(2, 0, 1)]
+    boxes = [torch.tensor([[4.0, 4, 60, 50], [20, 10, 21, 11]]), torch.tensor([[0.0, 0, 64, 96]])]
+    with torch.no_grad():
+        encoded_images = model.host.encode(images)
+        inputs = model.host.describe(encoded_images, boxes)
+        _, own = model.host.detect(images)
+        empty = model.host.describe(encoded_images, [boxes[0][:0], boxes[0][:0]])
+    assert torch.allclose(inputs.fine, own.fine, atol=1e-5) and inputs.stride == own.stride
+    assert inputs.image_sizes == own.image_sizes and torch.equal(inputs.boxes, torch.cat(boxes))
+    assert inputs.image_index.tolist() == [0, 0, 1] and inputs.contours is None and inputs.soft_masks is None
+    assert inputs.feats.shape == (3, *model.host.controller_shape)
+    assert empty.feats.shape == (0, *model.host.controller_shape)
+
+
+def test_the_responsible_location_is_one_that_learns_the_box() -> None:
+    grid = Grid.build([(40, 60), (20, 30), (10, 15), (5, 8), (3, 4)], [8, 16, 32, 64, 128], torch.device("cpu"))
+    bounds = torch.tensor([-1.0, 64, 128, 256, 512, 1e8])
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.rand(60, 2, generator=generator) * torch.tensor([480.0, 320.0])
+    half = torch.rand(60, 2, generator=generator) * 120 + 12
+    boxes = torch.cat([centre - half, centre + half], 1).clamp(min=0).minimum(torch.tensor([480.0, 320, 480, 320]))
+    location = responsible(grid, boxes, bounds)
+    learns = 0
+    for box, index in zip(boxes, location.tolist(), strict=True):
+        middle = ((box[:2] + box[2:]) / 2)[None]
+        far = (grid.points - middle).norm(dim=1)
+        far[grid.level != grid.level[index]] = torch.inf
+        assert far[index] == far.min()
+        learns += int(assign(grid, box[None], middle, 1.5, bounds)[index] == 0)
+    assert learns > 54  # all but those whose location's distance lies beyond the level's limit
+    limits = torch.tensor([[100.0, 100, 228, 140], [100, 100, 229, 140]])  # half of the longer side: 64, and more
+    assert grid.level[responsible(grid, limits, bounds)].tolist() == [0, 1]
+
+
+def test_dance_describes_a_box_by_the_tower_at_its_location() -> None:
+    host = made().model.host
+    images, box = [torch.from_numpy(image(64, 96)).permute(2, 0, 1)], torch.tensor([[30.0, 10, 70, 40]])
+    with torch.no_grad():
+        feats = host.describe(host.encode(images), [box]).feats
+        pyramid = host.backbone(host.batch(images)[0])
+        found = host.detector([pyramid[level] for level in host.detector_levels])
+        nearest = (found.grid.points - torch.tensor([50.0, 25.0])).norm(dim=1)
+        nearest[found.grid.level > 0] = torch.inf
+        wanted = neighbourhoods(found.towers, found.grid, torch.tensor([0]), nearest.argmin()[None])
+    assert torch.allclose(feats, wanted, atol=1e-5) and feats.abs().sum() > 0
+
+
+def test_refined_predictions_can_be_given_again(predictor: Predictor) -> None:
+    first = predictor.refine(image(), scene()[:2])
+    again = predictor.refine(image(), first.masks(), first.boxes, scores=first.scores, labels=first.labels)
+    assert again.coarse is not None and np.array_equal(again.coarse.masks(), first.masks())
+    assert torch.equal(again.boxes, first.boxes)
