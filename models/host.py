@@ -45,6 +45,10 @@ class Host(nn.Module):
         """The weighted losses by name, and the training instances for the refiner."""
         raise NotImplementedError
 
+    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
+        """The second half of :meth:`losses` without the first, for training the refiner alone."""
+        raise NotImplementedError
+
     def detect(self, images: list[Tensor]) -> tuple[list[Detections], RefinerInputs]:
         """One :class:`Detections` an image (CPU), and the same instances for the refiner, in the same order."""
         raise NotImplementedError

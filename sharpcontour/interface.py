@@ -107,6 +107,9 @@ class Host(Protocol):
     def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
         """Losses by name, already weighted, and what the refiner needs of the training instances."""
 
+    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
+        """The second without the first, for training the refiner alone."""
+
     def detect(self, images: list[Tensor]) -> tuple[list[Any], RefinerInputs]:
         """One Detections an image, in pixels of the given images, and the same instances for the refiner, in order."""
 

@@ -167,10 +167,12 @@ class RefinedModel(nn.Module):
         """With targets the losses by name (training), without them one :class:`Detections` an image."""
         if targets is None:
             return self.detect(images)
-        with torch.set_grad_enabled(self.refiner.config.train_host and torch.is_grad_enabled()):
+        if self.refiner.config.train_host:
             losses, inputs = self.host.losses(images, targets)
-        kept = losses if self.refiner.config.train_host else {}
-        return {**kept, **self.refiner.loss(inputs, targets)}
+        else:
+            with torch.no_grad():
+                losses, inputs = {}, self.host.training_instances(images, targets)
+        return {**losses, **self.refiner.loss(inputs, targets)}
 
     @torch.no_grad()
     def detect(self, images: list[Tensor], trace: bool = False) -> list[Detections]:

@@ -16,7 +16,7 @@ from models.dance.config import DanceConfig
 from models.dance.contours import rectangles
 from models.dance.network import STRIDE, ContourBranch
 from models.dance.targets import build_targets
-from models.fcos import FCOS, Found
+from models.fcos import FCOS, Found, Predictions
 from models.fcos_targets import Grid, neighbourhoods, responsible
 from models.host import Host
 from sharpcontour.detections import Detections
@@ -66,13 +66,34 @@ class DANCE(Host):
         """Detector, contour and edge losses; instances are the detector's positive locations."""
         batch, sizes = self.batch(images)
         pyramid = self.backbone(batch)
-        found = self.detector([pyramid[level] for level in self.detector_levels])
-        centres = [(target["boxes"][:, :2] + target["boxes"][:, 2:]) / 2 for target in targets]
-        matched = self.detector.assign(found.grid, targets, centres)
+        found, matched = self._matched(pyramid, targets)
         losses = self.detector.losses(found, targets, matched)
         losses.update(self._contour_losses(pyramid, targets))
+        return losses, self._positives(pyramid, found, targets, matched, sizes)
+
+    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
+        """The detector's positive locations."""
+        batch, sizes = self.batch(images)
+        pyramid = self.backbone(batch)
+        found, matched = self._matched(pyramid, targets)
+        return self._positives(pyramid, found, targets, matched, sizes)
+
+    def _matched(self, pyramid: dict[str, Tensor], targets: list[dict[str, Any]]) -> tuple[Predictions, Tensor]:
+        """What the detector predicts, and the object of every location."""
+        found = self.detector([pyramid[level] for level in self.detector_levels])
+        centres = [(target["boxes"][:, :2] + target["boxes"][:, 2:]) / 2 for target in targets]
+        return found, self.detector.assign(found.grid, targets, centres)
+
+    def _positives(
+        self,
+        pyramid: dict[str, Tensor],
+        found: Predictions,
+        targets: list[dict[str, Any]],
+        matched: Tensor,
+        sizes: list[tuple[int, int]],
+    ) -> RefinerInputs:
         positives = self.detector.positives(found, targets, matched, sizes)
-        inputs = RefinerInputs(
+        return RefinerInputs(
             fine=pyramid["p2"],
             stride=STRIDE,
             boxes=positives.boxes,
@@ -81,7 +102,6 @@ class DANCE(Host):
             image_sizes=sizes,
             target_index=positives.target_index,
         )
-        return losses, inputs
 
     def _contour_losses(self, pyramid: dict[str, Tensor], targets: list[dict[str, Any]]) -> dict[str, Tensor]:
         edges, maps = self.branch(pyramid)

@@ -16,7 +16,7 @@ from models.mask_rcnn.config import MaskRCNNConfig
 from models.mask_rcnn.mask_head import MaskHead, mask_targets
 from models.matching import draw, match
 from models.roi import BoxHead, Pool
-from models.rpn import RPN
+from models.rpn import RPN, Proposals
 from sharpcontour.detections import Detections
 from sharpcontour.interface import RefinerInputs, TargetBuilder
 from sharpcontour.soft_masks import SoftMasks
@@ -92,24 +92,25 @@ class MaskRCNN(Host):
     def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
         """Proposal, box and mask losses; instances are the RoIs that train the mask head."""
         encoded = self.encode(images)
-        proposed = self.rpn([encoded.pyramid[level] for level in PROPOSAL_LEVELS], encoded.padded)
+        proposed = self._propose(encoded)
         losses = self.rpn.losses(proposed, targets, encoded.sizes)
         sample = self._sample(self.rpn.propose(proposed, encoded.sizes), targets, encoded.sizes)
         losses.update(self._box_losses(encoded, sample, targets))
-        index = (sample.target_index >= 0).nonzero()[:, 0]
-        boxes, image_index, objects = sample.boxes[index], sample.image_index[index], sample.target_index[index]
-        features = self._mask_features(encoded, boxes, image_index)
-        losses["loss_mask"] = self._mask_loss(features, boxes, image_index, objects, targets, encoded.sizes)
-        inputs = self._inputs(encoded, boxes, image_index, features)
-        inputs.target_index = objects
+        boxes, inputs = self._foreground(encoded, sample)
+        losses["loss_mask"] = self._mask_loss(inputs, boxes, targets)
         return losses, inputs
+
+    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
+        """The RoIs that train the mask head."""
+        encoded = self.encode(images)
+        proposals = self.rpn.propose(self._propose(encoded), encoded.sizes)
+        return self._foreground(encoded, self._sample(proposals, targets, encoded.sizes))[1]
 
     @torch.no_grad()
     def detect(self, images: list[Tensor]) -> tuple[list[Detections], RefinerInputs]:
         """Detections with soft masks; these are pasted where pixels are asked for, at the size asked for."""
         encoded = self.encode(images)
-        proposed = self.rpn([encoded.pyramid[level] for level in PROPOSAL_LEVELS], encoded.padded)
-        rois = self.rpn.propose(proposed, encoded.sizes)
+        rois = self.rpn.propose(self._propose(encoded), encoded.sizes)
         image_index = _image_index([len(part) for part in rois], rois[0].device)
         logits, deltas = self.box_head(self._box_features(encoded, torch.cat(rois), image_index))
         found = self.box_head.detect(logits, deltas, rois, encoded.sizes)
@@ -127,6 +128,9 @@ class MaskRCNN(Host):
             for box, score, label, masks, covers, size in zip(*parts, encoded.sizes, strict=True)
         ]
         return detections, inputs
+
+    def _propose(self, encoded: Encoded) -> Proposals:
+        return self.rpn([encoded.pyramid[level] for level in PROPOSAL_LEVELS], encoded.padded)
 
     def _cut(self, boxes: Tensor) -> Tensor:
         """What mask features are cut out of the maps for boxes (R, 4), and what the masks so cover."""
@@ -179,27 +183,28 @@ class MaskRCNN(Host):
             logits, deltas, sample.boxes, labels[sample.target_index], boxes[sample.target_index]
         )
 
-    def _mask_loss(
-        self,
-        features: Tensor,
-        boxes: Tensor,
-        image_index: Tensor,
-        objects: Tensor,
-        targets: list[dict[str, Any]],
-        sizes: list[tuple[int, int]],
-    ) -> Tensor:
+    def _foreground(self, encoded: Encoded, sample: Sample) -> tuple[Tensor, RefinerInputs]:
+        """The boxes (R, 4) of a sample that have an object, and the same as instances with mask head features."""
+        index = (sample.target_index >= 0).nonzero()[:, 0]
+        boxes, image_index = sample.boxes[index], sample.image_index[index]
+        inputs = self._inputs(encoded, boxes, image_index, self._mask_features(encoded, boxes, image_index))
+        return boxes, replace(inputs, target_index=sample.target_index[index])
+
+    def _mask_loss(self, inputs: RefinerInputs, boxes: Tensor, targets: list[dict[str, Any]]) -> Tensor:
         """Binary cross entropy of the object's own class, the mean over all cells of the foreground RoIs."""
+        objects = inputs.target_index
+        assert objects is not None
         labels = torch.cat([target["labels"] for target in targets])[objects]
-        logits = self.mask_head(features, labels)
+        logits = self.mask_head(inputs.feats, labels)
         if len(objects) == 0:  # touches every parameter: no process may wait for this one's gradients
-            return logits.sum() + features.sum()
-        counts = image_index.bincount(minlength=len(sizes)).tolist()
+            return logits.sum() + inputs.feats.sum()
+        counts = inputs.image_index.bincount(minlength=len(targets)).tolist()
         begins = torch.tensor([len(target["boxes"]) for target in targets]).cumsum(0).tolist()
         within = [part - begin for part, begin in zip(objects.split(counts), [0, *begins[:-1]], strict=True)]
-        cut = self._cut(boxes).split(counts)
         masks = [target["masks"] for target in targets]
         soft = self.config.mask_head.targets == "soft"
-        wanted = mask_targets(masks, sizes, cut, within, logits.shape[-1], soft)
+        cut = self._cut(boxes).split(counts)
+        wanted = mask_targets(masks, inputs.image_sizes, cut, within, logits.shape[-1], soft)
         return F.binary_cross_entropy_with_logits(logits, wanted)
 
 

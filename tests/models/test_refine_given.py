@@ -277,6 +277,15 @@ def test_small_parts_of_a_refined_object_stay(predictor: Predictor) -> None:
     assert found[3, 3] and found[55, 80] and not found[30, 40]
 
 
+def test_a_pixel_does_not_become_large_by_enlarging_the_image(predictor: Predictor) -> None:
+    masks = np.zeros((2, 20, 30), bool)
+    masks[0, 4, 5] = True  # 23 square pixels of the network input
+    masks[1, 8:10, 8:10] = True
+    sharp = predictor.refine(image(20, 30), masks)
+    assert sharp.coarse is not None
+    assert [a is b for a, b in zip(sharp.rings, sharp.coarse.rings, strict=True)] == [True, False]
+
+
 def test_instances_come_in_parts_and_the_image_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = [disc(x, 30, 8) for x in range(10, 80, 10)]
     masks.insert(3, np.zeros((H, W), bool))
@@ -285,10 +294,12 @@ def test_instances_come_in_parts_and_the_image_once(predictor: Predictor, monkey
     host, calls = predictor.model.host, []
     for name in ("encode", "describe"):
         method = getattr(host, name)
-        monkeypatch.setattr(host, name, lambda *a, m=method, n=name: calls.append(n) or m(*a))
+        monkeypatch.setattr(host, name, lambda *a, m=method, n=name: calls.append((n, *a)) or m(*a))
     monkeypatch.setattr(models.given, "AT_ONCE", 3)
     parts = predictor.refine(image(), masks, boxes)
-    assert calls == ["encode", "describe", "describe", "describe"]
+    assert [call[0] for call in calls] == ["encode", "describe", "describe", "describe"]
+    network = parts.boxes[[0, 1, 2, 4, 5, 6, 7]] * 1.6
+    assert torch.allclose(torch.cat([call[2][0] for call in calls[1:]]), network)
     for a, b in zip(together.rings, parts.rings, strict=True):
         assert all(np.allclose(x, y, atol=1e-3) for x, y in zip(a, b, strict=True))
     assert parts.boxes.tolist()[:2] == [[0, 20, 14, 41], [6, 20, 24, 41]]
