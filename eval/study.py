@@ -1,8 +1,8 @@
 """What the refiner does to contours of known quality: not an AP, but IoU before and after, and how good phi is.
 
-Every ground-truth object that the host detects is given three initial contours: one from its own mask reduced to a
-noisy 28x28 grid, one from its own outline smoothed, and the host's. The classifier is that of the matching detection,
-so an error of phi is not hidden by a detection that is missing.
+Every ground-truth object is given three initial contours: from its own mask reduced to a 28x28 grid, as it is and with
+noise, and from its own outline smoothed. Box and classifier are its own too: no error of a detector hides one of phi.
+The host's own contours come from the detections that match an object.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sharpcontour.refiner import RefinedModel
 from sharpcontour.tracing import contours_from_masks, contours_from_rings, trace_mask
 
 GRID = 28  # cells of a coarse mask, as mask heads predict it
+KINDS = ("ideal28", "noisy28", "smooth", "host")
 DISTANCES = (1.0, 2.0, 4.0)  # px from the boundary at which the classifier is tested
 
 
@@ -75,74 +76,76 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
         samples: image (3, H, W) uint8, masks (K, H, W) bool and labels (K,) of each.
 
     Returns:
-        "objects" found of "all"; for each of "noisy28", "smooth" and "host" the mean (IoU, Boundary IoU) in percent of
-        C(0) to C(n), as a list of pairs; "accuracy" of phi at the distances of :data:`DISTANCES` from the boundary.
-        What no object was found for is left out.
+        "all" objects; "detected" of them; for each of "ideal28", "noisy28", "smooth" and "host" the mean (IoU, Boundary
+        IoU) in percent of C(0) to C(n), as a list of pairs; "accuracy" of phi at the distances of :data:`DISTANCES`
+        from the boundary. What there is no object for is left out.
     """
     rng, accuracy, total = np.random.default_rng(0), [], 0
-    scores: dict[str, list[Any]] = {"noisy28": [], "smooth": [], "host": []}
+    scores: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    config = model.refiner.config
     for image, masks, labels in samples:
         total += len(labels)
-        found, inputs = model.host.detect([image])
-        assert inputs.contours is not None
-        boxes = np.array([tight_box(mask) for mask in masks], np.float32).reshape(-1, 4)
-        objects, chosen = _matches(boxes, labels, inputs.boxes.cpu(), found[0].labels)
-        if len(objects) == 0:
+        if len(labels) == 0:
             continue
-        wanted = [masks[k] for k in objects]
-        soft = [noisy_roi(soft_roi(masks[k], boxes[k]), rng) for k in objects]
-        vertices, tracing = model.refiner.config.evolution.vertices, model.refiner.config.tracing
+        wanted = list(masks)
+        boxes = torch.from_numpy(np.array([tight_box(mask) for mask in wanted], np.float32))
+        ideal = [soft_roi(mask, box) for mask, box in zip(wanted, boxes.numpy(), strict=True)]
+        noisy = [noisy_roi(soft, rng) for soft in ideal]
         starts = {
-            "noisy28": contours_from_masks(np.stack(soft), torch.from_numpy(boxes[objects]), vertices, tracing),
-            "smooth": smoothed_contours(wanted, vertices, config=tracing),
-            "host": Contours.from_polygons(inputs.contours.vertices[chosen].cpu()),
+            "ideal28": contours_from_masks(np.stack(ideal), boxes, config.evolution.vertices, config.tracing),
+            "noisy28": contours_from_masks(np.stack(noisy), boxes, config.evolution.vertices, config.tracing),
+            "smooth": smoothed_contours(wanted, config.evolution.vertices, config=config.tracing),
         }
+        inputs = model.host.describe(model.host.encode([image]), [boxes])
         for kind, contours in starts.items():
-            scores[kind].extend(_course_scores(model, inputs, chosen, contours, wanted))
-        accuracy.append(_accuracy(model, inputs, chosen, wanted))
+            moved = replace(inputs, contours=contours.to(inputs.boxes.device))
+            scores[kind].extend(_course_scores(model, moved, wanted))
+        accuracy.append(_accuracy(model, inputs, wanted))
+        found, inputs = model.host.detect([image])
+        objects, chosen = _matches(boxes, labels, inputs.boxes.cpu(), found[0].labels)
+        if len(objects):
+            inputs = _select(replace(inputs, contours=model.refiner.initial_contours(inputs)), chosen)
+            scores["host"].extend(_course_scores(model, inputs, [wanted[k] for k in objects]))
     means = {kind: (100 * np.mean(rows, axis=0)).tolist() for kind, rows in scores.items() if rows}
     hits = np.sum([np.zeros((len(DISTANCES), 2)), *accuracy], axis=0)
     at = {f"{d:g}": float(right / count) for d, (right, count) in zip(DISTANCES, hits, strict=True) if count}
-    return {"objects": len(scores["host"]), "all": total, **means, "accuracy": at}
+    return {"all": total, "detected": len(scores["host"]), **means, "accuracy": at}
 
 
-def _matches(boxes: np.ndarray, labels: Tensor, found: Tensor, found_labels: Tensor) -> tuple[np.ndarray, Tensor]:
+def _matches(boxes: Tensor, labels: Tensor, found: Tensor, found_labels: Tensor) -> tuple[list[int], list[int]]:
     """Objects with a detection of their class and IoU of at least 0.5, and the best such detection of each."""
-    if len(boxes) == 0 or len(found) == 0:
-        return np.zeros(0, int), torch.zeros(0, dtype=torch.long)
-    overlap = box_iou(torch.from_numpy(boxes), found) * (labels[:, None] == found_labels[None])
+    if len(found) == 0:
+        return [], []
+    overlap = box_iou(boxes, found) * (labels[:, None] == found_labels[None])
     best, index = overlap.max(1)
     objects = (best >= 0.5).nonzero()[:, 0]
-    return objects.numpy(), index[objects]
+    return objects.tolist(), index[objects].tolist()
 
 
-def _select(inputs: RefinerInputs, chosen: Tensor, contours: Contours) -> RefinerInputs:
-    """The refiner's inputs for the chosen detections with other contours."""
-    device = inputs.boxes.device
-    chosen = chosen.to(device)
-    moved = replace(
-        contours,
-        vertices=contours.vertices.to(device),
-        instance=contours.instance.to(device),
-        hole=contours.hole.to(device),
-    )
+def _select(inputs: RefinerInputs, chosen: list[int]) -> RefinerInputs:
+    """The refiner's inputs for the chosen detections; one may be chosen several times."""
+    contours = inputs.contours
+    assert contours is not None
+    owner = contours.instance.tolist()
+    pairs = [(row, new) for new, old in enumerate(chosen) for row, k in enumerate(owner) if k == old]
+    rows, instance = torch.tensor(pairs, device=inputs.boxes.device).view(-1, 2).unbind(1)
+    carried = [contours.carried[k] for k in chosen]
     return replace(
         inputs,
         boxes=inputs.boxes[chosen],
         image_index=inputs.image_index[chosen],
         feats=inputs.feats[chosen],
-        contours=moved,
+        contours=Contours(contours.vertices[rows], instance, contours.hole[rows], carried),
     )
 
 
 def _course_scores(
-    model: RefinedModel, inputs: RefinerInputs, chosen: Tensor, contours: Contours, masks: list[np.ndarray]
+    model: RefinedModel, inputs: RefinerInputs, masks: list[np.ndarray]
 ) -> list[list[tuple[float, float]]]:
     """(IoU, Boundary IoU) of C(0) to C(n) for every object."""
-    selected = _select(inputs, chosen, contours)
-    course = model.refiner.refine(selected)
-    assert selected.contours is not None
-    steps = [replace(selected.contours, vertices=step).rings() for step in course.steps]
+    course = model.refiner.refine(inputs)
+    assert inputs.contours is not None
+    steps = [replace(inputs.contours, vertices=step).rings() for step in course.steps]
     size = masks[0].shape
     rows = []
     for k, mask in enumerate(masks):
@@ -151,14 +154,14 @@ def _course_scores(
     return rows
 
 
-def _accuracy(model: RefinedModel, inputs: RefinerInputs, chosen: Tensor, masks: list[np.ndarray]) -> np.ndarray:
+def _accuracy(model: RefinedModel, inputs: RefinerInputs, masks: list[np.ndarray]) -> np.ndarray:
     """(distances, 2): right verdicts and points, on both sides of the true outline."""
     config = model.refiner.config
     rings = [trace_mask(mask) for mask in masks]
     outlines = contours_from_rings(rings, config.evolution.vertices, config.tracing, inputs.boxes.device)
     if len(outlines.vertices) == 0:  # too small, all of them
         return np.zeros((len(DISTANCES), 2))
-    selected = _select(inputs, chosen, outlines)
+    selected = replace(inputs, contours=outlines)
     normals = (
         outward_normals(outlines.vertices, config.evolution.normal_window)
         * torch.where(outlines.hole, -1.0, 1.0)[:, None, None]

@@ -35,7 +35,7 @@ from eval.checks import GroundTruth
 from eval.coco import METRICS, evaluate_detections
 from eval.inference import evaluate_model
 from eval.results import check_writable, format_categories, format_table, read_json, save_results
-from eval.study import refinement_study
+from eval.study import KINDS, refinement_study
 from models import load_model
 from models.predictor import Predictor
 from sharpcontour.config import from_dict
@@ -173,8 +173,10 @@ def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
 
 def format_study(found: dict[str, Any]) -> str:
     """The study as a table: a line for each kind of initial contour, a column for each iteration."""
-    lines = [f"{found['objects']} of {found['all']} objects; IoU / Boundary IoU before and after each iteration"]
-    for kind in ("noisy28", "smooth", "host"):
+    lines = [
+        f"{found['all']} objects, {found['detected']} detected; IoU / Boundary IoU before and after each iteration"
+    ]
+    for kind in KINDS:
         pairs = "   ".join(f"{iou:5.1f} / {boundary:4.1f}" for iou, boundary in found.get(kind, []))
         lines.append(f"{kind:8} {pairs}")
     accuracy = ", ".join(f"{share:.3f} at {distance} px" for distance, share in found["accuracy"].items())

@@ -22,8 +22,9 @@ def test_a_perfect_classifier_is_seen_as_such() -> None:
     model.refiner._classify = exact  # type: ignore[method-assign]
     sample = (torch.zeros(3, 64, 64, dtype=torch.uint8), mask, torch.zeros(1, dtype=torch.long))
     found = refinement_study(model, [sample])
-    assert (found["objects"], found["all"]) == (1, 1)
+    assert (found["detected"], found["all"]) == (1, 1)
     assert found["accuracy"] == {"1": 1.0, "2": 1.0, "4": 1.0}
+    assert found["ideal28"][-1][0] > 99 and len(found["host"]) == 4
     for kind in ("noisy28", "smooth"):
         assert len(found[kind]) == 4 and found[kind][-1][0] > found[kind][0][0]
 
@@ -32,5 +33,6 @@ def test_objects_that_are_not_found_are_counted() -> None:
     mask = np.zeros((1, 64, 64), bool)
     mask[0, 50:60, 50:60] = True
     sample = (torch.zeros(3, 64, 64, dtype=torch.uint8), mask, torch.zeros(1, dtype=torch.long))
-    found = refinement_study(make().eval(), [sample])
-    assert found == {"objects": 0, "all": 1, "accuracy": {}}
+    nothing = (sample[0], mask[:0], sample[2][:0])
+    found = refinement_study(make().eval(), [sample, nothing])
+    assert (found["all"], found["detected"]) == (1, 0) and "host" not in found and len(found["smooth"]) == 4

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from models.backbone import BackboneConfig
@@ -87,3 +88,26 @@ def tiny_mask_rcnn(width: int = 16) -> MaskRCNNConfig:
 
 TINY: dict[str, Callable[..., Any]] = {"dance": tiny_config, "mask_rcnn": tiny_mask_rcnn}
 """By name in models.MODELS; called with the width of the backbone."""
+
+
+H, W = 60, 90  # of the masks below
+
+
+def disc(x: float, y: float, radius: float, height: int = H, width: int = W) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    return np.hypot(columns - x, rows - y) < radius
+
+
+def scene() -> np.ndarray:
+    """A ring, two parts one of them at the border, one pixel, nothing, everything."""
+    masks = np.zeros((5, H, W), bool)
+    masks[0] = disc(40, 30, 20) & ~disc(42, 30, 9)
+    masks[1] = disc(0, 0, 18) | disc(60, 40, 15)
+    masks[2, 33, 71] = True
+    masks[4] = True
+    return masks
+
+
+def rle_of(mask: np.ndarray, text: bool = False) -> dict[str, Any]:
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {**rle, "counts": rle["counts"].decode()} if text else rle

@@ -42,6 +42,14 @@ class ToyHost(nn.Module):
         inputs.target_index = torch.arange(len(inputs.boxes))
         return {"loss_host": inputs.fine.square().mean()}, inputs
 
+    def encode(self, images):
+        return self.backbone(torch.stack(images).float() / 255), [(64, 64)] * len(images)
+
+    def describe(self, encoded, boxes):
+        fine, sizes = encoded
+        index = torch.arange(len(boxes)).repeat_interleave(torch.tensor([len(part) for part in boxes]))
+        return RefinerInputs(fine, 4, torch.cat(boxes), index, fine[index][:, :, 2:5, 2:5], sizes)
+
     def training_instances(self, images, targets):
         return self.losses(images, targets)[1]
 

@@ -1,0 +1,116 @@
+"""What masks from anywhere become: rings with the same pixels, or a message that names what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+
+from models.given import read_masks, valid_boxes
+from sharpcontour import InputError
+from sharpcontour.rasterize import rings_to_masks
+from tests.models.helpers import H, W, rle_of, scene
+
+
+def uncompressed(mask: np.ndarray) -> dict[str, Any]:
+    flat = np.concatenate([[False], mask.T.ravel()])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
+
+
+FORMS = {
+    "bool array": lambda masks: masks,
+    "uint8 array": lambda masks: masks.astype(np.uint8) * 255,
+    "tensor": torch.from_numpy,
+    "list of arrays": list,
+    "RLE, bytes": lambda masks: [rle_of(mask) for mask in masks],
+    "RLE, text": lambda masks: [rle_of(mask, text=True) for mask in masks],
+    "RLE, not compressed": lambda masks: [uncompressed(mask) for mask in masks],
+    "mixed": lambda m: [m[0], rle_of(m[1]), torch.from_numpy(m[2]), [], [[0.0, 0, W, 0, W, H, 0, H]]],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_becomes_rings_with_the_same_pixels(form: str) -> None:
+    masks = scene()
+    given = read_masks(FORMS[form](masks), H, W)
+    assert np.array_equal(rings_to_masks(given.objects, H, W), masks)
+    assert [len(rings) for rings in given.objects] == [2, 2, 1, 0, 1]
+    assert given.rings.hole.tolist().count(True) == 1 and given.rings.mask.tolist() == [0, 0, 1, 1, 2, 4]
+    wanted = [[20, 10, 60, 50], [0, 0, 75, 55], [71, 33, 72, 34], [0, 0, 0, 0], [0, 0, W, H]]
+    assert given.boxes().tolist() == wanted
+
+
+def test_noise_keeps_every_pixel() -> None:
+    noise = np.random.default_rng(1).random((3, H, W)) < 0.5
+    given = read_masks([noise[0], rle_of(noise[1]), noise[2]], H, W)
+    assert np.array_equal(rings_to_masks(given.objects, H, W), noise)
+
+
+def test_polygons_have_the_pixels_that_pycocotools_gives_them() -> None:
+    rng = np.random.default_rng(2)
+
+    def polygon(low: float, high: float) -> list[float]:
+        return rng.uniform(low, high, (5, 2)).round(1).ravel().tolist()  # one decimal: ties of the rasteriser
+
+    objects = [[polygon(3, 50)] for _ in range(20)]  # inside, crossing themselves
+    objects += [[polygon(2, 20), polygon(25, 55)] for _ in range(5)]  # apart
+    objects += [[polygon(2, 40), polygon(15, 55)] for _ in range(5)]  # overlapping: their union
+    objects += [[polygon(-40, 140)] for _ in range(20)]  # leaving the image
+    objects += [[[1e9, -1e9, 30.0, 20.0, 5.0, 5.0]], [[-9.0, -9, -1, -9, -1, -1]]]  # far away, and outside
+    given = read_masks(objects, H, W)
+    for rings, polygons in zip(given.objects[:-2], objects[:-2], strict=True):
+        union = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, H, W))).astype(bool)
+        assert np.array_equal(rings_to_masks([rings], H, W)[0], union)
+    for rings, polygons in zip(given.objects[:25], objects[:25], strict=True):  # not reduced to whole pixels
+        assert [ring.ravel().tolist() for ring in rings] == polygons
+    for rings in given.objects[25:]:
+        assert all((ring >= 0).all() and (ring <= (W, H)).all() for ring in rings)
+    assert given.objects[-1] == []
+
+
+SQUARE = [[5.0, 5, 9, 5, 9, 9]]
+BROKEN = {
+    "other array size": ([np.zeros((H, W), bool), np.zeros((W, H), bool)], r"masks\[1\].* 60 x 90 .* image 90 x 60"),
+    "other RLE size": ([{"size": [9, 8], "counts": "X2"}], r"masks\[0\].* 8 x 9 pixels, the image 90 x 60"),
+    "cut RLE": ([SQUARE, {"size": [H, W], "counts": "PPPP"}], r"masks\[1\]: counts cannot be read"),
+    "text no RLE": ([{"size": [H, W], "counts": "é"}], r"masks\[0\]: counts cannot be read"),
+    "short RLE": ([{"size": [H, W], "counts": [5, 6]}], r"masks\[0\]: counts do not add up to 90 x 60"),
+    "negative RLE": ([{"size": [H, W], "counts": [H * W + 1, -1]}], r"counts do not add up"),
+    "no counts": ([{"size": [H, W]}], r"masks\[0\]: counts do not add up"),
+    "no size": ([{"counts": [H * W]}], r"masks\[0\]: an RLE needs 'size'"),
+    "soft mask": ([np.zeros((H, W), np.float32)], r"masks\[0\]: a mask of float32; .*mask > 0.5"),
+    "two points": ([[[1.0, 1, 5, 5]]], r"masks\[0\]: a polygon must be .* three or more points"),
+    "odd numbers": ([[[1.0, 1, 5, 5, 2, 2, 3]]], r"masks\[0\]: a polygon must be"),
+    "polygon not in a list": ([[1.0, 1, 5, 5, 2, 2]], r"masks\[0\]: a polygon must be a flat list"),
+    "nan": ([SQUARE, [[1.0, 1, float("nan"), 5, 2, 2]]], r"masks\[1\]: a polygon has a coordinate that is not finite"),
+    "nothing known": ([SQUARE, None], r"masks\[1\]: NoneType is neither"),
+    "four dimensions": (np.zeros((2, 1, H, W), bool), r"shape \(K, 60, 90\); this one has \(2, 1, 60, 90\)"),
+    "one mask alone": (np.zeros((H, W), bool), r"shape \(K, 60, 90\)"),
+    "one RLE alone": ({"size": [H, W], "counts": [H * W]}, "not a single RLE"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_masks_are_named(case: str) -> None:
+    masks, message = BROKEN[case]
+    with pytest.raises(InputError, match=message) as error:
+        read_masks(masks, H, W)
+    assert "\n" not in str(error.value)
+
+
+def test_boxes_are_made_valid() -> None:
+    default = torch.tensor([[1.0, 2, 3, 4]]).repeat(4, 1)
+    found = valid_boxes([[-5, -5, 200, 200], None, [30, 20, 30.2, 10], [500, 500, 600, 600]], default, H, W)
+    assert found.tolist() == [[0, 0, W, H], [1, 2, 3, 4], [30, 20, 31, 21], [W - 1, H - 1, W, H]]
+    assert torch.equal(valid_boxes(default.double().numpy(), default, H, W), default)
+    assert valid_boxes(None, default, H, W) is default
+    for boxes in ([None] * 3, torch.zeros(4, 4)[:3]):
+        with pytest.raises(InputError, match="there are 3 boxes for 4 masks"):
+            valid_boxes(boxes, default, H, W)
+    for row in ([1, 2, 3], [1, 2, 3, float("nan")], "box"):
+        with pytest.raises(InputError, match=r"boxes\[3\] is not x0, y0, x1, y1"):
+            valid_boxes([None, None, None, row], default, H, W)
