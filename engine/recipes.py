@@ -49,6 +49,19 @@ def shapes(model: str, refine: bool) -> Config:
     return Config(model, host, refine, SharpContourConfig(), data, train)
 
 
+def small(model: str, refine: bool) -> Config:
+    """The model of :func:`shapes` on photographs of a few hundred pixels, for data of your own and no GPU.
+
+    Begin from a run on shapes: train.init_from=runs/mask_rcnn_refine_shapes.
+    """
+    config = shapes(model, refine)
+    config.train.iterations = 1000
+    config.data = DataConfig(
+        name="coco", short_sides=(192, 224, 256, 288), max_side=384, test_short_side=256, test_max_side=384
+    )
+    return config
+
+
 def coco_1x(model: str, refine: bool) -> Config:
     """16 images, 90k updates: 12 epochs of COCO, as of FCOS and Mask R-CNN; each host with its defaults."""
     train = TrainConfig(checkpoint_period=2500, eval_period=30_000)
@@ -153,6 +166,7 @@ RECIPES: dict[str, Callable[[str, bool], Config]] = {
     recipe.__name__: recipe
     for recipe in (
         shapes,
+        small,
         coco_1x,
         coco_3x,
         dance_r50_1x,
