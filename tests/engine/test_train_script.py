@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from models import MODELS
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "data.train_images_count=8",
@@ -30,10 +32,11 @@ TINY = [
     "host.backbone.name=resnet10",
     "host.backbone.width=16",
     "host.backbone.fpn_channels=32",
-    "host.channels=32",
-    "host.snake_channels=32",
-    "host.snake_global=32",
 ]
+TINY_HOSTS = {
+    "dance": ["host.channels=32", "host.snake_channels=32", "host.snake_global=32"],
+    "mask_rcnn": ["host.box_head.channels=64", "host.mask_head.channels=32"],
+}
 
 
 def _run(*arguments: str, cwd: Path, processes: int = 0) -> subprocess.CompletedProcess[str]:
@@ -72,9 +75,10 @@ def test_help_and_mistakes_from_another_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_evaluate_and_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_two_processes_train_evaluate_and_resume(model: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    arguments = ["--model", "dance", "--refine", "--out", str(out), "--set", *TINY]
+    arguments = ["--model", model, "--refine", "--out", str(out), "--set", *TINY, *TINY_HOSTS[model]]
     done = _run(*arguments, cwd=tmp_path, processes=2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].startswith("training on the built-in shapes") and "--data coco" in done.stdout
@@ -116,7 +120,7 @@ def test_torchrun_starts_a_killed_process_again(tmp_path: Path) -> None:
 
 def _arguments(folder: Path, iterations: int) -> tuple[str, ...]:
     last = (f"train.iterations={iterations}", "train.checkpoint_period=2")
-    return ("--model", "dance", "--refine", "--out", str(folder / "run"), "--set", *TINY, *last)
+    return ("--model", "dance", "--refine", "--out", str(folder / "run"), "--set", *TINY, *TINY_HOSTS["dance"], *last)
 
 
 def _steps(run: Path) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -111,3 +112,17 @@ def scene() -> np.ndarray:
 def rle_of(mask: np.ndarray, text: bool = False) -> dict[str, Any]:
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {**rle, "counts": rle["counts"].decode()} if text else rle
+
+
+def confident(name: str) -> Any:
+    """A configuration with which even random weights detect something."""
+    config = TINY[name]()
+    (config.fcos if hasattr(config, "fcos") else config.box_head).score_threshold = 0.001
+    return config
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for processes that train together."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

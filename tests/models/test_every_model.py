@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
@@ -14,7 +17,7 @@ from torch import nn
 from models import MODELS, build_model
 from sharpcontour import SharpContourConfig
 from sharpcontour.rasterize import rings_to_rles
-from tests.models.helpers import TINY, drawn, prepared
+from tests.models.helpers import TINY, confident, drawn, free_port, prepared
 
 
 def test_every_model_has_a_tiny_one() -> None:
@@ -71,6 +74,45 @@ def test_training_alone_leaves_the_host_as_it_is(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.host.state_dict().items())
 
 
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_images_without_objects(name: str) -> None:
+    model = build_model(TINY[name](), 2, SharpContourConfig())
+    losses = model(*prepared(model, 0, 0))
+    total = sum(value for key, value in losses.items() if key.startswith("loss"))
+    total.backward()
+    assert torch.isfinite(total) and losses["loss_ipc"] == 0
+    missing = [key for key, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert missing == []
+
+
+def _train_with_nothing_on_one(rank: int, port: int, folder: Path) -> None:
+    """Two steps of every model on two processes, the second of which has images without objects."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    weights = {}
+    for name in sorted(TINY):
+        torch.manual_seed(0)
+        model = build_model(TINY[name](), 2, SharpContourConfig())
+        batch = prepared(model, 0, 0) if rank else prepared(model, 2, 1)
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        for _ in range(2):
+            optimizer.zero_grad()
+            sum(value for key, value in wrapped(*batch).items() if key.startswith("loss")).backward()
+            optimizer.step()
+        weights[name] = dict(model.named_parameters())
+    torch.save(weights, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_no_process_waits_for_one_without_objects(tmp_path: Path) -> None:
+    multiprocessing.spawn(_train_with_nothing_on_one, (free_port(), tmp_path), nprocs=2)
+    one, other = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    for name in sorted(TINY):
+        assert all(torch.equal(value, other[name][key]) for key, value in one[name].items()), name
+        assert all(torch.isfinite(value).all() for value in one[name].values()), name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_two_images_are_learned_by_heart(name: str) -> None:
@@ -87,13 +129,6 @@ def test_two_images_are_learned_by_heart(name: str) -> None:
         optimizer.step()
         schedule.step()
     assert average_precision(model.eval()(images), targets) > 0.9
-
-
-def confident(name: str) -> Any:
-    """A configuration with which even random weights detect something."""
-    config = TINY[name]()
-    (config.fcos if hasattr(config, "fcos") else config.box_head).score_threshold = 0.001
-    return config
 
 
 def average_precision(found: list[Any], targets: list[dict[str, Any]]) -> float:
