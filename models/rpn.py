@@ -18,7 +18,7 @@ from models.anchors import Rule, grid_anchors
 from models.box_coder import decode, encode
 from models.boxes import clip_boxes, image_limits
 from models.layers import init_normal
-from models.matching import draw, match
+from models.matching import IGNORED, draw, match
 
 
 @dataclass
@@ -110,7 +110,7 @@ class RPN(nn.Module):
             matched = match(anchors, target["boxes"], config.positive_iou, config.negative_iou, every_object=True)
             if config.inside_only:
                 inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] <= size[1]) & (anchors[:, 3] <= size[0])
-                matched = torch.where(inside, matched, -2)
+                matched = torch.where(inside, matched, IGNORED)
             index, counts = draw(matched, config.batch, config.positive_share)
             positive = (matched[index] >= 0) & counts
             loss = F.binary_cross_entropy_with_logits(logits[index], positive.float(), reduction="none")
