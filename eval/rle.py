@@ -1,8 +1,7 @@
 """COCO segmentations (polygons, run lengths) -> compressed RLE -> pixels of the object's box, never a full image.
 
 A compressed RLE is {"size": [height, width], "counts": bytes}: run lengths in column-major order, alternating 0 and 1
-and beginning with 0. Each is a little-endian base-32 number of characters from 48 up (bit 5: more follows, bit 4 of the
-last: negative); from the fourth on it is the difference to the one two before.
+and beginning with 0.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
+
+from sharpcontour.rasterize import run_lengths
 
 RLE = dict[str, Any]
 
@@ -73,44 +74,12 @@ def find_broken(rles: Sequence[RLE]) -> list[int]:
         broken += sorted(set(range(begin, min(begin + CHUNK, len(rles)))) - set(formed))
         if not formed:
             continue
-        runs, offsets = run_lengths([rles[i] for i in formed])
+        runs, offsets = run_lengths([rles[i]["counts"] for i in formed])
         pixels = np.array([math.prod(rles[i]["size"]) for i in formed])
         wrong = np.add.reduceat(runs, offsets[:-1]) != pixels
         wrong |= np.minimum.reduceat(runs, offsets[:-1]) < 0
         broken += [formed[k] for k in np.flatnonzero(wrong)]
     return sorted(broken)
-
-
-def run_lengths(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the counts of many well-formed RLEs in one pass.
-
-    Returns:
-        runs (S,) int64, and offsets (n + 1,): the runs of RLE i are ``runs[offsets[i]:offsets[i + 1]]``.
-    """
-    counts = [rle["counts"] for rle in rles]
-    digits = np.frombuffer(b"".join(counts), np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero((digits & 32) == 0)
-    first = np.concatenate([[0], last + 1])[:-1]
-    length = last - first + 1
-    numbers = digits[first] & 31
-    for place in range(1, int(length.max(initial=1))):
-        longer = np.flatnonzero(length > place)
-        numbers[longer] |= (digits[first[longer] + place] & 31) << (5 * place)
-    numbers -= ((digits[last] & 16) >> 4) << (5 * length)
-    ends = np.cumsum([0, *map(len, counts)])
-    offsets = np.searchsorted(last, ends)
-    return _undo_differences(numbers, offsets), offsets
-
-
-def _undo_differences(numbers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Numbers 1, 3, 5, ... and 2, 4, 6, ... of every mask are two running sums; number 0 stands as it is."""
-    begin = np.repeat(offsets[:-1], np.diff(offsets))
-    place = np.arange(len(numbers)) - begin
-    runs = numbers.copy()
-    for chain in ((place & 1) == 1, ((place & 1) == 0) & (place > 0)):
-        sums = np.cumsum(np.where(chain, numbers, 0))
-        runs[chain] = (sums - sums[begin])[chain]  # at a mask's number 0: all that came before the mask
-    return runs
 
 
 def decode_boxes(rles: Sequence[RLE]) -> list[tuple[int, int, np.ndarray]]:
@@ -120,7 +89,7 @@ def decode_boxes(rles: Sequence[RLE]) -> list[tuple[int, int, np.ndarray]]:
         x0, y0 of each box and its pixels, uint8 (box width, box height): transposed, as run lengths go down columns. An
         empty mask has the shape (0, 0).
     """
-    runs, offsets = run_lengths(rles)
+    runs, offsets = run_lengths([rle["counts"] for rle in rles])
     sums = np.cumsum(runs)
     counts = np.diff(offsets)
     heights = np.repeat([rle["size"][0] for rle in rles], counts)

@@ -83,25 +83,44 @@ def changes_to_rle(changes: np.ndarray, height: int, width: int) -> dict[str, An
 def decode_counts(counts: bytes | str) -> np.ndarray:
     """Run lengths (int64) of a compressed COCO RLE, alternating 0 and 1 and beginning with 0.
 
-    Each number is a little-endian base-32 string of characters from 48 up (bit 5: more follows, bit 4 of the last:
-    negative), and from the fourth on a difference to the number two before.
-
     Raises:
         ValueError: where the last number has no end, or a character is not ASCII. Nothing else is checked.
     """
-    data = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
-    if len(data) == 0:
-        return np.zeros(0, np.int64)
-    last = (data & 32) == 0
-    if not last[-1]:
+    data = counts.encode("ascii") if isinstance(counts, str) else counts
+    if data and (data[-1] - 48) & 32:
         raise ValueError("run lengths are cut short")
-    number = np.concatenate([[0], np.cumsum(last)[:-1]])
-    ends = np.flatnonzero(last)
-    place = np.arange(len(data)) - np.concatenate([[0], ends[:-1] + 1])[number]
-    values = np.zeros(len(ends), np.int64)
-    np.add.at(values, number, (data & 31) << (5 * place))
-    values -= ((data[ends] & 16) > 0) * (np.int64(1) << (5 * (place[ends] + 1)))
-    # The number two before: odd and even positions are two running sums; the first three stand as they are.
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    return run_lengths([data])[0]
+
+
+def run_lengths(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the counts of many well-formed RLEs in one pass.
+
+    Each number is a little-endian base-32 string of characters from 48 up (bit 5: more follows, bit 4 of the last:
+    negative), and from the fourth on a difference to the number two before.
+
+    Returns:
+        runs (S,) int64, and offsets (n + 1,): the runs of RLE i are ``runs[offsets[i]:offsets[i + 1]]``.
+    """
+    digits = np.frombuffer(b"".join(counts), np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero((digits & 32) == 0)
+    first = np.concatenate([[0], last + 1])[:-1]
+    length = last - first + 1
+    numbers = digits[first] & 31
+    for place in range(1, int(length.max(initial=1))):
+        longer = np.flatnonzero(length > place)
+        numbers[longer] |= (digits[first[longer] + place] & 31) << (5 * place)
+    numbers -= ((digits[last] & 16) >> 4) << (5 * length)
+    ends = np.cumsum([0, *map(len, counts)])
+    offsets = np.searchsorted(last, ends)
+    return _undo_differences(numbers, offsets), offsets
+
+
+def _undo_differences(numbers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Numbers 1, 3, 5, ... and 2, 4, 6, ... of every mask are two running sums; number 0 stands as it is."""
+    begin = np.repeat(offsets[:-1], np.diff(offsets))
+    place = np.arange(len(numbers)) - begin
+    runs = numbers.copy()
+    for chain in ((place & 1) == 1, ((place & 1) == 0) & (place > 0)):
+        sums = np.cumsum(np.where(chain, numbers, 0))
+        runs[chain] = (sums - sums[begin])[chain]  # at a mask's number 0: all that came before the mask
+    return runs

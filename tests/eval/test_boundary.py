@@ -9,9 +9,9 @@ from pycocotools import mask as coco_mask
 from eval.boundary import band_width, boundary_iou, boundary_ious, mask_boundary
 from eval.checks import GroundTruth
 from eval.coco import evaluate_detections
-from eval.rle import decode_boxes, find_broken, run_lengths
+from eval.rle import decode_boxes, find_broken
 from sharpcontour.errors import InputError
-from sharpcontour.rasterize import decode_counts
+from sharpcontour.rasterize import run_lengths
 from tests.eval import helpers
 
 
@@ -94,9 +94,11 @@ def test_boundary_arguments_are_checked() -> None:
 def test_boxes_hold_exactly_the_masks() -> None:
     made = masks()
     rles = [coco_mask.encode(np.asfortranarray(mask)) for mask in made]
-    runs, offsets = run_lengths(rles)
-    for k, (mask, rle, (x0, y0, pixels)) in enumerate(zip(made, rles, decode_boxes(rles), strict=True)):
-        np.testing.assert_array_equal(runs[offsets[k] : offsets[k + 1]], decode_counts(rle["counts"]))
+    runs, offsets = run_lengths([rle["counts"] for rle in rles])
+    for k, (mask, (x0, y0, pixels)) in enumerate(zip(made, decode_boxes(rles), strict=True)):
+        values = np.concatenate([[0], mask.T.ravel().astype(int)])
+        changes = np.flatnonzero(np.diff(values))
+        np.testing.assert_array_equal(runs[offsets[k] : offsets[k + 1]], np.diff(changes, prepend=0, append=mask.size))
         full = np.zeros_like(mask)
         full[y0 : y0 + pixels.shape[1], x0 : x0 + pixels.shape[0]] = pixels.T
         np.testing.assert_array_equal(full, mask)
