@@ -93,9 +93,10 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     change = "coarse" in columns and "refined" in columns
     headings = [*columns, "change"] if change else list(columns)
     kinds = [kind for kind in _TITLES if all(kind in values for values in columns.values())]
-    width = 9 * len(headings) + 2
+    cell = 9 if len(headings) > 1 else 12  # a single column must be as wide as its title
+    width = cell * len(headings) + 2
     lines = [" " * 6 + "".join(f"{_TITLES[kind]:>{width}}" for kind in kinds)]
-    lines.append(" " * 6 + "".join("  " + "".join(f"{name:>9}" for name in headings) for _ in kinds))
+    lines.append(" " * 6 + "".join("  " + "".join(f"{name:>{cell}}" for name in headings) for _ in kinds))
     for row in _ROWS:
         line = f"{row:<6}"
         for kind in kinds:
@@ -103,7 +104,7 @@ def format_table(metrics: Mapping[str, Any]) -> str:
             cells = ["-" if value is None else f"{value:.1f}" for value in values]
             if change:
                 cells.append("-" if None in values else f"{values[1] - values[0]:+.1f}")
-            line += "  " + "".join(f"{cell:>9}" for cell in cells)
+            line += "  " + "".join(f"{value:>{cell}}" for value in cells)
         lines.append(line)
     return "\n".join(lines)
 

@@ -1,60 +1,204 @@
-"""Time calls against each other: warmed up, the device waited for, taking turns so that noise hits all alike."""
+"""Time from an image file to run lengths: warmed up, the device waited for, taking turns so that noise hits all."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
+import cv2
+import numpy as np
 import torch
-from torch import Tensor
 
+from models.predictor import Predictor
+from sharpcontour.detections import Detections
+from sharpcontour.interface import Contours, RefinerInputs
 from sharpcontour.refiner import RefinedModel
+from sharpcontour.soft_masks import SoftMasks
+
+Place = Callable[[Detections, RefinerInputs], tuple[Detections, RefinerInputs]]
 
 
 def take_turns(
-    calls: dict[str, Callable[[], object]], device: torch.device | str = "cpu", warmup: int = 2, repeats: int = 10
-) -> dict[str, float]:
-    """Median milliseconds of each call; one after the other in every round.
+    calls: dict[str, Callable[[], object]],
+    device: torch.device | str = "cpu",
+    warmup: int = 2,
+    repeats: int = 10,
+    progress: Callable[[], object] | None = None,
+) -> dict[str, list[float]]:
+    """Milliseconds of each call in every round; one after the other in a round.
 
     Args:
         calls: by name.
         device: that they run on; it is waited for before and after each call.
         warmup: rounds that do not count.
         repeats: rounds that do.
+        progress: called after every round.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + repeats):
         for name, call in calls.items():
-            _wait(device)
+            wait(device)
             begin = time.perf_counter()
             call()
-            _wait(device)
+            wait(device)
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - begin)
-    return {name: 1000 * statistics.median(values) for name, values in seconds.items()}
+                times[name].append(1000 * (time.perf_counter() - begin))
+        if progress is not None:
+            progress()
+    return times
 
 
-def _wait(device: torch.device | str) -> None:
+def wait(device: torch.device | str) -> None:
+    """Until the device has done all it was told."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
-@torch.no_grad()
-def refinement_cost(model: RefinedModel, images: list[Tensor], repeats: int = 10) -> dict[str, float]:
-    """Milliseconds from images to run lengths: "host" alone, "refined", and what lies between, "evolution".
-
-    Both whole times include the same: normalisation, network, suppression, and the encoding of every instance once.
+class Pipeline:
+    """From the bytes of an image file to COCO results, in the steps that a predictor takes.
 
     Args:
-        model: in evaluation mode.
-        images: (3, H, W) uint8 each, of one batch.
-        repeats: rounds that count.
+        predictor: its model has a refiner.
+        place: moves the detections elsewhere, see :func:`drawn_instances`; None leaves them.
     """
-    _, inputs = model.host.detect(images)
-    calls: dict[str, Callable[[], object]] = {
-        "host": lambda: [found.rles() for found in model.host(images)],
-        "refined": lambda: [found.rles() for found in model(images)],
-        "evolution": lambda: model.refiner.refine(inputs),
+
+    def __init__(self, predictor: Predictor, place: Place | None = None) -> None:
+        assert isinstance(predictor.model, RefinedModel)
+        self.predictor, self.model, self.place = predictor, predictor.model, place
+        self.device = next(predictor.model.parameters()).device
+
+    @torch.inference_mode()
+    def __call__(
+        self, data: bytes, refine: bool, mark: Callable[[str], object] = lambda stage: None
+    ) -> list[dict[str, Any]]:
+        """COCO results of one image; ``mark`` is called with the name of every stage when it is done."""
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert decoded is not None
+        image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        pixels = self.predictor.resized(image).to(self.device)
+        mark("load")
+        (found,), inputs = self.model.host.detect([pixels])
+        if self.place is not None:
+            found, inputs = self.place(found, inputs)
+        mark("host")
+        if refine:
+            inputs = replace(inputs, contours=self.model.refiner.initial_contours(inputs))
+            mark("trace")
+            objects, _ = self.model.finish(inputs, self.model.refiner.refine(inputs))
+            found = replace(found, shapes=objects)
+            mark("evolve")
+        entries = found.scaled_to((image.shape[0], image.shape[1])).to_coco(0, self.predictor.category_ids)
+        mark("encode")
+        return entries
+
+
+@dataclass
+class Timings:
+    """Median milliseconds of one image.
+
+    Attributes:
+        host: of the host alone, by stage and "total".
+        refined: of the host with the refiner, likewise.
+        ratio: quartiles of (refined total / host total), turn by turn.
+    """
+
+    host: dict[str, float]
+    refined: dict[str, float]
+    ratio: tuple[float, float, float]
+    stages: ClassVar = ("load", "host", "trace", "evolve", "encode")
+
+
+def time_pipeline(
+    run: Pipeline, data: bytes, warmup: int, repeats: int, progress: Callable[[], object] | None = None
+) -> Timings:
+    """Time both configurations, their totals and, apart from these, their stages."""
+    kinds = {"host": False, "refined": True}
+    calls: dict[str, Callable[[], object]] = {kind: partial(run, data, refine) for kind, refine in kinds.items()}
+    totals = take_turns(calls, run.device, warmup, repeats, progress)
+    rows: dict[str, dict[str, list[float]]] = {kind: {stage: [] for stage in Timings.stages} for kind in kinds}
+    for turn in range(warmup + repeats):
+        for kind, refine in kinds.items():
+            for stage, value in _stages(run, data, refine).items():
+                if turn >= warmup:
+                    rows[kind][stage].append(value)
+        if progress is not None:
+            progress()
+    medians = {
+        kind: {stage: statistics.median(values) if values else 0.0 for stage, values in rows[kind].items()}
+        | {"total": statistics.median(totals[kind])}
+        for kind in kinds
     }
-    return take_turns(calls, inputs.fine.device, repeats=repeats)
+    ratios = [after / before for before, after in zip(totals["host"], totals["refined"], strict=True)]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
+    return Timings(medians["host"], medians["refined"], (low, middle, high))
+
+
+def _stages(run: Pipeline, data: bytes, refine: bool) -> dict[str, float]:
+    """Milliseconds of each stage of one image."""
+    times: dict[str, float] = {}
+    wait(run.device)
+    last = time.perf_counter()
+
+    def mark(stage: str) -> None:
+        nonlocal last
+        wait(run.device)
+        now = time.perf_counter()
+        times[stage], last = 1000 * (now - last), now
+
+    run(data, refine, mark)
+    return times
+
+
+def drawn_instances(count: int, seed: int = 0) -> Place:
+    """Puts the detections of random weights into boxes about as large as COCO's, with a wavy disc in each.
+
+    Args:
+        count: of the detections that get a place; any others are left out.
+        seed: of places, sizes and shapes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(count, 5, generator=generator)
+    side = torch.exp(3.2 + 2.7 * uniform[:, 2:4])  # 25 to 365 px at an image of 800 x 1333
+
+    def place(found: Detections, inputs: RefinerInputs) -> tuple[Detections, RefinerInputs]:
+        n, (height, width) = min(len(found), count), found.size
+        limit = torch.tensor([width, height], dtype=torch.float32)
+        size = torch.minimum(side[:n] * min(height, width) / 800, limit)
+        corner = uniform[:n, :2] * (limit - size)
+        boxes = torch.cat([corner, corner + size], 1)
+        inputs = replace(
+            inputs, boxes=boxes.to(inputs.boxes.device), image_index=inputs.image_index[:n], feats=inputs.feats[:n]
+        )
+        if inputs.soft_masks is not None:
+            soft = replace(inputs.soft_masks, probabilities=_soft(inputs.soft_masks, uniform[:n, 4]), boxes=boxes)
+            return replace(found, boxes=boxes, scores=found.scores[:n], labels=found.labels[:n], shapes=soft), replace(
+                inputs, soft_masks=soft
+            )
+        assert inputs.contours is not None
+        angle = torch.linspace(0, 2 * torch.pi, inputs.contours.vertices.shape[1] + 1)[:-1]
+        direction = torch.stack([angle.cos(), angle.sin()], -1)
+        reach = _radius(angle, uniform[:n, 4, None])[..., None] * size[:, None] / 2
+        contours = Contours.from_polygons(corner[:, None] + size[:, None] / 2 + reach * direction)
+        shapes = contours.rings()
+        found = replace(found, boxes=boxes, scores=found.scores[:n], labels=found.labels[:n], shapes=shapes)
+        return found, replace(inputs, contours=contours.to(inputs.boxes.device))
+
+    return place
+
+
+def _radius(angle: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
+    """Of a wavy disc, 1 at a box's sides."""
+    turn = 2 * torch.pi * phase
+    return 0.85 * (1 + 0.12 * torch.sin(3 * angle + turn) + 0.05 * torch.sin(7 * angle - turn))
+
+
+def _soft(masks: SoftMasks, phase: torch.Tensor) -> torch.Tensor:
+    """Soft masks of wavy discs that fill their boxes, on the grid of ``masks``."""
+    rows, columns = masks.probabilities.shape[1:]
+    y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
+    edge = _radius(torch.atan2(y, x), phase[:, None, None])
+    return torch.sigmoid(8 * (edge - torch.hypot(x, y)))

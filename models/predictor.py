@@ -47,7 +47,8 @@ class Predictor:
         self.category_ids = [int(category["id"]) for category in categories]
         self.short_side, self.max_side, self.resize = short_side, max_side, resize
 
-    def _resized(self, image: np.ndarray) -> Tensor:
+    def resized(self, image: np.ndarray) -> Tensor:
+        """(3, h, w) at network-input size, uint8 or float32."""
         return to_tensor(resize_image(image, self.short_side, self.max_side, self.resize))
 
     @torch.inference_mode()
@@ -63,7 +64,7 @@ class Predictor:
         """
         check_image(image)
         height, width = image.shape[:2]
-        images = [self._resized(image)]
+        images = [self.resized(image)]
         if trace and isinstance(self.model, RefinedModel):
             found = self.model.detect(images, trace=True)
         else:
@@ -99,7 +100,7 @@ class Predictor:
         box = valid_boxes(boxes, given.boxes(), *size)
         score = _numbers("scores", scores, len(given), torch.ones(len(given)))
         label = _numbers("labels", labels, len(given), torch.zeros(len(given), dtype=torch.int64))
-        resized = self._resized(image)
+        resized = self.resized(image)
         coarse = Detections(box, score, label, given.objects, size)
         return replace(coarse, shapes=refine_given(self.model, resized, given, box, size), coarse=coarse)
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 
-import torch
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
 
-from eval.timing import refinement_cost, take_turns
-from tests.sharpcontour.test_refiner import make
+from eval.timing import Pipeline, drawn_instances, take_turns, time_pipeline
+from models import build_model
+from models.predictor import Predictor
+from sharpcontour import SharpContourConfig
+from tests.models.helpers import TINY, confident, drawn
 
 
 def test_calls_take_turns_and_the_warm_up_does_not_count() -> None:
@@ -20,23 +26,49 @@ def test_calls_take_turns_and_the_warm_up_does_not_count() -> None:
 
         return run
 
-    times = take_turns({"a": call("a", 0.002), "b": call("b", 0.02)}, warmup=1, repeats=3)
-    assert order == ["a", "b"] * 4
-    assert 2 <= times["a"] < times["b"] < 150
+    rounds = []
+    calls = {"a": call("a", 0.002), "b": call("b", 0.02)}
+    times = take_turns(calls, warmup=1, repeats=3, progress=lambda: rounds.append(1))
+    assert order == ["a", "b"] * 4 and len(rounds) == 4
+    assert len(times["a"]) == len(times["b"]) == 3 and 2 <= min(times["a"]) < min(times["b"]) < 150
 
 
-def test_host_and_refined_model_include_the_same() -> None:
-    model = make().eval()
-    encoded = []
-    detect = model.host.detect
+def pipeline(name: str, place: bool = True) -> tuple[Pipeline, bytes]:
+    model = build_model(confident(name), 2, SharpContourConfig()).eval()
+    predictor = Predictor(model, [{"id": 5, "name": "a"}, {"id": 9, "name": "b"}], 96, 160)
+    image = drawn(3, 2, 60, 80)[0].permute(1, 2, 0).numpy()
+    data = cv2.imencode(".png", image)[1].tobytes()
+    return Pipeline(predictor, drawn_instances(7) if place else None), data
 
-    def counted(images):
-        found, inputs = detect(images)
-        encoded.append(len(images))
-        return found, inputs
 
-    model.host.detect = counted
-    model.host.forward = lambda images: model.host.detect(images)[0]
-    times = refinement_cost(model, [torch.zeros(3, 64, 64, dtype=torch.uint8)] * 2, repeats=2)
-    assert set(times) == {"host", "refined", "evolution"} and all(value > 0 for value in times.values())
-    assert len(encoded) == 1 + 2 * 4  # once for the inputs, then once a round by the host and once by the whole
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_the_pipeline_does_what_the_predictor_does(name: str) -> None:
+    run, data = pipeline(name, place=False)
+    image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    found = run.predictor.predict(image)
+    assert len(found) and found.coarse is not None
+    assert run(data, refine=True) == found.to_coco(0, [5, 9])
+    assert run(data, refine=False) == found.coarse.to_coco(0, [5, 9])
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_both_configurations_are_timed(name: str) -> None:
+    run, data = pipeline(name)
+    rounds = []
+    times = time_pipeline(run, data, 1, 2, lambda: rounds.append(1))
+    assert len(rounds) == 6
+    assert times.host["trace"] == times.host["evolve"] == 0 < times.refined["evolve"]
+    for kind in (times.host, times.refined):
+        assert all(kind[stage] > 0 for stage in ("load", "host", "encode", "total"))
+    low, middle, high = times.ratio
+    assert 0 < low <= middle <= high
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_drawn_places_are_the_same_for_both(name: str) -> None:
+    run, data = pipeline(name)
+    host, refined = run(data, refine=False), run(data, refine=True)
+    assert len(host) == len(refined) == 7 and [e["bbox"] for e in host] == [e["bbox"] for e in refined]
+    areas = coco_mask.area([entry["segmentation"] for entry in host])
+    boxes = np.array([entry["bbox"] for entry in host])
+    assert (areas > 0.4 * boxes[:, 2] * boxes[:, 3] - 4).all()

@@ -1,0 +1,206 @@
+"""Milliseconds from an image file to COCO run lengths, stage by stage, with and without SharpContour.
+
+    python scripts/benchmark.py                             # every model at COCO's size, random weights
+    python scripts/benchmark.py --models mask_rcnn --threads 1 --repeats 20 --json cost.json
+    python scripts/benchmark.py --checkpoint runs/mask_rcnn_refine_shapes --image photo.jpg
+
+Stages: load (decode the file, resize, copy to the device), host (network and suppression), trace (contours of soft
+masks), evolve (3x3 convolution, controller, all iterations, do-no-harm), encode (to the size of the file, run lengths;
+a mask host without the refiner pastes its masks here). Both configurations take turns image by image, so that what else
+the machine does hits both; the ratio of their totals is taken turn by turn. Totals are timed apart from the stages.
+
+With random weights what a model finds is noise, so its detections count but their places do not: boxes like COCO's
+and drawn masks take their place, the same for both configurations.
+"""
+
+from __future__ import annotations
+
+import _cli  # puts the repository root on sys.path
+
+import argparse
+import multiprocessing
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from engine.distributed import choose_device
+from engine.recipes import RECIPES
+from eval.results import check_writable, save_results
+from eval.timing import Pipeline, Timings, drawn_instances, time_pipeline
+from models import MODELS, TITLES, build_model, load_model
+from models.predictor import Predictor
+from sharpcontour.errors import InputError
+from sharpcontour.refiner import RefinedModel
+
+CLASSES = 80  # of a model without a checkpoint
+
+
+@dataclass
+class Subject:
+    """What is timed: a model by name with random weights, or a checkpoint."""
+
+    model: str
+    checkpoint: str = ""
+
+
+def main() -> int:
+    """One subject after the other, then one table."""
+    args = parse_arguments()
+    if args.json:
+        check_writable(args.json)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    subjects = [Subject("", path) for path in args.checkpoint or ()] or [Subject(name) for name in args.models]
+    data = read_file(args)
+    results = [measure(subject, data, device, args) for subject in subjects]
+    print(f"{describe(device)}; {args.repeats} turns after {args.warmup}; milliseconds, medians")
+    print(table(results))
+    if args.json:
+        save_results({"device": describe(device), "results": results}, args.json)
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; --help states defaults and units."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS), help="default: all, random weights")
+    add("--checkpoint", nargs="+", metavar="CKPT", help="trained models instead; checkpoints or folders of runs")
+    add("--image", metavar="FILE", help="image file (default: a drawn one of 800 x 480 pixels)")
+    add("--instances", type=int, default=100, metavar="K", help="detections with random weights (default: 100)")
+    add("--repeats", type=int, default=10, metavar="N", help="turns that count (default: 10)")
+    add("--warmup", type=int, default=2, metavar="N", help="turns before these (default: 2)")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    add("--json", metavar="OUT", help="write all numbers to this file")
+    args = parser.parse_args()
+    for name in ("instances", "repeats"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} must be 1 or more")
+    if args.warmup < 0 or (args.threads is not None and args.threads < 1):
+        raise InputError("--warmup must be 0 or more, --threads 1 or more")
+    return args
+
+
+def read_file(args: argparse.Namespace) -> bytes:
+    """The bytes of an image file."""
+    if args.image:
+        if not Path(args.image).is_file() or not cv2.haveImageReader(args.image):
+            raise InputError(f"{args.image}: no such image, or of a kind that cannot be read")
+        return Path(args.image).read_bytes()
+    coarse = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8)
+    return cv2.imencode(".jpg", cv2.resize(coarse, (800, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+
+
+def measure(subject: Subject, data: bytes, device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
+    """Times, parameters and memory of one subject in both configurations."""
+    predictor, name = build(subject, device, args.instances)
+    turns = args.warmup + args.repeats
+    with tqdm(total=2 * turns, desc=name, unit="turn", disable=None) as bar:
+        timings = time_pipeline(
+            pipeline(predictor, subject, args.instances), data, args.warmup, args.repeats, bar.update
+        )
+    model = predictor.model
+    assert isinstance(model, RefinedModel)
+    parameters = {"host": count(model.host), "refiner": count(model.refiner)}
+    memory = {kind: peak_memory(subject, data, device, args.instances, kind) for kind in ("host", "refined")}
+    return {"model": name, "parameters": parameters, "memory_mib": memory, **asdict(timings)}
+
+
+def build(subject: Subject, device: torch.device, instances: int) -> tuple[Predictor, str]:
+    """The refined model of a subject, and how it is written."""
+    if subject.checkpoint:
+        predictor = load_model(subject.checkpoint, device)
+        name = TITLES[predictor.config["model"]]
+        if not isinstance(predictor.model, RefinedModel):
+            raise InputError(f"{subject.checkpoint}: this checkpoint has no refiner; train with --refine")
+        return predictor, name
+    config = RECIPES["coco_1x"](subject.model, True)
+    config.host.backbone.weights, config.host.backbone.norm = "none", "bn"
+    detector = config.host.fcos if hasattr(config.host, "fcos") else config.host.box_head
+    detector.score_threshold, detector.max_detections = 0.0, instances
+    torch.manual_seed(0)
+    model = build_model(config.host, CLASSES, config.sharpcontour).to(device)
+    categories = [{"id": k + 1, "name": str(k + 1)} for k in range(CLASSES)]
+    settle(model, device)
+    return Predictor(model, categories, config.data.test_short_side, config.data.test_max_side), TITLES[subject.model]
+
+
+@torch.no_grad()
+def settle(model: nn.Module, device: torch.device) -> None:
+    """Give batch norm statistics, so that activations of random weights neither vanish nor overflow."""
+    model.train()
+    for _ in range(3):
+        model.host.backbone(torch.randn(2, 3, 128, 128, device=device))  # type: ignore[operator, union-attr]
+    model.eval()
+
+
+def pipeline(predictor: Predictor, subject: Subject, instances: int) -> Pipeline:
+    """From file to run lengths; with random weights the detections are moved to drawn places."""
+    return Pipeline(predictor, None if subject.checkpoint else drawn_instances(instances))
+
+
+def count(module: nn.Module) -> int:
+    """Parameters, frozen ones included."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def peak_memory(subject: Subject, data: bytes, device: torch.device, instances: int, kind: str) -> float:
+    """MiB: on a GPU the most that was allocated; else the most that a fresh process doing nothing else held."""
+    if device.type == "cuda":
+        return _peak(subject, data, str(device), instances, kind)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak, subject, data, str(device), instances, kind).result()
+
+
+def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind: str) -> float:
+    device = torch.device(device_name)
+    predictor, _ = build(subject, device, instances)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    run = pipeline(predictor, subject, instances)
+    for _ in range(2):
+        run(data, refine=kind == "refined")
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def describe(device: torch.device) -> str:
+    """The device and the software, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Two lines for each subject: the host, and the host with SharpContour."""
+    stages = Timings.stages
+    head = (
+        f"{'':18}"
+        + "".join(f"{stage:>9}" for stage in stages)
+        + f"{'total':>9}{'ratio':>20}{'params':>10}{'memory':>11}"
+    )
+    lines = [head]
+    for result in results:
+        low, middle, high = result["ratio"]
+        sizes = result["parameters"]
+        for kind, title in (("host", result["model"]), ("refined", "  + SharpContour")):
+            cells = "".join(f"{result[kind][stage]:>9.1f}" for stage in (*stages, "total"))
+            ratio = f"{middle:.3f} ({low:.3f}-{high:.3f})" if kind == "refined" else ""
+            size = sizes["host"] + (sizes["refiner"] if kind == "refined" else 0)
+            lines.append(f"{title:18}{cells}{ratio:>20}{size / 1e6:>8.1f} M{result['memory_mib'][kind]:>7.0f} MiB")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    _cli.run(main)

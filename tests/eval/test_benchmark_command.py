@@ -1,0 +1,48 @@
+"""scripts/benchmark.py as users type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models.test_models import checkpoint_of
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_a_checkpoint_is_timed_in_both_configurations(tmp_path: Path) -> None:
+    checkpoint_of(tmp_path / "model.pt", True, "mask_rcnn")
+    done = run("--checkpoint", "model.pt", "--repeats", "2", "--warmup", "0", "--json", "out.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("Mask R-CNN", "+ SharpContour", "load", "host", "trace", "evolve", "encode", "total", "MiB"):
+        assert word in done.stdout
+    (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert result["parameters"]["host"] > 0 < result["parameters"]["refiner"]
+    assert result["refined"]["evolve"] > 0 and result["host"]["total"] > 0
+    assert min(result["memory_mib"].values()) > 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repeats", "0"], "--repeats must be 1 or more"),
+        (["--checkpoint", "plain.pt"], "no refiner; train with --refine"),
+        (["--image", "none.jpg"], "none.jpg: no such image"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    checkpoint_of(tmp_path / "plain.pt", False)
+    failed = run(*arguments, cwd=tmp_path)
+    assert failed.returncode == 2 and message in failed.stderr and failed.stderr.count("\n") == 1
