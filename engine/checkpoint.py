@@ -46,6 +46,18 @@ def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
     return path
 
 
+def save_file(state: dict[str, Any], path: str | Path) -> None:
+    """Write one file of tensors and plain values, whole or not at all.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    try:
+        _write_atomically(Path(path), lambda file: torch.save(state, file))
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be written ({error}); choose another place") from error
+
+
 def _write_atomically(path: Path, write: Any) -> None:
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:

@@ -101,22 +101,22 @@ def dance_r101_3x(model: str, refine: bool) -> Config:
 
 def mask_rcnn_r50_1x(model: str, refine: bool) -> Config:
     """Detectron2's mask_rcnn_R_50_FPN_1x. Its ImageNet weights must be given: host.backbone.weights=FILE."""
-    return _mask_rcnn(coco_1x(model, refine), mask_rcnn.detectron2())
+    return _detectron2(coco_1x(model, refine), "resnet50")
 
 
 def mask_rcnn_r50_3x(model: str, refine: bool) -> Config:
     """Detectron2's mask_rcnn_R_50_FPN_3x."""
-    return _mask_rcnn(coco_3x(model, refine), mask_rcnn.detectron2())
+    return _detectron2(coco_3x(model, refine), "resnet50")
 
 
 def mask_rcnn_r101_3x(model: str, refine: bool) -> Config:
     """Detectron2's mask_rcnn_R_101_FPN_3x."""
-    return _mask_rcnn(coco_3x(model, refine), mask_rcnn.detectron2("resnet101"))
+    return _detectron2(coco_3x(model, refine), "resnet101")
 
 
 def mask_rcnn_x101_3x(model: str, refine: bool) -> Config:
     """Detectron2's mask_rcnn_X_101_32x8d_FPN_3x."""
-    return _mask_rcnn(coco_3x(model, refine), mask_rcnn.detectron2("resnext101_32x8d"))
+    return _detectron2(coco_3x(model, refine), "resnext101_32x8d")
 
 
 def mask_rcnn_torchvision(model: str, refine: bool) -> Config:
@@ -146,6 +146,11 @@ def _mask_rcnn(config: Config, host: mask_rcnn.MaskRCNNConfig) -> Config:
         )
     config.host = host
     return config
+
+
+def _detectron2(config: Config, body: mask_rcnn.Body) -> Config:
+    config.data.resize = "detectron2"
+    return _mask_rcnn(config, mask_rcnn.detectron2(body))
 
 
 def _published(model: str, refine: bool, images: int, iterations: int, steps: tuple[int, ...]) -> Config:

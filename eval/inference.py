@@ -39,6 +39,7 @@ def evaluate_model(
     dilation_ratio: float = DILATION_RATIO,
     progress: bool = True,
     results_path: str | Path | None = None,
+    category_ids: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Score a detector on a data set's ground truth.
 
@@ -55,6 +56,8 @@ def evaluate_model(
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
         progress: whether rank 0 shows a bar, if there is a terminal to show it.
         results_path: file for the final detections, as COCO results.
+        category_ids: of the model's classes, where these are more than the data set's; detections of the others are
+            left out.
 
     Returns:
         The same on every process.
@@ -73,7 +76,8 @@ def evaluate_model(
     ground_truth = GroundTruth(dataset.ground_truth()) if rank == 0 else None
     # Without the wrapper of distributed training: it synchronises buffers, and shares of the images differ in number.
     core: Any = getattr(model, "module", model)
-    found, seconds, stats = _detect(core, dataset.category_ids, loader, device, progress and rank == 0)
+    ids = dataset.category_ids if category_ids is None else category_ids
+    found, seconds, stats = _detect(core, ids, set(dataset.category_ids), loader, device, progress and rank == 0)
     parts = _gather((found, seconds, stats))
     outcome: Any = None
     if ground_truth is not None:
@@ -90,7 +94,12 @@ def evaluate_model(
 
 @torch.no_grad()  # not inference_mode: what a model caches here may be used in training later
 def _detect(
-    model: Any, category_ids: Sequence[int], loader: Iterable[Any], device: torch.device, progress: bool
+    model: Any,
+    category_ids: Sequence[int],
+    known: set[int],
+    loader: Iterable[Any],
+    device: torch.device,
+    progress: bool,
 ) -> tuple[Found, dict[str, float], dict[str, Any]]:
     """Results, seconds and refiner statistics of this process."""
     counted = hasattr(model, "refiner_stats")
@@ -100,7 +109,7 @@ def _detect(
     model.eval()
     seconds = {"load": 0.0, "forward": 0.0}
     try:
-        with _Encoder(category_ids) as encoder:
+        with _Encoder(category_ids, known) as encoder:
             mark = time.perf_counter()
             for images, targets in tqdm(loader, desc="evaluation", unit="batch", disable=None if progress else True):
                 loaded = time.perf_counter()
@@ -121,9 +130,9 @@ def _detect(
 class _Encoder:
     """Makes COCO results in a thread, while the device works on the next images."""
 
-    def __init__(self, category_ids: Sequence[int]) -> None:
+    def __init__(self, category_ids: Sequence[int], known: set[int]) -> None:
         self.seconds = 0.0  # processor time of the thread
-        self._category_ids = category_ids
+        self._category_ids, self._known = category_ids, known
         self._found: Found = {}
         self._seen: set[int] = set()
         self._jobs: deque[tuple[int, Future[Any]]] = deque()
@@ -156,10 +165,14 @@ class _Encoder:
     def _encode(self, image_id: int, detections: Detections, size: tuple[int, int]) -> tuple[Entries | None, Entries]:
         begin = time.thread_time()
         scaled = detections.scaled_to((int(size[0]), int(size[1])))
-        coarse = None if scaled.coarse is None else scaled.coarse.to_coco(image_id, self._category_ids)
-        entries = coarse, scaled.to_coco(image_id, self._category_ids)
+        coarse = None if scaled.coarse is None else self._entries(scaled.coarse, image_id)
+        entries = coarse, self._entries(scaled, image_id)
         self.seconds += time.thread_time() - begin
         return entries
+
+    def _entries(self, detections: Detections, image_id: int) -> Entries:
+        entries = detections.to_coco(image_id, self._category_ids)
+        return [entry for entry in entries if entry["category_id"] in self._known]
 
 
 def _score(

@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from data import DataConfig, build_dataset, build_loader
@@ -143,6 +144,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         metrics=args.metrics,
         dilation_ratio=args.dilation_ratio,
         results_path=args.results_out,
+        category_ids=predictor.category_ids,
     )
     final = "refined" if "refined" in result else "coarse"
     say(world, format_table(result))
@@ -165,9 +167,9 @@ def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
     plain = replace(config, short_sides=(config.test_short_side,), max_side=config.test_max_side, flip=0.0)
     dataset = build_dataset(plain, "val")
     samples = (dataset[0, index] for index in tqdm(range(len(dataset)), desc="study", unit="image", disable=None))
-    triples = (
-        (s["image"], s["target"]["masks"].dense(*s["target"]["size"]).numpy(), s["target"]["labels"]) for s in samples
-    )
+    label_of = torch.tensor([predictor.category_ids.index(k) for k in dataset.category_ids])  # the model may know more
+    targets = ((s["image"], s["target"]) for s in samples)
+    triples = ((image, t["masks"].dense(*t["size"]).numpy(), label_of[t["labels"]]) for image, t in targets)
     return refinement_study(predictor.model, triples)
 
 
@@ -199,18 +201,16 @@ def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:
 
 
 def check_categories(categories: list[dict[str, Any]], predictor: Predictor, where: str) -> None:
-    """The data set must have the categories that the model was trained on: else their ids would be mixed up."""
-    theirs = [(category["id"], category["name"]) for category in categories]
-    ours = list(zip(predictor.category_ids, predictor.class_names, strict=True))
-    if theirs == ours:
-        return
-    extra, missing = (
-        [f"{key} {name}" for key, name in a if (key, name) not in b] for a, b in ((theirs, ours), (ours, theirs))
-    )
-    raise InputError(
-        f"{where}: its categories are not those of the model; only in the data: {', '.join(extra[:5]) or '-'}; "
-        f"only in the model: {', '.join(missing[:5]) or '-'}; use annotations with the model's categories"
-    )
+    """The model must know the data set's categories, by id and name: else their ids would be mixed up."""
+    ours = set(zip(predictor.category_ids, predictor.class_names, strict=True))
+    missing = [f"{c['id']} {c['name']}" for c in categories if (c["id"], c["name"]) not in ours]
+    if missing:
+        extra = sorted(ours - {(c["id"], c["name"]) for c in categories})
+        raise InputError(
+            f"{where}: its categories are not those of the model; only in the data: {', '.join(missing[:5])}; only in "
+            f"the model: {', '.join(f'{k} {name}' for k, name in extra[:5]) or '-'}; use annotations with the model's "
+            "categories"
+        )
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -138,11 +138,29 @@ def test_more_images_than_wait_for_the_encoder() -> None:
     assert run(Model(refine=True), keys)["refined"] == run(Model(refine=True), list(range(IMAGES)))["refined"]
 
 
+def test_a_model_may_know_more_classes_than_the_data_have() -> None:
+    data, wider = Data(), Model(refine=True)
+    found = wider._found
+
+    def shifted(key: int) -> Detections:
+        detections = found(key)
+        detections.labels = detections.labels + 1
+        return detections
+
+    wider._found = shifted  # type: ignore[method-assign]
+    device = torch.device("cpu")
+    plain = run(Model(refine=True), list(range(IMAGES)))
+    result = evaluate_model(wider, data, data.batches(list(range(IMAGES))), device, category_ids=(1, 4, 6, 9))
+    assert result["refined"] == plain["refined"] and result["detections"] == plain["detections"]
+    result = evaluate_model(wider, data, data.batches(list(range(IMAGES))), device, category_ids=(1, 7, 8, 9))
+    assert result["detections"] == 0
+
+
 def test_a_model_that_fails_is_not_hidden() -> None:
     class Broken(Model):
         def _found(self, key: int) -> Detections:
             found = super()._found(key)
-            found.rings = []  # no longer one for each score
+            found.shapes = []  # no longer one for each score
             return found
 
     with pytest.raises(ValueError, match="zip"):

@@ -1,0 +1,1 @@
+"""Weights of other projects -> this one's names and layout."""

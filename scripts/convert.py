@@ -1,0 +1,174 @@
+"""Turn weights of other projects into a checkpoint of this one.
+
+    python scripts/convert.py --from torchvision maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth mask_rcnn.pt
+    python scripts/convert.py --from detectron2 model_final_f10217.pkl mask_rcnn.pt
+    python scripts/convert.py --from dance Dance_R_50_3x.pth dance.pt
+    # ImageNet weights that Detectron2's models begin from (R-50.pkl, ...), for host.backbone.weights
+    python scripts/convert.py --from detectron2 R-50.pkl r50.pt
+
+What comes out works with predict.py, evaluate.py and benchmark.py, and as the frozen host of a refiner of its own
+(Table 3, second row), which takes one command more:
+
+    torchrun --nproc-per-node 8 scripts/train.py --model mask_rcnn --refine --root /data/coco \\
+        --recipe mask_rcnn_r50_3x --set host.backbone.weights=none train.init_from=mask_rcnn.pt \\
+        sharpcontour.train_host=false
+
+(for torchvision's weights --recipe mask_rcnn_torchvision, and host.backbone.norm_eps=0 among the settings; convert
+them with --drop-unused, since COCO's annotations have 80 of the 90 classes that torchvision's models know).
+
+A .pkl may hold numpy arrays and plain containers, nothing else; anything else is refused and not executed. Every tensor
+without a counterpart is listed.
+"""
+
+from __future__ import annotations
+
+import _cli  # puts the repository root on sys.path
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.annotations import read_coco
+from engine import checkpoint
+from engine.recipes import RECIPES
+from eval.results import check_writable
+from models import build_model
+from models.convert.backbones import from_caffe2
+from models.convert.categories import COCO_UNUSED, published_categories
+from models.convert.dance import from_dance
+from models.convert.mask_rcnn import from_detectron2, from_torchvision
+from models.convert.names import Renamed
+from models.convert.reading import read_weights
+from sharpcontour.config import to_dict
+from sharpcontour.errors import InputError
+
+SOURCES = ("torchvision", "detectron2", "dance")
+COUNTER = "num_batches_tracked"  # of batch norms; nothing here reads it
+
+
+def main() -> int:
+    """Read, rename, check against the model, write."""
+    args = parse_arguments()
+    check_writable(args.target)
+    weights = read_weights(args.source)
+    if "conv1_w" in weights:
+        return convert_body(weights, args)
+    model_name, host, found = translate(weights, args)
+    report(found)
+    categories = name_categories(classes_in(model_name, found.weights, args.source), args)
+    if args.drop_unused:
+        categories = drop_unused(found.weights, categories)
+    config = RECIPES["coco_1x"](model_name, False)
+    config.host = host
+    config.data.resize = "torchvision" if args.origin == "torchvision" else "detectron2"  # DANCE is built on it
+    model = build_model(host, len(categories))
+    fill(model, found.weights, args)
+    host.backbone.weights = "none"
+    state = {"model": model.state_dict(), "config": to_dict(config), "categories": categories, "step": 0}
+    checkpoint.save_file(state, args.target)
+    print(f"{args.target}: {model_name}, {host.backbone.name}, {len(categories)} classes")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; --help states defaults."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--from", dest="origin", required=True, choices=SOURCES, help="project that wrote the weights")
+    add("source", metavar="SRC", help="file of torch, or a pickle of numpy arrays named .pkl")
+    add("target", metavar="DST", help="checkpoint to write")
+    add("--annotations", metavar="GT.json", help="COCO annotations that name the classes (default: COCO's names)")
+    add("--drop-unused", action="store_true", help="leave out the ten classes of torchvision's that COCO never used")
+    add("--partial", action="store_true", help="let tensors that the file lacks keep random values (default: refuse)")
+    return parser.parse_args()
+
+
+def convert_body(weights: dict[str, Tensor], args: argparse.Namespace) -> int:
+    """ImageNet weights: a plain file of a body's tensors, and the settings that go with it."""
+    found = from_caffe2(weights)
+    report(found)
+    checkpoint.save_file(found.weights, args.target)
+    grouped = found.weights["layer1.0.conv2.weight"].shape[1] != found.weights["layer1.0.conv2.weight"].shape[0]
+    std = "57.375,57.12,58.395" if grouped else "1,1,1"
+    print(
+        f"{args.target}: for --set host.backbone.weights={args.target} host.backbone.channel_order=bgr "
+        f"host.backbone.stride_in_1x1={str(not grouped).lower()} host.backbone.pixel_std={std} "
+        "host.backbone.pixel_mean=103.53,116.28,123.675 (the mask_rcnn_* recipes need the first one only)"
+    )
+    return 0
+
+
+def translate(weights: dict[str, Tensor], args: argparse.Namespace) -> tuple[str, Any, Renamed]:
+    """Name of the model, configuration of the host, and tensors by this project's names."""
+    if args.origin == "torchvision":
+        return "mask_rcnn", *from_torchvision(weights)
+    if args.origin == "detectron2":
+        return "mask_rcnn", *from_detectron2(weights, args.source)
+    return "dance", *from_dance(weights, args.source)
+
+
+def report(found: Renamed) -> None:
+    """Say what became of every tensor in the file."""
+    print(f"{len(found.weights)} tensors taken over")
+    for title, names in (("of no use", found.ignored), ("without a counterpart here", found.unused)):
+        if names:
+            print(f"{len(names)} {title}:", *names, sep="\n  ")
+
+
+def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
+    """Number of classes, the background left out."""
+    key, extra = {"mask_rcnn": ("box_head.scores.bias", 1), "dance": ("detector.head.cls_logits.bias", 0)}[model_name]
+    if key not in weights:
+        raise InputError(f"{source}: no {key} among its tensors; is it of another model than --from says?")
+    return len(weights[key]) - extra
+
+
+def name_categories(count: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Categories of the classes, in their order."""
+    if not args.annotations:
+        return published_categories(count, every_id=args.origin == "torchvision")
+    categories = read_coco(Path(args.annotations)).categories
+    if len(categories) != count:
+        raise InputError(f"{args.annotations}: has {len(categories)} categories, the weights {count} classes")
+    return categories
+
+
+def drop_unused(weights: dict[str, Tensor], categories: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out COCO's unused classes; others get the probability that these had."""
+    if len(categories) != 90:
+        raise InputError(f"--drop-unused is for torchvision's 90 classes of COCO; these weights have {len(categories)}")
+    kept = [k for k in range(90) if categories[k]["id"] not in COCO_UNUSED]
+    for part in ("weight", "bias"):
+        weights[f"box_head.scores.{part}"] = weights[f"box_head.scores.{part}"][[*kept, 90]]
+        deltas = weights[f"box_head.deltas.{part}"]
+        weights[f"box_head.deltas.{part}"] = deltas.unflatten(0, (90, 4))[kept].flatten(0, 1)
+        weights[f"mask_head.logits.{part}"] = weights[f"mask_head.logits.{part}"][kept]
+    return [categories[k] for k in kept]
+
+
+def fill(model: torch.nn.Module, weights: dict[str, Tensor], args: argparse.Namespace) -> None:
+    """The tensors into the model; InputError where one is missing or of another shape."""
+    own = model.state_dict()
+    for key, value in own.items():
+        if key in weights and weights[key].shape != value.shape:
+            raise InputError(
+                f"{args.source}: {key} has the shape {tuple(weights[key].shape)}, the model needs {tuple(value.shape)}"
+            )
+    unknown = [key for key in weights if key not in own]
+    if unknown:
+        print(f"{len(unknown)} that the model does not have:", *unknown, sep="\n  ")
+    missing = [key for key in own if key not in weights and not key.endswith(COUNTER)]
+    if missing:
+        print(f"{len(missing)} that the file lacks:", *missing, sep="\n  ")
+        if not args.partial:
+            raise InputError(
+                f"{args.source}: lacks {len(missing)} tensors, the first {missing[0]}; --partial leaves them random"
+            )
+    model.load_state_dict({key: value for key, value in weights.items() if key in own}, strict=False)
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -1,0 +1,252 @@
+"""Foreign names -> ours, and files that must not be trusted."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
+
+from models import build_model
+from models.backbone import BackboneConfig, ResNet
+from models.convert.backbones import from_caffe2
+from models.convert.categories import published_categories
+from models.convert.dance import from_dance
+from models.convert.mask_rcnn import from_detectron2, from_torchvision
+from models.convert.reading import read_weights
+from models.dance import DanceConfig
+from models.mask_rcnn import detectron2
+from sharpcontour.errors import InputError
+
+
+def random_state(config: Any, classes: int) -> dict[str, Tensor]:
+    """Random tensors in the shapes of a model; the counters of batch norms left out."""
+    config.backbone.weights = "none"
+    with torch.device("meta"):
+        model = build_model(config, classes)
+    generator = torch.Generator().manual_seed(0)
+    shapes = {key: value.shape for key, value in model.state_dict().items() if "num_batches" not in key}
+    return {key: torch.rand(shape, generator=generator) for key, shape in shapes.items()}
+
+
+def foreign_backbone(key: str) -> str:
+    """A body's and pyramid's name here -> in Detectron2."""
+    key = re.sub(r"backbone\.body\.conv1\.", "backbone.bottom_up.stem.conv1.", key)
+    key = re.sub(r"backbone\.body\.bn1\.", "backbone.bottom_up.stem.conv1.norm.", key)
+    key = re.sub(r"backbone\.body\.layer(\d)", lambda m: f"backbone.bottom_up.res{int(m[1]) + 1}", key)
+    key = re.sub(r"\.bn(\d)\.", r".conv\1.norm.", key)
+    key = key.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
+    key = re.sub(r"backbone\.fpn\.inner_blocks\.(\d)\.0", lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}", key)
+    key = re.sub(r"backbone\.fpn\.layer_blocks\.(\d)\.0", lambda m: f"backbone.fpn_output{int(m[1]) + 2}", key)
+    return key.replace("backbone.fpn.extra_blocks.", "backbone.top_block.")
+
+
+def as_detectron2(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    names = {
+        "rpn.convs.0": "proposal_generator.rpn_head.conv",
+        "rpn.objectness": "proposal_generator.rpn_head.objectness_logits",
+        "rpn.deltas": "proposal_generator.rpn_head.anchor_deltas",
+        "box_head.fcs.0": "roi_heads.box_head.fc1",
+        "box_head.fcs.1": "roi_heads.box_head.fc2",
+        "box_head.scores": "roi_heads.box_predictor.cls_score",
+        "box_head.deltas": "roi_heads.box_predictor.bbox_pred",
+        "mask_head.deconv": "roi_heads.mask_head.deconv",
+        "mask_head.logits": "roi_heads.mask_head.predictor",
+        **{f"mask_head.convs.{k}.0": f"roi_heads.mask_head.mask_fcn{k + 1}" for k in range(4)},
+    }
+    result = {}
+    for key, value in state.items():
+        module, _, part = key.rpartition(".")
+        result[f"{names[module]}.{part}" if module in names else foreign_backbone(key)] = value
+    return result
+
+
+def as_dance(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key == "detector.head.scales":
+            for level, scale in enumerate(value):
+                result[f"proposal_generator.fcose_head.scales.{level}.scale"] = scale.view(1)
+            continue
+        new = foreign_backbone(key).replace("detector.head.", "proposal_generator.fcose_head.")
+        new = re.sub(r"branch\.merge\.levels\.(\d)\.(\d)\.0\.", lambda m: f"branch.p{int(m[1]) + 2}.{m[2]}.", new)
+        new = re.sub(r"branch\.merge\.levels\.(\d)\.(\d)\.1\.", lambda m: f"branch.p{int(m[1]) + 2}.{m[2]}.norm.", new)
+        new = re.sub(r"branch\.predictor\.0\.0\.", "branch.predictor.0.", new)
+        new = re.sub(r"branch\.predictor\.0\.1\.", "branch.predictor.0.norm.", new)
+        for ours, theirs in (("0", "0"), ("1", "0.norm"), ("3", "1"), ("4", "1.norm"), ("6", "2")):
+            if key.startswith(f"branch.attender.{ours}."):
+                new = f"branch.attender.{theirs}.{key.rpartition('.')[2]}"
+        new = re.sub(r"branch\.features\.(\d)\.0\.", r"branch.refine_head.bottom_out.\1.", new)
+        new = re.sub(r"branch\.features\.(\d)\.1\.", r"branch.refine_head.bottom_out.\1.norm.", new)
+        new = re.sub(r"branch\.snakes\.(\d)\.", r"branch.refine_head.deformer\1.", new)
+        new = re.sub(r"\.residual\.(\d)", r".res\1", new)
+        new = re.sub(r"(deformer\d\.(?:head|res\d)\.conv)\.", r"\1.fc.", new)
+        new = new.replace(".hidden.", ".prediction.").replace(".offset.", ".prediction.4.")
+        result[new.replace("branch.", "refinement_head.")] = value
+    return result
+
+
+def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert set(found) == set(wanted)
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet101", "resnext101_32x8d"])
+def test_detectron2(name: Any) -> None:
+    state = random_state(detectron2(name), 80)
+    foreign = as_detectron2(state)
+    foreign["pixel_mean"], foreign["something.else"] = torch.zeros(3, 1, 1), torch.zeros(1)
+    config, found = from_detectron2(foreign, "file")
+    same(found.weights, state)
+    assert found.ignored == ["pixel_mean"] and found.unused == ["something.else"]
+    wanted = detectron2(name)
+    wanted.backbone.weights = "none"
+    assert config == wanted
+
+
+def test_dance() -> None:
+    state = random_state(DanceConfig(), 80)
+    config, found = from_dance(as_dance(state), "file")
+    same(found.weights, state)
+    assert found.unused == [] and config.backbone.stride_in_1x1 and config.backbone.channel_order == "bgr"
+
+
+@pytest.mark.parametrize("build", [maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2])
+def test_torchvision(build: Any) -> None:
+    with torch.device("meta"):
+        reference = build(weights=None, weights_backbone=None, num_classes=5)
+    weights = {key: torch.rand(value.shape) for key, value in reference.state_dict().items()}
+    config, found = from_torchvision(weights)
+    assert found.unused == []
+    with torch.device("meta"):
+        config.backbone.norm = "bn"
+        model = build_model(config, 4)
+    own = model.state_dict()
+    assert {k for k in own if "num_batches" not in k} == {k for k in found.weights if "num_batches" not in k}
+    assert all(value.shape == own[key].shape for key, value in found.weights.items())
+    scores = weights["roi_heads.box_predictor.cls_score.bias"]
+    assert torch.equal(found.weights["box_head.scores.bias"], torch.cat([scores[1:], scores[:1]]))
+
+
+def test_torchvisions_older_names() -> None:
+    with torch.device("meta"):
+        reference = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=5)
+    weights = {key: torch.rand(value.shape) for key, value in reference.state_dict().items()}
+    old = {}
+    for key, value in weights.items():
+        key = re.sub(r"((?:inner|layer)_blocks\.\d)\.0\.", r"\1.", key)
+        key = key.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        old[re.sub(r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}.", key)] = value
+    assert set(old) != set(weights)
+    same(from_torchvision(old)[1].weights, from_torchvision(weights)[1].weights)
+
+
+def test_imagenet_weights_of_caffe(tmp_path: Path) -> None:
+    body = ResNet(BackboneConfig("resnet50", "none", "frozen_bn"))
+    foreign = {"conv1_b": torch.zeros(64), "fc1000_w": torch.zeros(1)}
+    for key in body.state_dict():
+        if key.endswith(("running_mean", "running_var")):
+            continue
+        new = key.replace("conv1.weight", "conv1_w") if key.startswith("conv1.") else key
+        new = re.sub(r"^bn1\.weight", "res_conv1_bn_s", new)
+        new = re.sub(r"^bn1\.bias", "res_conv1_bn_b", new)
+        new = re.sub(r"layer(\d)\.(\d+)\.", lambda m: f"res{int(m[1]) + 1}_{m[2]}_", new)
+        for k, letter in enumerate("abc", 1):
+            new = new.replace(f"conv{k}.weight", f"branch2{letter}_w") if key.startswith("layer") else new
+            new = new.replace(f"bn{k}.weight", f"branch2{letter}_bn_s").replace(f"bn{k}.bias", f"branch2{letter}_bn_b")
+        new = new.replace("downsample.0.weight", "branch1_w")
+        new = new.replace("downsample.1.weight", "branch1_bn_s").replace("downsample.1.bias", "branch1_bn_b")
+        foreign[new] = torch.rand(body.state_dict()[key].shape)
+    found = from_caffe2(foreign)
+    assert found.unused == [] and len(found.ignored) == 2
+    torch.save(found.weights, tmp_path / "r50.pt")
+    config = BackboneConfig("resnet50", str(tmp_path / "r50.pt"), stride_in_1x1=True, channel_order="bgr")
+    loaded = ResNet(config).state_dict()
+    assert torch.equal(loaded["layer1.0.conv2.weight"], foreign["res2_0_branch2b_w"])
+    assert torch.equal(loaded["layer4.2.bn3.bias"], foreign["res5_2_branch2c_bn_b"])
+    assert float(loaded["bn1.running_var"][0]) + 1e-5 == pytest.approx(1, abs=1e-7)
+
+
+def test_classes_of_published_models() -> None:
+    assert len(published_categories(90, True)) == 90 and published_categories(90, True)[89]["name"] == "toothbrush"
+    assert published_categories(90, True)[11]["name"] == "(unused 12)"
+    coco = published_categories(80, False)
+    assert [coco[k]["id"] for k in (0, 11, 79)] == [1, 13, 90] and coco[11]["name"] == "stop sign"
+    assert published_categories(8, False)[1] == {"id": 2, "name": "rider"}
+    assert published_categories(3, False)[2] == {"id": 3, "name": "class 3"}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_arrays_are_read(protocol: int, tmp_path: Path) -> None:
+    arrays = OrderedDict(
+        a=np.arange(6, dtype=np.float32).reshape(2, 3), b=np.float64(3), c=np.asfortranarray(np.eye(3))
+    )
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "them"}, protocol=protocol))
+    found = read_weights(path)
+    assert set(found) == {"a", "c"} and found["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert torch.equal(found["c"], torch.eye(3, dtype=torch.float64))
+
+
+class Hostile:
+    """Runs a command when unpickled."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self.function, self.arguments
+
+
+def hostile(marker: Path) -> dict[str, Any]:
+    command = f"touch {marker}"
+    inside = np.empty(1, object)
+    inside[0] = Hostile(os.system, command)
+    return {
+        "system": Hostile(os.system, command),
+        "eval": {"model": {"a": Hostile(eval, f"__import__('os').system({command!r})")}},
+        "getattr": [np.zeros(2), Hostile(getattr, os, "system")],
+        "objects": {"a": inside},
+        "codec": Hostile(__import__("_codecs").encode, "x", "zlib"),
+        "numpy": Hostile(np.load, str(marker)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["system", "eval", "getattr", "objects", "codec", "numpy"])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_anything_else_is_refused_and_not_executed(kind: str, protocol: int, tmp_path: Path) -> None:
+    marker, path = tmp_path / "executed", tmp_path / "weights.pkl"
+    try:
+        path.write_bytes(pickle.dumps(hostile(marker)[kind], protocol=protocol))
+    except TypeError:  # a module cannot be pickled: spelled out by hand
+        path.write_bytes(b"cbuiltins\ngetattr\n(cos\nsystem\nV__call__\ntR.")
+    with pytest.raises(InputError, match="refused, nothing was executed"):
+        read_weights(path)
+    assert not marker.exists()
+
+
+def test_broken_files_are_told(tmp_path: Path) -> None:
+    for name, contents, message in [
+        ("cut.pkl", pickle.dumps({"a": np.zeros(99)})[:50], "is no pickle of numpy arrays"),
+        ("text.pth", b"hello", "cannot be read as weights"),
+        ("list.pkl", pickle.dumps([1, 2]), "holds no weights by name"),
+        ("none.pkl", pickle.dumps({"a": 1}), "holds no weights"),
+    ]:
+        (tmp_path / name).write_bytes(contents)
+        with pytest.raises(InputError, match=message):
+            read_weights(tmp_path / name)
+    with pytest.raises(InputError, match="no such file"):
+        read_weights(tmp_path / "nothing.pkl")
+
+
+def test_another_model_is_told() -> None:
+    with pytest.raises(InputError, match=r"file: no ResNet-50, ResNet-101 or ResNeXt-101 of Detectron2"):
+        from_detectron2({"a": torch.zeros(1)}, "file")

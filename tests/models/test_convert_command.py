@@ -1,0 +1,110 @@
+"""scripts/convert.py from the foreign file to predictions and to training the refiner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+from engine.checkpoint import load, load_matching
+from engine.config import load_config
+from models import build_model, load_model
+from tests.models.helpers import drawn, prepared
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert.py"
+
+
+def convert(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def reference() -> nn.Module:
+    """torchvision's model with random weights and the epsilon that its trained weights get."""
+    torch.manual_seed(0)
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91, min_size=128, max_size=192)
+    for name, parameter in model.named_parameters():
+        if name.startswith(("rpn", "roi_heads")) and parameter.dim() > 1:
+            nn.init.normal_(parameter, std=(2 / parameter[0].numel()) ** 0.5)
+    nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.1)
+    with torch.no_grad():
+        for _ in range(3):
+            model.backbone(torch.rand(2, 3, 128, 192) - 0.5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.0
+    return model.eval()
+
+
+def test_a_converted_model_predicts_what_the_original_does(reference: nn.Module, tmp_path: Path) -> None:
+    torch.save({**reference.state_dict(), "surplus": torch.zeros(1)}, tmp_path / "theirs.pth")
+    done = convert("--from", "torchvision", "theirs.pth", "ours.pt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 without a counterpart here:\n  surplus\n" in done.stdout and "90 classes" in done.stdout
+    predictor = load_model(tmp_path / "ours.pt", "cpu")
+    assert predictor.category_ids == list(range(1, 91)) and predictor.class_names[17] == "dog"
+    predictor.short_side, predictor.max_side = 128, 192
+    image = drawn(2, 3, 90, 131)[0]
+    found = predictor.predict(image.permute(1, 2, 0).numpy())
+    with torch.no_grad():
+        wanted = reference([image / 255])[0]
+    assert len(found) == len(wanted["scores"]) > 20
+    torch.testing.assert_close(found.boxes, wanted["boxes"], atol=1e-3, rtol=0)
+    # Normalised after resizing, not before as there: random weights amplify the last bits.
+    torch.testing.assert_close(found.scores, wanted["scores"], atol=5e-5, rtol=0)
+    assert torch.equal(found.labels + 1, wanted["labels"])
+    theirs = wanted["masks"][:, 0].numpy()
+    assert (found.masks() != (theirs > 0.5))[np.abs(theirs - 0.5) > 1e-4].sum() == 0
+
+
+def test_the_refiner_trains_alone_on_a_converted_host(reference: nn.Module, tmp_path: Path) -> None:
+    torch.save(reference.state_dict(), tmp_path / "theirs.pth")
+    done = convert("--from", "torchvision", "--drop-unused", "theirs.pth", "ours.pt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    state = load(tmp_path / "ours.pt")
+    assert len(state["categories"]) == 80
+    config = load_config(state["config"])
+    config.sharpcontour.train_host = False
+    model = build_model(config.host, 80, config.sharpcontour)
+    kept = load_matching(model, state)
+    assert all(name.startswith("refiner.") for name in kept)
+    assert torch.equal(model.host.box_head.fcs[0].weight, reference.roi_heads.box_head.fc6.weight)
+    bias = reference.roi_heads.box_predictor.cls_score.bias
+    assert torch.equal(model.host.box_head.scores.bias[[0, 11, 79, 80]], bias[[1, 13, 90, 0]])
+    before = {key: value.clone() for key, value in model.host.state_dict().items()}
+    losses = model.train()(*prepared(model, 2))
+    losses["loss_ipc"].backward()
+    assert losses["loss_ipc"] > 0 and model.refiner.encode.weight.grad is not None
+    assert all(torch.equal(value, before[key]) for key, value in model.host.state_dict().items())
+
+
+def test_mistakes_are_told_in_a_line(reference: nn.Module, tmp_path: Path) -> None:
+    weights = reference.state_dict()
+    del weights["rpn.head.cls_logits.bias"]
+    torch.save(weights, tmp_path / "cut.pth")
+    (tmp_path / "gt.json").write_text(
+        json.dumps({"images": [{"id": 1, "file_name": "a", "width": 2, "height": 2}], "annotations": []})[:-1]
+        + ', "categories": [{"id": 1, "name": "a"}]}'
+    )
+    (tmp_path / "evil.pkl").write_bytes(b"cos\nsystem\n(Vtouch executed\ntR.")
+    for arguments, message in [
+        (["--from", "torchvision", "cut.pth", "o.pt"], "lacks 1 tensors, the first rpn.objectness.bias"),
+        (["--from", "torchvision", "--annotations", "gt.json", "cut.pth", "o.pt"], "has 1 categories, the weights 90"),
+        (["--from", "detectron2", "cut.pth", "o.pt"], "no ResNet-50"),
+        (["--from", "detectron2", "evil.pkl", "o.pt"], "refused, nothing was executed"),
+    ]:
+        failed = convert(*arguments, cwd=tmp_path)
+        assert failed.returncode == 2 and message in failed.stderr and failed.stderr.count("\n") == 1, failed.stderr
+    assert not (tmp_path / "executed").exists() and not (tmp_path / "o.pt").exists()
+    partial = convert("--from", "torchvision", "--partial", "cut.pth", "o.pt", cwd=tmp_path)
+    assert partial.returncode == 0 and "1 that the file lacks:\n  rpn.objectness.bias" in partial.stdout
