@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -33,6 +34,7 @@ def run(main: Callable[[], int | None]) -> None:
     except Exception:  # printed here, not by the interpreter, so that what it holds (loader processes) can end
         traceback.print_exc()
         code = 1
+    gc.collect()  # gloo's threads must not outlive the interpreter; a distributed model holds them in a cycle
     sys.exit(code)
 
 

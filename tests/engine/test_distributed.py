@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -40,6 +41,7 @@ def _scenarios(rank: int, port: int, folder: Path) -> None:
     distributed.barrier()
     torch.save(result, folder / f"rank{rank}.pt")
     distributed.stop()
+    gc.collect()  # gloo's threads must not outlive the interpreter
 
 
 def _empty(world: distributed.World, folder: Path) -> dict[str, torch.Tensor]:

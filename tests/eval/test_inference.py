@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,8 @@ def two_processes(rank: int, folder: str) -> None:
     except InputError as error:
         Path(folder, f"{rank}.txt").write_text(str(error))
     dist.destroy_process_group()
+    del model
+    gc.collect()  # gloo's threads must not outlive the interpreter
 
 
 class _WithParameter(Model):

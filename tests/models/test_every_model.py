@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ def _train_with_nothing_on_one(rank: int, port: int, folder: Path) -> None:
         weights[name] = dict(model.named_parameters())
     torch.save(weights, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
+    del model, wrapped
+    gc.collect()  # gloo's threads must not outlive the interpreter
 
 
 def test_no_process_waits_for_one_without_objects(tmp_path: Path) -> None:
