@@ -8,6 +8,7 @@ from typing import Any
 from data.config import DataConfig
 from engine.config import Config, TrainConfig
 from models import MODELS, mask_rcnn
+from models.backbone import CaffeBody, caffe_body
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
 
@@ -17,12 +18,15 @@ def shapes(model: str, refine: bool) -> Config:
     host = _host(model)
     host.backbone.name, host.backbone.weights, host.backbone.norm = "resnet18", "none", "bn"
     host.backbone.width, host.backbone.fpn_channels = 32, 64
-    if model == "dance":
-        host.channels, host.snake_channels, host.snake_global, host.snake_hidden = 48, 32, 64, 32
-        host.vertices = 128
+    if model in ("condinst", "dance"):
         host.fcos.num_convs = 2
         host.fcos.max_positives = 128
         host.fcos.size_limits = (24.0, 48.0, 96.0, 192.0)  # px: the drawn objects spread over the levels
+    if model == "condinst":
+        host.branch_channels = 48
+    if model == "dance":
+        host.channels, host.snake_channels, host.snake_global, host.snake_hidden = 48, 32, 64, 32
+        host.vertices = 128
     if model == "mask_rcnn":
         host.rpn.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)  # px: the drawn objects are smaller than COCO's
         host.rpn.batch, host.rpn.pre_nms_train, host.rpn.pre_nms_test = 128, 300, 300
@@ -67,7 +71,9 @@ def coco_1x(model: str, refine: bool) -> Config:
     train = TrainConfig(checkpoint_period=2500, eval_period=30_000)
     config = Config(model, _host(model), refine, SharpContourConfig(), DataConfig(name="coco", workers=4), train)
     if model == "mask_rcnn":
-        train.base_lr, config.data.keep_empty = 0.02, False
+        train.base_lr = 0.02
+    if model in ("condinst", "mask_rcnn"):
+        config.data.keep_empty = False
     return config
 
 
@@ -76,6 +82,21 @@ def coco_3x(model: str, refine: bool) -> Config:
     config = coco_1x(model, refine)
     config.train.iterations, config.train.steps = 270_000, (210_000, 250_000)
     return config
+
+
+def condinst_r50_1x(model: str, refine: bool) -> Config:
+    """CondInst's MS_R_50_1x. Its ImageNet weights must be given: host.backbone.weights=FILE (convert.py)."""
+    return _condinst(coco_1x(model, refine), "resnet50")
+
+
+def condinst_r50_3x(model: str, refine: bool) -> Config:
+    """CondInst's MS_R_50_3x; with host.semantic=true its MS_R_50_3x_sem."""
+    return _condinst(coco_3x(model, refine), "resnet50")
+
+
+def condinst_r101_3x(model: str, refine: bool) -> Config:
+    """CondInst's MS_R_101_3x; with host.semantic=true its MS_R_101_3x_sem."""
+    return _condinst(coco_3x(model, refine), "resnet101")
 
 
 def dance_r50_1x(model: str, refine: bool) -> Config:
@@ -148,9 +169,16 @@ def _mask_rcnn(config: Config, host: mask_rcnn.MaskRCNNConfig) -> Config:
     return config
 
 
-def _detectron2(config: Config, body: mask_rcnn.Body) -> Config:
+def _detectron2(config: Config, body: CaffeBody) -> Config:
     config.data.resize = "detectron2"
     return _mask_rcnn(config, mask_rcnn.detectron2(body))
+
+
+def _condinst(config: Config, body: CaffeBody) -> Config:
+    if config.model != "condinst":
+        raise InputError(f"the condinst_* recipes are for --model condinst, not {config.model}; use coco_1x or coco_3x")
+    config.host.backbone, config.data.resize = caffe_body(body), "detectron2"
+    return config
 
 
 def _published(model: str, refine: bool, images: int, iterations: int, steps: tuple[int, ...]) -> Config:
@@ -174,6 +202,9 @@ RECIPES: dict[str, Callable[[str, bool], Config]] = {
         small,
         coco_1x,
         coco_3x,
+        condinst_r50_1x,
+        condinst_r50_3x,
+        condinst_r101_3x,
         dance_r50_1x,
         dance_r50_3x,
         dance_r101_3x,

@@ -15,9 +15,10 @@ import torch
 
 from models.predictor import Predictor
 from sharpcontour.detections import Detections
+from sharpcontour.image_masks import ImageMasks
 from sharpcontour.interface import Contours, RefinerInputs
 from sharpcontour.refiner import RefinedModel
-from sharpcontour.soft_masks import SoftMasks
+from sharpcontour.soft_masks import LazyMasks, SoftMasks
 
 Place = Callable[[Detections, RefinerInputs], tuple[Detections, RefinerInputs]]
 
@@ -174,7 +175,7 @@ def drawn_instances(count: int, seed: int = 0) -> Place:
             inputs, boxes=boxes.to(inputs.boxes.device), image_index=inputs.image_index[:n], feats=inputs.feats[:n]
         )
         if inputs.soft_masks is not None:
-            soft = replace(inputs.soft_masks, probabilities=_soft(inputs.soft_masks, uniform[:n, 4]), boxes=boxes)
+            soft = _drawn(inputs.soft_masks, boxes, uniform[:n, 4], found.size)
             return replace(found, boxes=boxes, scores=found.scores[:n], labels=found.labels[:n], shapes=soft), replace(
                 inputs, soft_masks=soft
             )
@@ -196,9 +197,21 @@ def _radius(angle: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
     return 0.85 * (1 + 0.12 * torch.sin(3 * angle + turn) + 0.05 * torch.sin(7 * angle - turn))
 
 
-def _soft(masks: SoftMasks, phase: torch.Tensor) -> torch.Tensor:
-    """Soft masks of wavy discs that fill their boxes, on the grid of ``masks``."""
-    rows, columns = masks.probabilities.shape[1:]
-    y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
+def _drawn(masks: LazyMasks, boxes: torch.Tensor, phase: torch.Tensor, size: tuple[int, int]) -> LazyMasks:
+    """Soft masks of wavy discs that fill ``boxes``, of the kind and resolution of ``masks``."""
+    if isinstance(masks, SoftMasks):
+        rows, columns = masks.probabilities.shape[1:]
+        x, y = torch.linspace(-1, 1, columns)[None, None], torch.linspace(-1, 1, rows)[None, :, None]
+        return replace(masks, probabilities=_soft_discs(x, y, phase), boxes=boxes)
+    assert isinstance(masks, ImageMasks)
+    place = [torch.arange(cells) * masks.stride + masks.stride / 2 + 0.5 for cells in masks.cells]
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    x = (place[1][None, None] - middle[:, 0, None, None]) / half[:, 0, None, None]
+    y = (place[0][None, :, None] - middle[:, 1, None, None]) / half[:, 1, None, None]
+    return ImageMasks.from_maps(_soft_discs(x, y, phase), [size] * len(boxes), masks.stride)
+
+
+def _soft_discs(x: torch.Tensor, y: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
+    """(K, rows, columns) from places seen from the discs' middles, in half box sides; near 0.5 alike at every size."""
     edge = _radius(torch.atan2(y, x), phase[:, None, None])
     return torch.sigmoid(8 * (edge - torch.hypot(x, y)))

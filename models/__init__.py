@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from models.condinst import CondInst, CondInstConfig
 from models.dance import DANCE, DanceConfig
 from models.host import Host
 from models.mask_rcnn import MaskRCNN, MaskRCNNConfig
@@ -16,18 +17,21 @@ from sharpcontour.errors import InputError
 from sharpcontour.refiner import RefinedModel, SharpContour
 
 MODELS: dict[str, tuple[Any, Any]] = {
+    "condinst": (CondInst, CondInstConfig),
     "dance": (DANCE, DanceConfig),
     "mask_rcnn": (MaskRCNN, MaskRCNNConfig),
 }
 """Name of a host model -> its class and its configuration's class."""
 
-TITLES = {"dance": "DANCE", "mask_rcnn": "Mask R-CNN"}
+TITLES = {"condinst": "CondInst", "dance": "DANCE", "mask_rcnn": "Mask R-CNN"}
 """How the models are written in pictures and tables."""
 
 __all__ = [
     "DANCE",
     "MODELS",
     "TITLES",
+    "CondInst",
+    "CondInstConfig",
     "DanceConfig",
     "Host",
     "MaskRCNN",
@@ -51,7 +55,8 @@ def build_model(
     host = next(model for model, config in MODELS.values() if isinstance(host_config, config))(host_config, num_classes)
     if sharpcontour is None:
         return host
-    return RefinedModel(host, SharpContour(sharpcontour, host.fine_channels, host.controller_shape))
+    refiner = SharpContour(sharpcontour, host.fine_channels, host.controller_shape, host.context_channels)
+    return RefinedModel(host, refiner)
 
 
 def load_model(path: str | Path, device: str | torch.device = "auto") -> Predictor:

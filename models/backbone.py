@@ -1,4 +1,4 @@
-"""ResNet or ResNeXt with a feature pyramid, P2 to P6 or P7.
+"""ResNet or ResNeXt with a feature pyramid, P2 or P3 to P6 or P7.
 
 The residual blocks are torchvision's, and so are the parameter names: ImageNet weights load as they are.
 """
@@ -58,6 +58,25 @@ class BackboneConfig:
     fpn_norm: Literal["none", "bn", "sync_bn", "gn"] = "none"  # after every convolution of the pyramid
 
 
+CaffeBody = Literal["resnet50", "resnet101", "resnext101_32x8d"]
+
+
+def caffe_body(name: CaffeBody, weights: str = "imagenet") -> BackboneConfig:
+    """The body of Detectron2's models: its weights want BGR values, and in ResNets the stride in the 1x1 convolution.
+
+    ImageNet weights of this kind (made by Caffe) must be given as a file, converted by scripts/convert.py.
+    """
+    grouped = name == "resnext101_32x8d"
+    return BackboneConfig(
+        name,
+        weights,
+        stride_in_1x1=not grouped,
+        channel_order="bgr",
+        pixel_mean=(103.53, 116.28, 123.675),
+        pixel_std=(57.375, 57.12, 58.395) if grouped else (1.0, 1.0, 1.0),
+    )
+
+
 class Backbone(nn.Module):
     """Normalised images (B, 3, H, W), H and W multiples of 32 -> {"p2": (B, C, H/4, W/4), "p3": ..., ...}.
 
@@ -65,24 +84,33 @@ class Backbone(nn.Module):
         config: all choices.
         top: what lies above P5. "p6p7": P6 is a stride-2 convolution of P5, P7 one of ReLU(P6), as in FCOS. "pool": P6
             is every second cell of P5, as in Mask R-CNN.
+        finest: level of the pyramid. Without a P2, "c2" comes along: the residual stage itself that P2 would rest on.
     """
 
-    strides: ClassVar = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
+    strides: ClassVar = {"c2": 4, "p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
 
-    def __init__(self, config: BackboneConfig, top: Literal["p6p7", "pool"] = "p6p7") -> None:
+    def __init__(
+        self, config: BackboneConfig, top: Literal["p6p7", "pool"] = "p6p7", finest: Literal["p2", "p3"] = "p2"
+    ) -> None:
         super().__init__()
         self.body = ResNet(config)
+        self.finest, self.pyramid_channels = finest, config.fpn_channels
         channels = config.fpn_channels
         # torchvision's pyramid is the one wanted: nearest-neighbour sums, Caffe2's "Xavier" (uniform, a = 1), biases 0.
         # Its P6 reads P5 when told equal widths.
         extra = LastLevelP6P7(channels, channels) if top == "p6p7" else LastLevelMaxPool()
         norm = None if config.fpn_norm == "none" else _NORMS[config.fpn_norm]
-        self.fpn = FeaturePyramidNetwork(self.body.channels, channels, extra, norm)
+        self.fpn = FeaturePyramidNetwork(self.body.channels[0 if finest == "p2" else 1 :], channels, extra, norm)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         stages = OrderedDict(zip(("p2", "p3", "p4", "p5"), self.body(images), strict=True))
+        levels = {} if self.finest == "p2" else {"c2": stages.pop("p2")}
         # torchvision names the pooled level "pool".
-        return {"p6" if name == "pool" else name: level for name, level in self.fpn(stages).items()}
+        return levels | {"p6" if name == "pool" else name: level for name, level in self.fpn(stages).items()}
+
+    def channels(self, level: str) -> int:
+        """Of a level that :meth:`forward` gives."""
+        return self.body.channels[0] if level == "c2" else self.pyramid_channels
 
 
 class ResNet(nn.Module):

@@ -32,7 +32,8 @@ class FCOSConfig:
     prior: float = 0.01  # probability of every class before training
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
-    score_threshold: float = 0.05  # of the class probability, the centre-ness left out
+    score_threshold: float = 0.05  # of the class probability
+    threshold_product: bool = False  # ... of that times the centre-ness (CondInst)
     candidates: int = 1000  # per level, before suppression
     nms_threshold: float = 0.6  # IoU within a class
     max_detections: int = 100  # per image
@@ -255,7 +256,8 @@ class FCOS(nn.Module):
     def detect(self, found: Predictions, sizes: list[tuple[int, int]]) -> Found:
         """Threshold, keep the best of every level, suppress within every class, keep the best of every image."""
         classes, center = found.classes.sigmoid(), found.centerness.sigmoid()
-        image_index, location, labels = (classes > self.config.score_threshold).nonzero(as_tuple=True)
+        compared = classes * center[..., None] if self.config.threshold_product else classes
+        image_index, location, labels = (compared > self.config.score_threshold).nonzero(as_tuple=True)
         scores = classes[image_index, location, labels] * center[image_index, location]
         group = image_index * len(self.strides) + found.grid.level[location]
         best = best_of_groups(scores, group, self.config.candidates)

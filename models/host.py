@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from models.backbone import BackboneConfig
 from sharpcontour.detections import Detections
-from sharpcontour.interface import RefinerInputs, TargetBuilder
+from sharpcontour.interface import RefinerInputs, Rings, TargetBuilder
+from sharpcontour.soft_masks import LazyMasks
 
 
 class Host(nn.Module):
@@ -20,11 +21,13 @@ class Host(nn.Module):
 
     Attributes:
         fine_channels: channels of the highest-resolution feature map handed to the refiner.
+        context_channels: of the coarser map that comes along; 0: none does.
         controller_shape: (C, h, w) of the instance features handed to the refiner.
     """
 
     size_divisibility = 32
     fine_channels: int
+    context_channels: int = 0
     controller_shape: tuple[int, int, int]
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -38,8 +41,8 @@ class Host(nn.Module):
 
     @property
     def target_builder(self) -> TargetBuilder:
-        """Picklable; what a loader worker adds to every training target, after augmentation."""
-        raise NotImplementedError
+        """Picklable; what a loader worker adds to every training target, after augmentation. By default nothing."""
+        return _nothing_more
 
     def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
         """The weighted losses by name, and the training instances for the refiner."""
@@ -77,3 +80,36 @@ class Host(nn.Module):
                 pixels = pixels.flip(0)
             slot[:, :h, :w] = (pixels / self._pixel_scale - self.pixel_mean) / self.pixel_std
         return padded, sizes
+
+
+def _nothing_more(target: dict[str, Any], rng: Any) -> dict[str, Any]:
+    return target
+
+
+def image_indices(counts: list[int], device: torch.device) -> Tensor:
+    """(sum of counts,) int64: 0 for the instances of the first image, 1 for those of the second, and so on."""
+    index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return index.to(device, non_blocking=True)
+
+
+def per_image(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    shapes: list[Rings] | LazyMasks,
+    counts: list[int],
+    sizes: list[tuple[int, int]],
+) -> list[Detections]:
+    """K instances of a batch, image after image -> the Detections of each image, on the CPU.
+
+    Args:
+        boxes, scores, labels, shapes: of all K instances, see :class:`Detections`.
+        counts: instances of each image.
+        sizes: (height, width) of each image.
+    """
+    parts = [part.cpu().split(counts) for part in (boxes, scores, labels)]
+    detections, begin = [], 0
+    for box, score, label, size in zip(*parts, sizes, strict=True):
+        detections.append(Detections(box, score, label, shapes[begin : begin + len(score)], size))
+        begin += len(score)
+    return detections

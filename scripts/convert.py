@@ -2,6 +2,7 @@
 
     python scripts/convert.py --from torchvision maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth mask_rcnn.pt
     python scripts/convert.py --from detectron2 model_final_f10217.pkl mask_rcnn.pt
+    python scripts/convert.py --from adelaidet CondInst_MS_R_50_1x.pth condinst.pt
     python scripts/convert.py --from dance Dance_R_50_3x.pth dance.pt
     # ImageNet weights that Detectron2's models begin from (R-50.pkl, ...), for host.backbone.weights
     python scripts/convert.py --from detectron2 R-50.pkl r50.pt
@@ -38,6 +39,7 @@ from eval.results import check_writable
 from models import build_model
 from models.convert.backbones import from_caffe2
 from models.convert.categories import COCO_UNUSED, published_categories
+from models.convert.condinst import from_adelaidet
 from models.convert.dance import from_dance
 from models.convert.mask_rcnn import from_detectron2, from_torchvision
 from models.convert.names import Renamed
@@ -45,7 +47,7 @@ from models.convert.reading import read_weights
 from sharpcontour.config import to_dict
 from sharpcontour.errors import InputError
 
-SOURCES = ("torchvision", "detectron2", "dance")
+SOURCES = ("torchvision", "detectron2", "adelaidet", "dance")
 COUNTER = "num_batches_tracked"  # of batch norms; nothing here reads it
 
 
@@ -63,7 +65,7 @@ def main() -> int:
         categories = drop_unused(found.weights, categories)
     config = RECIPES["coco_1x"](model_name, False)
     config.host = host
-    config.data.resize = "torchvision" if args.origin == "torchvision" else "detectron2"  # DANCE is built on it
+    config.data.resize = "torchvision" if args.origin == "torchvision" else "detectron2"  # the others are built on it
     model = build_model(host, len(categories))
     fill(model, found.weights, args)
     host.backbone.weights = "none"
@@ -96,7 +98,7 @@ def convert_body(weights: dict[str, Tensor], args: argparse.Namespace) -> int:
     print(
         f"{args.target}: for --set host.backbone.weights={args.target} host.backbone.channel_order=bgr "
         f"host.backbone.stride_in_1x1={str(not grouped).lower()} host.backbone.pixel_std={std} "
-        "host.backbone.pixel_mean=103.53,116.28,123.675 (the mask_rcnn_* recipes need the first one only)"
+        "host.backbone.pixel_mean=103.53,116.28,123.675 (mask_rcnn_* and condinst_* recipes need the first alone)"
     )
     return 0
 
@@ -107,6 +109,8 @@ def translate(weights: dict[str, Tensor], args: argparse.Namespace) -> tuple[str
         return "mask_rcnn", *from_torchvision(weights)
     if args.origin == "detectron2":
         return "mask_rcnn", *from_detectron2(weights, args.source)
+    if args.origin == "adelaidet":
+        return "condinst", *from_adelaidet(weights, args.source)
     return "dance", *from_dance(weights, args.source)
 
 
@@ -120,7 +124,8 @@ def report(found: Renamed) -> None:
 
 def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
     """Number of classes, the background left out."""
-    key, extra = {"mask_rcnn": ("box_head.scores.bias", 1), "dance": ("detector.head.cls_logits.bias", 0)}[model_name]
+    # A softmax has a place for the background, sigmoids have none.
+    key, extra = ("box_head.scores.bias", 1) if model_name == "mask_rcnn" else ("detector.head.cls_logits.bias", 0)
     if key not in weights:
         raise InputError(f"{source}: no {key} among its tensors; is it of another model than --from says?")
     return len(weights[key]) - extra

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sharpcontour.interface import Rings
 from sharpcontour.rasterize import rings_to_rles, rles_to_masks
-from sharpcontour.soft_masks import SoftMasks
+from sharpcontour.soft_masks import LazyMasks
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Detections:
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    shapes: list[Rings] | SoftMasks
+    shapes: list[Rings] | LazyMasks
     size: tuple[int, int]
     coarse: Detections | None = None
     steps: list[list[Rings]] | None = None
@@ -44,13 +44,13 @@ class Detections:
     @cached_property
     def rings(self) -> list[Rings]:
         """K objects as rings; of soft masks the outlines of their pixels on the image."""
-        return self.shapes.rings(*self.size) if isinstance(self.shapes, SoftMasks) else self.shapes
+        return self.shapes.rings(*self.size) if isinstance(self.shapes, LazyMasks) else self.shapes
 
     def rles(self) -> list[dict[str, Any]]:
         """K compressed COCO RLEs of ``size``; an instance without rings has an empty mask."""
         return (
             self.shapes.rles(*self.size)
-            if isinstance(self.shapes, SoftMasks)
+            if isinstance(self.shapes, LazyMasks)
             else rings_to_rles(self.rings, *self.size)
         )
 
@@ -65,7 +65,7 @@ class Detections:
         boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([size[1], size[0], size[1], size[0]]))
         scale = np.array([sx, sy], np.float32)
         shapes = self.shapes
-        shapes = shapes.scaled(sx, sy, *size) if isinstance(shapes, SoftMasks) else _scaled(shapes, scale)
+        shapes = shapes.scaled(sx, sy, *size) if isinstance(shapes, LazyMasks) else _scaled(shapes, scale)
         coarse = None if self.coarse is None else self.coarse.scaled_to(size)
         steps = None if self.steps is None else [_scaled(objects, scale) for objects in self.steps]
         return replace(self, boxes=boxes, shapes=shapes, size=size, coarse=coarse, steps=steps)

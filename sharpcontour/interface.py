@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from sharpcontour.soft_masks import SoftMasks
+    from sharpcontour.soft_masks import LazyMasks
 
 Ring = np.ndarray  # (n, 2) float32 x, y, implicitly closed, no repeated first vertex
 Rings = list[Ring]  # one object: outer rings and holes, combined by the even-odd rule
@@ -76,6 +76,7 @@ class RefinerInputs:
             concatenated targets of the batch.
         contours: test time only, the initial contours of a contour host.
         soft_masks: test time only, of a mask host: what initial contours are traced from.
+        context: (B, C'', h, w), a coarser map that makes up for what ``fine`` lacks; not every host has one.
     """
 
     fine: Tensor
@@ -86,7 +87,8 @@ class RefinerInputs:
     image_sizes: list[tuple[int, int]]
     target_index: Tensor | None = None
     contours: Contours | None = None
-    soft_masks: SoftMasks | None = None
+    soft_masks: LazyMasks | None = None
+    context: Tensor | None = None
 
 
 class Host(Protocol):
@@ -94,11 +96,13 @@ class Host(Protocol):
 
     Attributes:
         fine_channels: C of ``RefinerInputs.fine``.
+        context_channels: C'' of ``RefinerInputs.context``, 0 without.
         controller_shape: (C', h, w) of ``RefinerInputs.feats``.
         target_builder: what loader workers add to its targets; picklable.
     """
 
     fine_channels: int
+    context_channels: int
     controller_shape: tuple[int, int, int]
 
     @property

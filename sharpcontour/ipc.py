@@ -125,6 +125,30 @@ def look_up(tall: Tensor, images: int, image_index: Tensor, column: Tensor, row:
     return sampled[0].transpose(0, 1)
 
 
+class Fusion(nn.Module):
+    """The 3x3 convolution of section 3.2 for a host without a pyramid level of stride 4, such as CondInst.
+
+    Paper silent. The residual stage of that resolution shows where edges are, not what they belong to, and the finest
+    pyramid level the reverse: both are narrowed by 1x1 convolutions and added before the 3x3 one.
+
+    Args:
+        fine_channels, context_channels: of the two maps.
+        channels: of the result.
+    """
+
+    def __init__(self, fine_channels: int, context_channels: int, channels: int) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(fine_channels, channels, 1)
+        self.context = nn.Conv2d(context_channels, channels, 1)
+        self.merge = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, fine: Tensor, context: Tensor) -> Tensor:
+        """(B, C, h, w) and a coarser map of the same extent -> (B, channels, h, w)."""
+        x = self.fine(fine)
+        # Cell j of a map with stride s covers the pixels [s j, s (j + 1)): half-cell alignment.
+        return self.merge(x + F.interpolate(self.context(context), x.shape[2:], mode="bilinear", align_corners=False))
+
+
 class Controller(nn.Module):
     """The boundary controller head: instance features -> theta, by three fully connected layers (section 3.2).
 

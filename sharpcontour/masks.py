@@ -99,12 +99,25 @@ class PackedMasks:
         where = self.offsets[index][:, None] + row * width + column
         return on_crop & self.pixels[where.clamp(0, len(self.pixels) - 1)].bool()
 
+    def centres(self) -> tuple[Tensor, Tensor]:
+        """Centres of mass, (K, 2) x, y as means of pixel indices, and areas (K,) int64; an empty mask's centre is 0."""
+        index, row, column = self._places()
+        parts = torch.stack([column, row, torch.ones_like(row)], 1) * self.pixels[:, None]
+        # Whole numbers: their sum is exact, whatever the order.
+        sums = torch.zeros(len(self), 3, dtype=torch.int64, device=parts.device).index_add(0, index, parts)
+        return sums[:, :2] / sums[:, 2:].clamp(min=1), sums[:, 2]
+
     def dense(self, height: int, width: int) -> Tensor:
         """The (K, height, width) bool stack of masks on images of this size; nothing waits for the device."""
         stack = torch.zeros(len(self), height, width, dtype=torch.bool, device=self.pixels.device)
-        x0, y0, w, h = self.crops.unbind(1)
-        index = torch.arange(len(self), device=stack.device).repeat_interleave(w * h, output_size=len(self.pixels))
-        place = torch.arange(len(self.pixels), device=stack.device) - self.offsets[index]
-        row, column = place // w[index], place % w[index]
-        stack[index, y0[index] + row, x0[index] + column] = self.pixels.bool()
+        index, row, column = self._places()
+        stack[index, row, column] = self.pixels.bool()
         return stack
+
+    def _places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of every pixel of the crops (S,): its mask, and its row and column in the image."""
+        x0, y0, w, h = self.crops.unbind(1)
+        device = self.pixels.device
+        index = torch.arange(len(self), device=device).repeat_interleave(w * h, output_size=len(self.pixels))
+        place = torch.arange(len(self.pixels), device=device) - self.offsets[index]
+        return index, y0[index] + place // w[index], x0[index] + place % w[index]

@@ -21,7 +21,7 @@ from sharpcontour.evolution import Evolution, evolve
 from sharpcontour.geometry import resample
 from sharpcontour.harmless import keep_coarse, suspects
 from sharpcontour.interface import Contours, RefinerInputs, Rings, TargetBuilder
-from sharpcontour.ipc import Controller, classify, relative_places, sample_features
+from sharpcontour.ipc import Controller, Fusion, classify, relative_places, sample_features
 from sharpcontour.loss import ipc_loss
 from sharpcontour.masks import PackedMasks
 from sharpcontour.points import boundary_samples, sample_points
@@ -39,13 +39,23 @@ class SharpContour(nn.Module):
         config: all choices of the method.
         fine_channels: channels of the host's highest-resolution feature map.
         controller_shape: (C, h, w) of the instance features that the controller reads.
+        context_channels: channels of the coarser map that comes along with the fine one; 0: none does.
     """
 
-    def __init__(self, config: SharpContourConfig, fine_channels: int, controller_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        config: SharpContourConfig,
+        fine_channels: int,
+        controller_shape: tuple[int, int, int],
+        context_channels: int = 0,
+    ) -> None:
         super().__init__()
         self.config = config
+        channels = config.classifier.feature_channels
         # Paper silent on norm and activation: linear, since negative values are useful to the MLP that follows.
-        self.encode = nn.Conv2d(fine_channels, config.classifier.feature_channels, 3, padding=1)
+        self.encode: nn.Module = nn.Conv2d(fine_channels, channels, 3, padding=1)
+        if context_channels:
+            self.encode = Fusion(fine_channels, context_channels, channels)
         self.controller = Controller(config.classifier, controller_shape)
 
     def loss(self, inputs: RefinerInputs, targets: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
@@ -56,7 +66,7 @@ class SharpContour(nn.Module):
             targets: of each image: "boxes" (G, 4), "masks" and "boundary" (G, S, 4), in network-input pixels.
         """
         assert inputs.target_index is not None
-        fine, theta = self.encode(inputs.fine), self.controller(inputs.feats)
+        fine, theta = self._features(inputs), self.controller(inputs.feats)
         idle = 0.0 * self.controller.unused()
         if len(inputs.boxes) == 0:  # touches every parameter: no process may wait for this one's gradients
             return {"loss_ipc": 0.0 * (fine.float().sum() + theta.float().sum()) + idle}
@@ -77,10 +87,10 @@ class SharpContour(nn.Module):
         if inputs.contours is not None:
             return inputs.contours
         assert inputs.soft_masks is not None
-        masks, config = inputs.soft_masks, self.config
-        contours = contours_from_masks(
-            masks.probabilities.numpy(), masks.boxes, config.evolution.vertices, config.tracing
-        )
+        config = self.config
+        masks, boxes = inputs.soft_masks.traceable()
+        limits = np.array(inputs.image_sizes)[inputs.image_index.cpu().numpy(), ::-1]
+        contours = contours_from_masks(masks, boxes, config.evolution.vertices, config.tracing, limits)
         return contours.to(inputs.boxes.device)
 
     def refine(self, inputs: RefinerInputs) -> Evolution:
@@ -91,7 +101,7 @@ class SharpContour(nn.Module):
         vertices = contours.vertices
         if config.resample_host and vertices.shape[1] != config.vertices:
             vertices = resample(vertices, config.vertices)
-        fine, theta = self.encode(inputs.fine), self.controller(inputs.feats)
+        fine, theta = self._features(inputs), self.controller(inputs.feats)
         boxes = inputs.boxes[instance]
         heights_widths = torch.tensor(inputs.image_sizes, dtype=torch.float32).to(vertices.device, non_blocking=True)
         limits = heights_widths.flip(-1)[inputs.image_index[instance]]
@@ -108,8 +118,12 @@ class SharpContour(nn.Module):
     def logits(self, inputs: RefinerInputs, points: Tensor) -> Tensor:
         """Logits of phi at any points (R, Q, 2), row r belonging to ``inputs.contours.instance[r]``: (R, Q)."""
         assert inputs.contours is not None
-        fine, theta = self.encode(inputs.fine), self.controller(inputs.feats)
+        fine, theta = self._features(inputs), self.controller(inputs.feats)
         return self._classify(fine, theta, inputs, inputs.contours.instance, points)
+
+    def _features(self, inputs: RefinerInputs) -> Tensor:
+        """The map (B, 16, H/s, W/s) that fine-grained features are read from, one for all instances of an image."""
+        return self.encode(inputs.fine) if inputs.context is None else self.encode(inputs.fine, inputs.context)
 
     def _classify(self, fine: Tensor, theta: Tensor, inputs: RefinerInputs, instance: Tensor, points: Tensor) -> Tensor:
         """Logits of phi at points (R, Q, 2), row r belonging to ``instance[r]``; in float32 whatever autocast says."""
@@ -131,7 +145,7 @@ class RefinedModel(nn.Module):
 
     Args:
         host: a :class:`~sharpcontour.interface.Host`.
-        refiner: made for the host's ``fine_channels`` and ``controller_shape``.
+        refiner: made for the host's ``fine_channels``, ``controller_shape`` and ``context_channels``.
     """
 
     def __init__(self, host: nn.Module, refiner: SharpContour) -> None:

@@ -1,11 +1,13 @@
 """Soft masks inside boxes, as mask heads predict them, and how they are pasted into an image.
 
 Pasting is what a host does without the refiner; contours are traced from the soft masks themselves (section 3.3).
-Only the window of a box is ever made, not the image.
+Only the window around an object is ever made, not the image.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,9 +23,58 @@ Paste = Literal["centre", "integer"]
 integer: the mask, framed by zeros, is resized to a box of whole pixels; the object is above 0.5 (torchvision)."""
 
 
+class LazyMasks(ABC):
+    """The soft masks of K instances, which become pixels only where they are asked for, at the size asked for."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, part: slice) -> LazyMasks: ...
+
+    @abstractmethod
+    def scaled(self, sx: float, sy: float, height: int, width: int) -> LazyMasks:
+        """The same on an image of another size."""
+
+    @abstractmethod
+    def traceable(self) -> tuple[Sequence[np.ndarray], Tensor]:
+        """K arrays (h, w) to trace contours from, and (K, 4) float32, the boxes that they cover in network pixels."""
+
+    @abstractmethod
+    def _window(self, k: int, height: int, width: int) -> tuple[int, int, np.ndarray]:
+        """Left column, top row and soft values of all pixels of the image that the object k can reach."""
+
+    @abstractmethod
+    def _inside(self, values: np.ndarray) -> np.ndarray:
+        """Which soft values are of the object."""
+
+    def rles(self, height: int, width: int) -> list[dict[str, Any]]:
+        """K compressed COCO RLEs of the image."""
+        rles = []
+        for k in range(len(self)):
+            x0, y0, values = self._window(k, height, width)
+            rles.append(changes_to_rle(_changes(self._inside(values), x0, y0, height), height, width))
+        return rles
+
+    def rings(self, height: int, width: int) -> list[Rings]:
+        """K outlines of the pasted masks along their pixels' edges; rasterised they are the same masks."""
+        objects = []
+        for k in range(len(self)):
+            x0, y0, values = self._window(k, height, width)
+            objects.append([ring + np.array([x0, y0], np.float32) for ring in trace_mask(self._inside(values))])
+        return objects
+
+    def pasted(self, k: int, height: int, width: int) -> np.ndarray:
+        """(height, width) float32, the soft mask k on the whole image; 0 where the object cannot be."""
+        image = np.zeros((height, width), np.float32)
+        x0, y0, values = self._window(k, height, width)
+        image[y0 : y0 + values.shape[0], x0 : x0 + values.shape[1]] = values
+        return image
+
+
 @dataclass
-class SoftMasks:
-    """The masks of K instances on one image.
+class SoftMasks(LazyMasks):
+    """The masks of K instances inside their boxes on one image, as mask heads of two-stage models predict them.
 
     Attributes:
         probabilities: (K, h, w) float32 on the CPU.
@@ -38,40 +89,21 @@ class SoftMasks:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __getitem__(self, part: slice) -> SoftMasks:
+        return replace(self, probabilities=self.probabilities[part], boxes=self.boxes[part])
+
     def scaled(self, sx: float, sy: float, height: int, width: int) -> SoftMasks:
         """The same on an image of another size; boxes are clipped to it."""
         boxes = self.boxes * self.boxes.new_tensor([sx, sy, sx, sy])
         return replace(self, boxes=boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height])))
 
-    def rles(self, height: int, width: int) -> list[dict[str, Any]]:
-        """K compressed COCO RLEs of the image."""
-        rles = []
-        for k in range(len(self)):
-            x0, y0, mask = self._binary(k, height, width)
-            rles.append(changes_to_rle(_changes(mask, x0, y0, height), height, width))
-        return rles
+    def traceable(self) -> tuple[Sequence[np.ndarray], Tensor]:
+        return list(self.probabilities.numpy()), self.boxes
 
-    def rings(self, height: int, width: int) -> list[Rings]:
-        """K outlines of the pasted masks along their pixels' edges; rasterised they are the same masks."""
-        objects = []
-        for k in range(len(self)):
-            x0, y0, mask = self._binary(k, height, width)
-            objects.append([ring + np.array([x0, y0], np.float32) for ring in trace_mask(mask)])
-        return objects
-
-    def pasted(self, k: int, height: int, width: int) -> np.ndarray:
-        """(height, width) float32, the soft mask k on the whole image."""
-        image = np.zeros((height, width), np.float32)
-        x0, y0, values = self._window(k, height, width)
-        image[y0 : y0 + values.shape[0], x0 : x0 + values.shape[1]] = values
-        return image
-
-    def _binary(self, k: int, height: int, width: int) -> tuple[int, int, np.ndarray]:
-        x0, y0, values = self._window(k, height, width)
-        return x0, y0, values >= 0.5 if self.paste == "centre" else values > 0.5
+    def _inside(self, values: np.ndarray) -> np.ndarray:
+        return values >= 0.5 if self.paste == "centre" else values > 0.5
 
     def _window(self, k: int, height: int, width: int) -> tuple[int, int, np.ndarray]:
-        """Left column, top row and soft values of all pixels of the image that mask k can reach."""
         mask = self.probabilities[k].numpy()
         x0, y0, x1, y1 = self.boxes[k].numpy()  # float32, as the originals compute
         if self.paste == "centre":

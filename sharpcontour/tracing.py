@@ -100,31 +100,33 @@ def trace_window(mask: np.ndarray) -> TracedRings:
     return rings
 
 
-def trace_masks(masks: np.ndarray) -> TracedRings:
-    """All rings of K masks of one size, without a loop over them.
+def trace_masks(masks: Sequence[np.ndarray] | np.ndarray) -> TracedRings:
+    """All rings of K masks at once.
 
-    The masks are laid side by side, framed by zeros, and followed by one call of OpenCV's border follower
+    The masks are laid one below the other, framed by zeros, and followed by one call of OpenCV's border follower
     (8-connected objects, 4-connected holes); the rest is array arithmetic.
 
     Args:
-        masks: (K, h, w) bool or uint8 (traced along pixel edges), or float in [0, 1] (traced at level 0.5).
+        masks: K arrays (h, w), or one (K, h, w), bool or uint8 (traced along pixel edges), or float in [0, 1] (traced
+            at level 0.5).
     """
-    k, h, w = masks.shape
-    soft = np.issubdtype(masks.dtype, np.floating)
-    framed = np.zeros((k, h + 2, w + 2), np.float32 if soft else np.uint8)
-    framed[:, 1:-1, 1:-1] = masks
-    # Tiles stand one below the other, so that the mask of a pixel is its row // (h + 2) and rows keep their order.
-    canvas = framed.reshape(k * (h + 2), w + 2)
+    k = len(masks)
+    soft = k > 0 and np.issubdtype(masks[0].dtype, np.floating)
+    rows, columns = np.array([mask.shape for mask in masks], np.int64).reshape(k, 2).T
+    top = np.cumsum(np.concatenate([[0], rows + 2]))
+    canvas = np.zeros((top[-1], columns.max(initial=0) + 2), np.float32 if soft else np.uint8)
+    for mask, y in zip(masks, top.tolist(), strict=False):
+        canvas[y + 1 : y + 1 + mask.shape[0], 1 : 1 + mask.shape[1]] = mask
     chains, hierarchy = cv2.findContours((canvas > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if len(chains) == 0:
         return TracedRings(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, bool))
-    owner = np.array([chain[0, 0, 1] for chain in chains], np.int64) // (h + 2)
+    owner = np.searchsorted(top, [chain[0, 0, 1] for chain in chains], side="right") - 1
     order = np.argsort(owner, kind="stable")
     pixels = np.concatenate([chains[i] for i in order])[:, 0].astype(np.int64)
     starts = np.concatenate([[0], np.cumsum([len(chains[i]) for i in order])])
     points, starts = _walk_cracks(pixels, starts, canvas if soft else None)
     tile = owner[order]
-    points -= np.repeat(np.stack([np.ones(len(tile)), tile * (h + 2.0) + 1], 1), np.diff(starts), axis=0)
+    points -= np.repeat(np.stack([np.ones(len(tile)), top[tile] + 1.0], 1), np.diff(starts), axis=0)
     rings = TracedRings(points, starts, tile, hierarchy[0][order, 3] >= 0)
     return rings if soft else _without_straight_vertices(rings)
 
@@ -160,27 +162,31 @@ def _without_straight_vertices(rings: TracedRings) -> TracedRings:
 
 
 def contours_from_masks(
-    masks: np.ndarray,
+    masks: Sequence[np.ndarray] | np.ndarray,
     boxes: Tensor,
     vertices: int,
     config: TracingConfig,
+    limits: np.ndarray | None = None,
 ) -> Contours:
     """The initial contours of K instances from the masks inside their boxes, never pasted into the image.
 
     Args:
-        masks: (K, h, w) soft or binary, each covering its box.
+        masks: K arrays (h, w), or one (K, h, w), soft or binary, each covering its box.
         boxes: (K, 4) xyxy in network-input pixels.
         vertices: N of every ring.
         config: which rings are too small to refine; these are carried through.
+        limits: (K, 2) width and height of each instance's image, at whose border contours are cut off.
     """
     rings = trace_masks(masks)
     box = boxes.detach().cpu().double().numpy()
-    scale = (box[:, 2:] - box[:, :2]) / masks.shape[:0:-1]
-    count = np.diff(rings.starts)
-    areas = rings.areas() * scale[rings.mask].prod(1)
-    points = rings.points * np.repeat(scale[rings.mask], count, axis=0) + np.repeat(box[rings.mask, :2], count, axis=0)
+    cells = np.array([mask.shape[::-1] for mask in masks], np.float64).reshape(-1, 2)
+    scale = (box[:, 2:] - box[:, :2]) / np.maximum(cells, 1)
+    owner = np.repeat(rings.mask, np.diff(rings.starts))
+    points = rings.points * scale[owner] + box[owner, :2]
+    if limits is not None:
+        points = np.clip(points, 0, limits[owner])
     placed = TracedRings(points, rings.starts, rings.mask, rings.hole)
-    return pack_contours(placed, areas, len(masks), vertices, config, boxes.device)
+    return pack_contours(placed, placed.areas(), len(masks), vertices, config, boxes.device)
 
 
 def contours_from_rings(

@@ -1,12 +1,13 @@
-"""Bodies and pyramids of Detectron2's models, and Caffe's ImageNet weights that they begin from."""
+"""Bodies, pyramids and detectors of models built on Detectron2, and Caffe's ImageNet weights that they begin from."""
 
 from __future__ import annotations
 
 import re
 
+import torch
 from torch import Tensor
 
-from models.backbone import BackboneConfig
+from models.backbone import CaffeBody
 from models.convert.names import Renamed, rename
 from sharpcontour.errors import InputError
 
@@ -41,7 +42,24 @@ def detectron2_rules(finest: int) -> list[tuple[str, str]]:
     return rules
 
 
-def body_of(weights: dict[str, Tensor], source: str) -> str:
+def fcos_rules(head: str) -> list[tuple[str, str]]:
+    """The FCOS head under the name ``head``, a regular expression."""
+    return [
+        (rf"{head}\.((?:cls|bbox)_tower\.\d+\.(?:weight|bias))", r"detector.head.\1"),
+        (rf"{head}\.((?:cls_logits|bbox_pred|ctrness|extrm_pred)\.(?:weight|bias))", r"detector.head.\1"),
+        (rf"{head}\.scales\.(\d)\.scale", r"detector.head.scales.\1"),
+    ]
+
+
+def join_scales(found: Renamed) -> Renamed:
+    """One parameter for the scales of all levels, as FCOS has it here; there it is one for each."""
+    scales = sorted(key for key in found.weights if key.startswith("detector.head.scales."))
+    if scales:
+        found.weights["detector.head.scales"] = torch.cat([found.weights.pop(key).view(1) for key in scales])
+    return found
+
+
+def body_of(weights: dict[str, Tensor], source: str) -> CaffeBody:
     """Which body a Detectron2 file holds, by its shapes."""
     conv = weights.get("backbone.bottom_up.res3.0.conv2.weight")
     depth = sum(bool(re.fullmatch(r"backbone\.bottom_up\.res4\.\d+\.conv1\.weight", key)) for key in weights)
@@ -50,19 +68,6 @@ def body_of(weights: dict[str, Tensor], source: str) -> str:
     if depth == 6:
         return "resnet50"
     return "resnext101_32x8d" if conv.shape[1] != conv.shape[0] else "resnet101"
-
-
-def caffe_backbone(name: str) -> BackboneConfig:
-    """The body that Detectron2's weights need: BGR, and in ResNets the stride in the 1x1 convolution."""
-    grouped = name == "resnext101_32x8d"
-    return BackboneConfig(
-        name,  # type: ignore[arg-type]
-        weights="none",
-        stride_in_1x1=not grouped,
-        channel_order="bgr",
-        pixel_mean=(103.53, 116.28, 123.675),
-        pixel_std=(57.375, 57.12, 58.395) if grouped else (1.0, 1.0, 1.0),
-    )
 
 
 def from_caffe2(weights: dict[str, Tensor]) -> Renamed:

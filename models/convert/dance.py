@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from models.convert.backbones import NORM, body_of, caffe_backbone, detectron2_rules
+from models.backbone import caffe_body
+from models.convert.backbones import NORM, body_of, detectron2_rules, fcos_rules, join_scales
 from models.convert.names import Renamed, rename
 from models.dance import DanceConfig
 
@@ -14,12 +14,10 @@ _PART = r"(weight|bias)"
 
 def from_dance(weights: dict[str, Tensor], source: str) -> tuple[DanceConfig, Renamed]:
     """Dance_R_50_3x or Dance_R_101_3x."""
-    head, branch = r"proposal_generator\.fcose_head", r"refinement_head"
+    branch = r"refinement_head"
     rules = [
         *detectron2_rules(finest=2),
-        (rf"{head}\.((?:cls|bbox)_tower\.\d+\.{_PART})", r"detector.head.\1"),
-        (rf"{head}\.((?:cls_logits|bbox_pred|ctrness|extrm_pred)\.{_PART})", r"detector.head.\1"),
-        (rf"{head}\.scales\.(\d)\.scale", r"scale\1"),
+        *fcos_rules(r"proposal_generator\.fcose_head"),
         *((rf"{branch}\.p{k + 2}\.(\d)\.weight", rf"branch.merge.levels.{k}.\1.0.weight") for k in range(4)),
         *((rf"{branch}\.p{k + 2}\.(\d)\.norm\.{_PART}", rf"branch.merge.levels.{k}.\1.1.\2") for k in range(4)),
         (rf"{branch}\.predictor\.0\.weight", "branch.predictor.0.0.weight"),
@@ -43,8 +41,5 @@ def from_dance(weights: dict[str, Tensor], source: str) -> tuple[DanceConfig, Re
         (rf"{snake}\.prediction\.([02])\.{_PART}", r"branch.snakes.\1.hidden.\2.\3"),
         (rf"{snake}\.prediction\.4\.{_PART}", r"branch.snakes.\1.offset.\2"),
     ]
-    found = rename(weights, rules, [r"pixel_(mean|std)"])
-    scales = sorted(key for key in found.weights if key.startswith("scale"))
-    if scales:  # one parameter here, one for each level there
-        found.weights["detector.head.scales"] = torch.cat([found.weights.pop(key).view(1) for key in scales])
-    return DanceConfig(backbone=caffe_backbone(body_of(weights, source))), found
+    found = join_scales(rename(weights, rules, [r"pixel_(mean|std)"]))
+    return DanceConfig(backbone=caffe_body(body_of(weights, source), "none")), found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.convert.backbones import NORM, body_of, caffe_backbone, detectron2_rules
+from models.convert.backbones import NORM, body_of, detectron2_rules
 from models.convert.names import Renamed, rename
 from models.mask_rcnn import MaskRCNNConfig, detectron2, torchvision, torchvision_v2
 
@@ -67,7 +67,7 @@ def from_detectron2(weights: dict[str, Tensor], source: str) -> tuple[MaskRCNNCo
         (rf"roi_heads\.mask_head\.deconv\.{_PART}", r"mask_head.deconv.\1"),
         (rf"roi_heads\.mask_head\.predictor\.{_PART}", r"mask_head.logits.\1"),
     ]
-    config = detectron2(name)  # type: ignore[arg-type]
-    config.backbone = caffe_backbone(name)
+    config = detectron2(name)
+    config.backbone.weights = "none"
     ignored = [r"pixel_(mean|std)", r".*cell_anchors\..*", r".*\.num_batches_tracked"]
     return config, rename(weights, rules, ignored)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from models.backbone import BackboneConfig
+from models.backbone import BackboneConfig, CaffeBody, caffe_body
 from models.mask_rcnn.mask_head import MaskHeadConfig
 from models.roi import BoxHeadConfig, PoolConfig
 from models.rpn import RPNConfig
-
-Body = Literal["resnet50", "resnet101", "resnext101_32x8d"]
 
 
 @dataclass
@@ -24,16 +21,9 @@ class MaskRCNNConfig:
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
 
 
-def detectron2(name: Body = "resnet50") -> MaskRCNNConfig:
-    """The improved baseline, "Mask R-CNN*" in Table 1: Detectron2's mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN.
-
-    The body takes the weights that Detectron2's models start from (ImageNet, made by Caffe): BGR values, and in ResNets
-    the stride in the 1x1 convolution. They must be given as a file, converted by scripts/convert.py.
-    """
-    config = MaskRCNNConfig(backbone=_caffe(name))
-    if name == "resnext101_32x8d":
-        config.backbone.pixel_std = (57.375, 57.12, 58.395)
-    return config
+def detectron2(name: CaffeBody = "resnet50") -> MaskRCNNConfig:
+    """The improved baseline, "Mask R-CNN*" in Table 1: Detectron2's mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN."""
+    return MaskRCNNConfig(backbone=caffe_body(name))
 
 
 def torchvision() -> MaskRCNNConfig:
@@ -61,14 +51,14 @@ def torchvision_v2() -> MaskRCNNConfig:
     return config
 
 
-def original(name: Body = "resnet50") -> MaskRCNNConfig:
+def original(name: CaffeBody = "resnet50") -> MaskRCNNConfig:
     """The authors' own (Detectron), "Mask R-CNN" in the paper's Table 1.
 
     Two of its habits are left out: negatives of the proposal network are drawn without replacement, and mask targets
     come from the assigned object's pixels, not from the polygon whose bounding box fits best.
     """
-    config = MaskRCNNConfig(backbone=_caffe(name))
-    config.backbone.pixel_mean = (102.9801, 115.9465, 122.7717)
+    config = MaskRCNNConfig(backbone=caffe_body(name))
+    config.backbone.pixel_mean, config.backbone.pixel_std = (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0)
     rpn, box, mask = config.rpn, config.box_head, config.mask_head
     rpn.anchors, rpn.inside_only, rpn.loss_beta = "legacy", True, 1 / 9
     rpn.post_nms_train, rpn.post_nms_together, rpn.nms_score, rpn.min_side = 2000, True, "probability", 1.0
@@ -76,13 +66,3 @@ def original(name: Body = "resnet50") -> MaskRCNNConfig:
     box.loss_beta = 1.0
     mask.paste, mask.init = "integer", "he"
     return config
-
-
-def _caffe(name: Body) -> BackboneConfig:
-    return BackboneConfig(
-        name,
-        stride_in_1x1=name != "resnext101_32x8d",
-        channel_order="bgr",
-        pixel_mean=(103.53, 116.28, 123.675),
-        pixel_std=(1.0, 1.0, 1.0),
-    )

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from models.backbone import Backbone
 from models.boxes import at_least_one_pixel, clip_boxes, image_limits, jitter_boxes
-from models.host import Host
+from models.host import Host, image_indices, per_image
 from models.mask_rcnn.config import MaskRCNNConfig
 from models.mask_rcnn.mask_head import MaskHead, mask_targets
 from models.matching import draw, match
 from models.roi import BoxHead, Pool
 from models.rpn import RPN, Proposals
 from sharpcontour.detections import Detections
-from sharpcontour.interface import RefinerInputs, TargetBuilder
+from sharpcontour.interface import RefinerInputs
 from sharpcontour.soft_masks import SoftMasks
 
 PROPOSAL_LEVELS = ("p2", "p3", "p4", "p5", "p6")
@@ -73,10 +73,6 @@ class MaskRCNN(Host):
         side = config.mask_head.resolution
         self.controller_shape = (config.mask_head.channels, side, side)
 
-    @property
-    def target_builder(self) -> TargetBuilder:
-        return _nothing_more
-
     def encode(self, images: list[Tensor]) -> Encoded:
         """Everything that does not depend on boxes."""
         batch, sizes = self.batch(images)
@@ -86,7 +82,7 @@ class MaskRCNN(Host):
         """Mask head features of boxes from anywhere, (K_i, 4) of each image."""
         device = encoded.pyramid["p2"].device
         together = torch.cat(boxes).to(device, torch.float32)
-        image_index = _image_index([len(part) for part in boxes], device)
+        image_index = image_indices([len(part) for part in boxes], device)
         return self._inputs(encoded, together, image_index, self._mask_features(encoded, together, image_index))
 
     def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
@@ -111,23 +107,18 @@ class MaskRCNN(Host):
         """Detections with soft masks; these are pasted where pixels are asked for, at the size asked for."""
         encoded = self.encode(images)
         rois = self.rpn.propose(self._propose(encoded), encoded.sizes)
-        image_index = _image_index([len(part) for part in rois], rois[0].device)
+        image_index = image_indices([len(part) for part in rois], rois[0].device)
         logits, deltas = self.box_head(self._box_features(encoded, torch.cat(rois), image_index))
         found = self.box_head.detect(logits, deltas, rois, encoded.sizes)
         counts = [len(scores) for _, scores, _ in found]
         boxes, scores, labels = (torch.cat(part) for part in zip(*found, strict=True))
-        image_index = _image_index(counts, boxes.device)
+        image_index = image_indices(counts, boxes.device)
         features = self._mask_features(encoded, boxes, image_index)
         probabilities = self.mask_head(features, labels).sigmoid()
         inputs = self._inputs(encoded, boxes, image_index, features)
         covered = self._cut(boxes)
         inputs.soft_masks = SoftMasks(probabilities.cpu(), covered.cpu(), self.config.mask_head.paste)
-        parts = [part.cpu().split(counts) for part in (boxes, scores, labels, probabilities, covered)]
-        detections = [
-            Detections(box, score, label, replace(inputs.soft_masks, probabilities=masks, boxes=covers), size)
-            for box, score, label, masks, covers, size in zip(*parts, encoded.sizes, strict=True)
-        ]
-        return detections, inputs
+        return per_image(boxes, scores, labels, inputs.soft_masks, counts, encoded.sizes), inputs
 
     def _propose(self, encoded: Encoded) -> Proposals:
         return self.rpn([encoded.pyramid[level] for level in PROPOSAL_LEVELS], encoded.padded)
@@ -170,7 +161,7 @@ class MaskRCNN(Host):
             boxes.append(candidates[index])
             objects.append(torch.where(matched[index] >= 0, matched[index] + before, -1))
             before += len(own)
-        image_index = _image_index([len(part) for part in boxes], boxes[0].device)
+        image_index = image_indices([len(part) for part in boxes], boxes[0].device)
         return Sample(torch.cat(boxes), image_index, torch.cat(objects))
 
     def _box_losses(self, encoded: Encoded, sample: Sample, targets: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -206,14 +197,3 @@ class MaskRCNN(Host):
         cut = self._cut(boxes).split(counts)
         wanted = mask_targets(masks, inputs.image_sizes, cut, within, logits.shape[-1], soft)
         return F.binary_cross_entropy_with_logits(logits, wanted)
-
-
-def _image_index(counts: list[int], device: torch.device) -> Tensor:
-    """(sum of counts,) int64: 0 for the instances of the first image, 1 for those of the second, and so on."""
-    index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    return index.to(device, non_blocking=True)
-
-
-def _nothing_more(target: dict[str, Any], rng: Any) -> dict[str, Any]:
-    """Targets as the data set makes them are all that is needed."""
-    return target

@@ -34,6 +34,7 @@ TINY = [
     "host.backbone.fpn_channels=32",
 ]
 TINY_HOSTS = {
+    "condinst": ["host.branch_channels=32", "host.semantic=true"],
     "dance": ["host.channels=32", "host.snake_channels=32", "host.snake_global=32"],
     "mask_rcnn": ["host.box_head.channels=64", "host.mask_head.channels=32"],
 }

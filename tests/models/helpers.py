@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from models.backbone import BackboneConfig
+from models.condinst import CondInstConfig
 from models.dance import DanceConfig
 from models.fcos import FCOSConfig
 from models.mask_rcnn import MaskRCNNConfig
@@ -87,7 +88,22 @@ def tiny_mask_rcnn(width: int = 16) -> MaskRCNNConfig:
     )
 
 
-TINY: dict[str, Callable[..., Any]] = {"dance": tiny_config, "mask_rcnn": tiny_mask_rcnn}
+def tiny_condinst(width: int = 16) -> CondInstConfig:
+    """CondInst in all its parts, each as small as can be."""
+    return CondInstConfig(
+        backbone=BackboneConfig("resnet10", "none", "bn", width=width, fpn_channels=32),
+        fcos=FCOSConfig(num_convs=1, threshold_product=True),
+        branch_channels=32,
+        branch_convs=2,
+        semantic=True,
+    )
+
+
+TINY: dict[str, Callable[..., Any]] = {
+    "condinst": tiny_condinst,
+    "dance": tiny_config,
+    "mask_rcnn": tiny_mask_rcnn,
+}
 """By name in models.MODELS; called with the width of the backbone."""
 
 

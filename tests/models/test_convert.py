@@ -19,6 +19,7 @@ from models import build_model
 from models.backbone import BackboneConfig, ResNet
 from models.convert.backbones import from_caffe2
 from models.convert.categories import published_categories
+from models.convert.condinst import from_adelaidet
 from models.convert.dance import from_dance
 from models.convert.mask_rcnn import from_detectron2, from_torchvision
 from models.convert.reading import read_weights
@@ -117,6 +118,71 @@ def test_dance() -> None:
     config, found = from_dance(as_dance(state), "file")
     same(found.weights, state)
     assert found.unused == [] and config.backbone.stride_in_1x1 and config.backbone.channel_order == "bgr"
+
+
+def adelaidet_shapes(blocks: tuple[int, ...], semantic: bool) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a released CondInst, as its documentation of the file has them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def norm(name: str, channels: int, counter: bool = False) -> None:
+        shapes.update({f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")})
+        if counter:
+            shapes[f"{name}.num_batches_tracked"] = ()
+
+    def conv(name: str, *shape: int) -> None:
+        shapes.update({f"{name}.weight": shape, f"{name}.bias": shape[:1]})
+
+    body = "backbone.bottom_up"
+    shapes[f"{body}.stem.conv1.weight"] = (64, 3, 7, 7)
+    norm(f"{body}.stem.conv1.norm", 64)
+    before = 64
+    for stage, count in enumerate(blocks):
+        inner, outer = 64 * 2**stage, 256 * 2**stage
+        for block in range(count):
+            name = f"{body}.res{stage + 2}.{block}"
+            sizes = [(inner, before, 1, 1), (inner, inner, 3, 3), (outer, inner, 1, 1)]
+            for k, size in enumerate(sizes, 1):
+                shapes[f"{name}.conv{k}.weight"] = size
+                norm(f"{name}.conv{k}.norm", size[0])
+            if block == 0:
+                shapes[f"{name}.shortcut.weight"] = (outer, before, 1, 1)
+                norm(f"{name}.shortcut.norm", outer)
+            before = outer
+    for level in (3, 4, 5):
+        conv(f"backbone.fpn_lateral{level}", 256, 64 * 2**level, 1, 1)
+        conv(f"backbone.fpn_output{level}", 256, 256, 3, 3)
+    for level in (6, 7):
+        conv(f"backbone.top_block.p{level}", 256, 256, 3, 3)
+    head = "proposal_generator.fcos_head"
+    for tower in ("cls_tower", "bbox_tower"):
+        for k in range(4):
+            conv(f"{head}.{tower}.{3 * k}", 256, 256, 3, 3)
+            shapes.update({f"{head}.{tower}.{3 * k + 1}.{part}": (256,) for part in ("weight", "bias")})
+    for name, channels in (("cls_logits", 80), ("bbox_pred", 4), ("ctrness", 1)):
+        conv(f"{head}.{name}", channels, 256, 3, 3)
+    shapes.update({f"{head}.scales.{k}.scale": (1,) for k in range(5)})
+    conv("controller", 169, 256, 3, 3)
+    blocks_of_branch = [(f"refine.{k}", 256) for k in range(3)] + [(f"tower.{k}", 128) for k in range(4)]
+    for name, inner in blocks_of_branch + ([("seg_head.0", 256), ("seg_head.1", 128)] if semantic else []):
+        shapes[f"mask_branch.{name}.0.weight"] = (128, inner, 3, 3)
+        norm(f"mask_branch.{name}.1", 128, counter=True)
+    conv("mask_branch.tower.4", 8, 128, 1, 1)
+    if semantic:
+        conv("mask_branch.logits", 80, 128, 1, 1)
+    return {**shapes, "mask_head.sizes_of_interest": (5,), "mask_head._iter": (1,)}
+
+
+@pytest.mark.parametrize(("blocks", "semantic"), [((3, 4, 6, 3), False), ((3, 4, 23, 3), True)])
+def test_condinst(blocks: tuple[int, ...], semantic: bool) -> None:
+    shapes = adelaidet_shapes(blocks, semantic)
+    foreign = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    config, found = from_adelaidet(foreign, "file")
+    assert found.unused == [] and found.ignored == ["mask_head.sizes_of_interest", "mask_head._iter"]
+    assert config.semantic == semantic and config.backbone.stride_in_1x1 and config.backbone.weights == "none"
+    with torch.device("meta"):
+        own = build_model(config, 80).state_dict()
+    wanted = {key: value.shape for key, value in own.items() if not re.search(r"backbone.*num_batches", key)}
+    assert {key: value.shape for key, value in found.weights.items()} == wanted
 
 
 @pytest.mark.parametrize("build", [maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2])
