@@ -9,6 +9,7 @@ from data.config import DataConfig
 from engine.config import Config, TrainConfig
 from models import MODELS, mask_rcnn
 from models.backbone import CaffeBody, caffe_body
+from models.snake import SnakeConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
 
@@ -18,14 +19,14 @@ def shapes(model: str, refine: bool) -> Config:
     host = _host(model)
     host.backbone.name, host.backbone.weights, host.backbone.norm = "resnet18", "none", "bn"
     host.backbone.width, host.backbone.fpn_channels = 32, 64
-    if model in ("condinst", "dance"):
+    if model in ("condinst", "dance", "deepsnake"):
         host.fcos.num_convs = 2
         host.fcos.max_positives = 128
         host.fcos.size_limits = (24.0, 48.0, 96.0, 192.0)  # px: the drawn objects spread over the levels
     if model == "condinst":
         host.branch_channels = 48
-    if model == "dance":
-        host.channels, host.snake_channels, host.snake_global, host.snake_hidden = 48, 32, 64, 32
+    if model in ("dance", "deepsnake"):
+        host.channels, host.snake = 48, SnakeConfig(channels=32, pooled=64, hidden=32)
         host.vertices = 128
     if model == "mask_rcnn":
         host.rpn.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)  # px: the drawn objects are smaller than COCO's
@@ -105,18 +106,25 @@ def dance_r50_1x(model: str, refine: bool) -> Config:
     The published runs started from Caffe's ResNet: host.backbone.weights=FILE, channel_order=bgr, pixel_std=1,1,1,
     pixel_mean=103.53,116.28,123.675, stride_in_1x1=true. Here torchvision's takes its place.
     """
-    return _published(model, refine, images=8, iterations=180_000, steps=(120_000, 160_000))
+    return _published("dance", coco_1x(model, refine), images=8, iterations=180_000, steps=(120_000, 160_000))
 
 
 def dance_r50_3x(model: str, refine: bool) -> Config:
     """Of DANCE's released ResNet-50 model: 8 images, 540k updates."""
-    return _published(model, refine, images=8, iterations=540_000, steps=(480_000, 520_000))
+    return _published("dance", coco_1x(model, refine), images=8, iterations=540_000, steps=(480_000, 520_000))
 
 
 def dance_r101_3x(model: str, refine: bool) -> Config:
     """Of DANCE's released ResNet-101 model: 6 images at rate 0.00375, 720k updates."""
-    config = _published(model, refine, images=6, iterations=720_000, steps=(660_000, 700_000))
+    config = _published("dance", coco_1x(model, refine), images=6, iterations=720_000, steps=(660_000, 700_000))
     config.host.backbone.name = "resnet101"
+    return config
+
+
+def deepsnake_r50_1x(model: str, refine: bool) -> Config:
+    """DeepSnake on FCOS as in DANCE's comparison (Dsnake_R_50_1x): 8 images at rate 0.005, 180k updates."""
+    config = _published("deepsnake", coco_1x(model, refine), images=8, iterations=180_000, steps=(120_000, 160_000))
+    config.data.keep_empty = False
     return config
 
 
@@ -161,10 +169,7 @@ def mask_rcnn_original_2x(model: str, refine: bool) -> Config:
 
 
 def _mask_rcnn(config: Config, host: mask_rcnn.MaskRCNNConfig) -> Config:
-    if config.model != "mask_rcnn":
-        raise InputError(
-            f"the mask_rcnn_* recipes are for --model mask_rcnn, not {config.model}; use coco_1x or coco_3x"
-        )
+    _only_for("mask_rcnn", config)
     config.host = host
     return config
 
@@ -175,20 +180,22 @@ def _detectron2(config: Config, body: CaffeBody) -> Config:
 
 
 def _condinst(config: Config, body: CaffeBody) -> Config:
-    if config.model != "condinst":
-        raise InputError(f"the condinst_* recipes are for --model condinst, not {config.model}; use coco_1x or coco_3x")
+    _only_for("condinst", config)
     config.host.backbone, config.data.resize = caffe_body(body), "detectron2"
     return config
 
 
-def _published(model: str, refine: bool, images: int, iterations: int, steps: tuple[int, ...]) -> Config:
-    if model != "dance":
-        raise InputError(f"the dance_* recipes are for --model dance, not {model}; use coco_1x or coco_3x")
-    config = coco_1x(model, refine)
+def _published(model: str, config: Config, images: int, iterations: int, steps: tuple[int, ...]) -> Config:
+    _only_for(model, config)
     train = config.train
     # The rate follows from 0.01 at 16 images.
     train.images_per_batch, train.iterations, train.steps, train.seed = images, iterations, steps, 77
     return config
+
+
+def _only_for(model: str, config: Config) -> None:
+    if config.model != model:
+        raise InputError(f"the {model}_* recipes are for --model {model}, not {config.model}; use coco_1x or coco_3x")
 
 
 def _host(model: str) -> Any:
@@ -208,6 +215,7 @@ RECIPES: dict[str, Callable[[str, bool], Config]] = {
         dance_r50_1x,
         dance_r50_3x,
         dance_r101_3x,
+        deepsnake_r50_1x,
         mask_rcnn_r50_1x,
         mask_rcnn_r50_3x,
         mask_rcnn_r101_3x,

@@ -9,6 +9,7 @@ import torch
 
 from models.condinst import CondInst, CondInstConfig
 from models.dance import DANCE, DanceConfig
+from models.deepsnake import DeepSnake, DeepSnakeConfig
 from models.host import Host
 from models.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from models.predictor import Predictor
@@ -19,11 +20,12 @@ from sharpcontour.refiner import RefinedModel, SharpContour
 MODELS: dict[str, tuple[Any, Any]] = {
     "condinst": (CondInst, CondInstConfig),
     "dance": (DANCE, DanceConfig),
+    "deepsnake": (DeepSnake, DeepSnakeConfig),
     "mask_rcnn": (MaskRCNN, MaskRCNNConfig),
 }
 """Name of a host model -> its class and its configuration's class."""
 
-TITLES = {"condinst": "CondInst", "dance": "DANCE", "mask_rcnn": "Mask R-CNN"}
+TITLES = {"condinst": "CondInst", "dance": "DANCE", "deepsnake": "DeepSnake", "mask_rcnn": "Mask R-CNN"}
 """How the models are written in pictures and tables."""
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "CondInst",
     "CondInstConfig",
     "DanceConfig",
+    "DeepSnake",
+    "DeepSnakeConfig",
     "Host",
     "MaskRCNN",
     "MaskRCNNConfig",

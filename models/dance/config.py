@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from models.backbone import BackboneConfig
 from models.fcos import FCOSConfig
+from models.snake import SnakeConfig
 
 
 @dataclass
@@ -20,11 +21,7 @@ class DanceConfig:
     channels: int = 256  # of the merged features at stride 4
     attender_channels: int = 32  # of the two hidden layers between edges and attention
     feature_convs: int = 2  # 3x3 convolutions between the merged features and the contours
-    snake_channels: int = 128  # of the circular convolutions
-    snake_global: int = 256  # of a contour's pooled feature, and of the first output layer
-    snake_hidden: int = 64  # of the second output layer
-    snake_neighbours: int = 4  # vertices a circular convolution sees on either side
-    dilations: tuple[int, ...] = (1, 1, 1, 2, 2, 4, 4)  # of the residual circular convolutions
+    snake: SnakeConfig = field(default_factory=SnakeConfig)  # of every deformation
     loss_beta: float = 0.11  # box sides, where the contour loss turns from quadratic to linear
     contour_weight: float = 10.0  # of the contour losses of all steps together
     edge_weight: float = 1.0  # of the edge loss

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.contours import rectangles
 from models.dance.config import DanceConfig
-from models.dance.contours import rectangles
-from models.dance.network import STRIDE, ContourBranch
+from models.dance.network import ContourBranch
 from models.dance.targets import build_targets
 from models.fcos import Found
 from models.fcos_host import FCOSHost, Places
 from models.host import image_indices
+from models.snake import STRIDE, contour_loss
 from sharpcontour.interface import Contours, RefinerInputs, TargetBuilder
 
 IGNORE = 255  # in edge maps: the padding around an image
@@ -65,13 +66,6 @@ class DANCE(FCOSHost):
         start = rectangles(found.boxes, self.config.vertices)
         sides = found.clipped[:, 2:] - found.clipped[:, :2]
         return Contours.from_polygons(self.branch.deform(maps, found.image_index, start, sides)[-1])
-
-
-def contour_loss(contours: Tensor, goal: Tensor, sides: Tensor, beta: float) -> Tensor:
-    """Smooth L1 between vertices (N, P, 2), in widths and heights (N, 2) of the boxes; mean over all coordinates."""
-    if len(goal) == 0:
-        return contours.sum()
-    return F.smooth_l1_loss(contours / sides[:, None], goal / sides[:, None], beta=beta)
 
 
 def edge_loss(edges: Tensor, targets: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""DANCE's contour branch: merged features, edges and attention, and the snakes that deform contours.
+"""DANCE's contour branch: merged features, edges and attention, and the steps that deform contours.
 
 Shapes: B images, N contours of P vertices, coordinates in network-input pixels.
 """
@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.dance.config import DanceConfig
 from models.layers import conv_gn_relu, group_norm, init_msra, init_normal
-from sharpcontour.errors import InputError
-from sharpcontour.ipc import look_up, tall_map
-
-STRIDE = 4  # of all maps of the branch, in network-input pixels
+from models.snake import ContourMap, Snake, without_contours
 
 
 class ScaleHeads(nn.Module):
@@ -39,59 +35,12 @@ class ScaleHeads(nn.Module):
         return maps[0] + maps[1] + maps[2] + maps[3]
 
 
-class Snake(nn.Module):
-    """Circular convolutions along contours: features (N, C, P) -> an offset for every vertex (N, 2, P)."""
-
-    def __init__(self, config: DanceConfig) -> None:
-        super().__init__()
-        width, count = config.snake_channels, len(config.dilations) + 1
-        self.head = CircularBlock(config.channels + 2, width, config.snake_neighbours, 1)
-        self.residual = nn.ModuleList(
-            CircularBlock(width, width, config.snake_neighbours, dilation) for dilation in config.dilations
-        )
-        self.fusion = nn.Conv1d(width * count, config.snake_global, 1)
-        self.hidden = nn.Sequential(
-            nn.Conv1d(width * count + config.snake_global, config.snake_global, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv1d(config.snake_global, config.snake_hidden, 1),
-            nn.ReLU(inplace=True),
-        )
-        self.offset = nn.Conv1d(config.snake_hidden, 2, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        states = [self.head(features)]
-        for block in self.residual:
-            states.append(block(states[-1]) + states[-1])
-        state = torch.cat(states, 1)
-        pooled = self.fusion(state).amax(2, keepdim=True).expand(-1, -1, state.shape[2])
-        hidden = self.hidden(torch.cat([pooled, state], 1))
-        # An offset is a share of the box: half precision here would round vertices to whole pixels on large objects.
-        with torch.autocast(hidden.device.type, enabled=False):
-            return self.offset(hidden.float())
-
-
-class CircularBlock(nn.Module):
-    """Convolution along the closed contour, ReLU, then BatchNorm."""
-
-    def __init__(self, channels: int, out_channels: int, neighbours: int, dilation: int) -> None:
-        super().__init__()
-        self.pad = neighbours * dilation
-        self.conv = nn.Conv1d(channels, out_channels, 2 * neighbours + 1, dilation=dilation)
-        self.norm = nn.BatchNorm1d(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        around = torch.cat([x[..., -self.pad :], x, x[..., : self.pad]], -1)
-        return self.norm(F.relu(self.conv(around)))
-
-
 class ContourBranch(nn.Module):
     """Everything behind the pyramid but the detector."""
 
     def __init__(self, config: DanceConfig) -> None:
         super().__init__()
-        reach = config.snake_neighbours * max(config.dilations, default=1)
-        if config.vertices < reach:
-            raise InputError(f"vertices is {config.vertices}; the circular convolutions need {reach} at least")
+        config.snake.check(config.vertices, "vertices")
         self.attention_from = config.attention_from
         channels, inner = config.channels, config.attender_channels
         self.merge = ScaleHeads(config.backbone.fpn_channels, channels)
@@ -106,7 +55,7 @@ class ContourBranch(nn.Module):
             nn.Conv2d(inner, 1, 3, padding=1),
         )
         self.features = nn.Sequential(*(conv_gn_relu(channels, channels) for _ in range(config.feature_convs)))
-        self.snakes = nn.ModuleList(Snake(config) for _ in range(config.steps))
+        self.snakes = nn.ModuleList(Snake(config.snake, channels) for _ in range(config.steps))
         init_msra(self.predictor)
         init_msra(self.attender)
         init_normal(self.attender[-1])
@@ -130,15 +79,13 @@ class ContourBranch(nn.Module):
             sides: (N, 2) width and height of each object's box: the longest possible move of a step.
         """
         if len(contours) == 0:
-            # Circular batch norms cannot see an empty batch; every parameter still takes part in the graph.
-            idle = maps.sum() + torch.stack([p.sum() for p in self.snakes.parameters()]).sum()
-            return [contours + 0 * idle for _ in self.snakes]
-        tall = tall_map(maps)
+            return [contours + without_contours(maps, self.snakes) for _ in self.snakes]
+        read_from = ContourMap(maps, "mirror")
         stages = []
         for step, snake in enumerate(self.snakes):
             # Neither the places that are read nor the positions carry a gradient; the sum below does.
             seen = contours.detach()
-            read = sample_contours(tall, len(maps), image_index, seen)
+            read = read_from.read(image_index, seen)
             low, high = seen.amin(1, keepdim=True), seen.amax(1, keepdim=True)
             place = (seen - low) / (high - low).clamp(min=1e-4)
             offset = snake(torch.cat([read[:, 1:], place.transpose(1, 2)], 1)).transpose(1, 2).tanh() * sides[:, None]
@@ -147,18 +94,3 @@ class ContourBranch(nn.Module):
             contours = contours + offset
             stages.append(contours)
         return stages
-
-
-def sample_contours(tall: Tensor, images: int, image_index: Tensor, contours: Tensor) -> Tensor:
-    """Bilinear features at vertices (N, P, 2): (N, C, P). Beyond the border the map is mirrored.
-
-    Same values as grid_sample with padding_mode="reflection" and align_corners=False on each image's own map.
-    """
-    column = _mirror(contours[..., 0] / STRIDE, tall.shape[3])
-    row = _mirror(contours[..., 1] / STRIDE, tall.shape[2] // images)
-    return look_up(tall, images, image_index, column, row)
-
-
-def _mirror(cells: Tensor, size: int) -> Tensor:
-    """Reflect coordinates at 0 and ``size``, then keep them between the outermost cell centres."""
-    return (size - (cells.remainder(2 * size) - size).abs()).clamp(0.5, size - 0.5)

@@ -15,12 +15,19 @@ import cv2
 import numpy as np
 import torch
 
-from models.dance.contours import divide_edges, rectangles
-from sharpcontour.interface import Rings
+from models.contour_targets import (
+    box_sides,
+    extreme_points,
+    largest_ring,
+    nearest,
+    run_along,
+    sample_boundary,
+    signed_area,
+)
+from models.contours import rectangles
 from sharpcontour.masks import PackedMasks
 
 FACTOR = 5  # boundary samples for one contour vertex
-TOLERANCE = 0.02  # of width or height: within it a boundary counts as touching the box
 
 
 def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: int) -> dict[str, Any]:
@@ -36,7 +43,7 @@ def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: in
         vertices: of a contour.
     """
     height, width = target["size"]
-    outlines = [_largest(rings) for rings in target["rings"]]
+    outlines = [largest_ring(rings) for rings in target["rings"]]
     boxes = target["boxes"].double()
     sides = boxes[:, 2:] - boxes[:, :2]
     single = torch.as_tensor(target["polygon_parts"]).numpy() == 1
@@ -62,19 +69,6 @@ def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: in
     }
 
 
-def signed_area(polygon: np.ndarray) -> float:
-    """Shoelace area of (K, 2); negative where the vertices run anti-clockwise as seen on the screen (y down)."""
-    x, y = polygon[:, 0], polygon[:, 1]
-    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
-
-
-def _largest(rings: Rings) -> np.ndarray:
-    """The object's main outline. Traced masks come with specks and holes, so the order of rings means nothing."""
-    if not rings:
-        return np.zeros((0, 2))
-    return max((np.asarray(ring, np.float64) for ring in rings), key=lambda ring: abs(signed_area(ring)))
-
-
 def match(polygon: np.ndarray, rectangle: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Pair the vertices of a box's rectangle with points of the object's boundary.
 
@@ -91,55 +85,8 @@ def match(polygon: np.ndarray, rectangle: np.ndarray) -> tuple[np.ndarray, np.nd
         return None
     boundary = sample_boundary(polygon if area < 0 else polygon[::-1], rectangle[0], FACTOR * len(rectangle))
     boundary, cuts = characteristic_points(boundary)
-    rectangle = np.roll(rectangle, -_nearest(rectangle, boundary[0]), axis=0)
+    rectangle = np.roll(rectangle, -nearest(rectangle, boundary[0]), axis=0)
     return rectangle, match_segments(boundary, rectangle, cuts)
-
-
-def _nearest(points: np.ndarray, place: np.ndarray) -> int:
-    return int(((points - place) ** 2).sum(1).argmin())
-
-
-def sample_boundary(polygon: np.ndarray, near: np.ndarray, count: int) -> np.ndarray:
-    """(count, 2) points along a closed polygon (K, 2), beginning next to ``near``.
-
-    They are every K-th of K * count samples that divide each edge evenly, so all of them need not be made.
-    """
-    k = len(polygon)
-    ahead = np.roll(polygon, -1, axis=0) - polygon
-    squared = (ahead**2).sum(1)
-    parts = divide_edges(torch.from_numpy(np.sqrt(squared))[None], k * count)[0].numpy()
-    end = parts.cumsum()
-    begin = end - parts
-    # On each edge, the sample nearest to the wanted beginning is the one nearest to its projection.
-    along = ((near - polygon) * ahead).sum(1) / np.maximum(squared, 1e-12)
-    closest = np.rint(along * parts).clip(0, parts - 1)
-    candidate = polygon + (closest / parts)[:, None] * ahead
-    edge = _nearest(candidate, near)
-    sample = (begin[edge] + int(closest[edge]) + np.arange(count) * k) % (k * count)
-    edges = np.searchsorted(end, sample, side="right")
-    return polygon[edges] + ((sample - begin[edges]) / parts[edges])[:, None] * ahead[edges]
-
-
-def _run(depth: np.ndarray, start: int, tolerance: float) -> np.ndarray:
-    """Indices of the samples around ``start``, without a gap, whose depth is within ``tolerance`` of its; cyclic."""
-    n = len(depth)
-    near = np.roll(np.abs(depth - depth[start]) <= tolerance, -start)
-    if near.all():
-        return np.arange(n)
-    forward, backward = int(near.argmin()), int(near[::-1].argmin())
-    return (start + np.arange(-backward, forward)) % n
-
-
-def _sides(points: np.ndarray) -> list[tuple[int, float, np.ndarray, float]]:
-    """Top, bottom, left, right: axis along the side, its coordinate, depth of every point behind it, tolerance."""
-    low, high = points.min(0), points.max(0)
-    width, height = (high - low + 1) * TOLERANCE
-    return [
-        (0, low[1], points[:, 1] - low[1], height),
-        (0, high[1], high[1] - points[:, 1], height),
-        (1, low[0], points[:, 0] - low[0], width),
-        (1, high[0], high[0] - points[:, 0], width),
-    ]
 
 
 def characteristic_points(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,17 +96,17 @@ def characteristic_points(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         The boundary, rotated to begin at the first topmost piece, and the ascending indices of the points, 0 first.
     """
     points = []
-    for axis, side, depth, tolerance in _sides(boundary):
+    for axis, side, depth, tolerance in box_sides(boundary):
         band = depth <= tolerance
         while band.any():
             candidates = band.nonzero()[0]
-            run = _run(depth, candidates[depth[candidates].argmin()], tolerance)
+            run = run_along(depth, candidates[depth[candidates].argmin()], tolerance)
             along = boundary[run, axis]
             middle = (along.min() + along.max()) / 2
             points.append((middle, side) if axis == 0 else (side, middle))
             band[run] = False
     places = np.array(points)
-    boundary = np.roll(boundary, -_nearest(boundary, places[0]), axis=0)
+    boundary = np.roll(boundary, -nearest(boundary, places[0]), axis=0)
     index = ((boundary[None] - places[:, None]) ** 2).sum(2).argmin(1)
     index[0] = 0
     return boundary, np.unique(index)
@@ -199,19 +146,6 @@ def match_segments(boundary: np.ndarray, rectangle: np.ndarray, cuts: np.ndarray
     closed = np.concatenate([boundary, boundary[:1]])
     place = np.concatenate(where)
     return np.stack([np.interp(place, travelled, closed[:, axis]) for axis in (0, 1)], 1)
-
-
-def extreme_points(polygon: np.ndarray, box: np.ndarray) -> tuple[float, float, float, float]:
-    """x of the top, y of the left, x of the bottom, y of the right extreme point of (K, 2); of none: the middle."""
-    if len(polygon) == 0:
-        x, y = (box[:2] + box[2:]) / 2
-        return x, y, x, y
-    middle = []
-    for axis, _, depth, tolerance in _sides(polygon):
-        along = polygon[_run(depth, int(depth.argmin()), tolerance), axis]
-        middle.append((along.min() + along.max()) / 2)
-    top, bottom, left, right = middle
-    return top, left, bottom, right
 
 
 def edge_map(masks: PackedMasks, height: int, width: int) -> np.ndarray:

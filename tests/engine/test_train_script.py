@@ -35,7 +35,8 @@ TINY = [
 ]
 TINY_HOSTS = {
     "condinst": ["host.branch_channels=32", "host.semantic=true"],
-    "dance": ["host.channels=32", "host.snake_channels=32", "host.snake_global=32"],
+    "dance": ["host.channels=32", "host.snake.channels=32", "host.snake.pooled=32"],
+    "deepsnake": ["host.channels=32", "host.snake.channels=32", "host.snake.pooled=32"],
     "mask_rcnn": ["host.box_head.channels=64", "host.mask_head.channels=32"],
 }
 

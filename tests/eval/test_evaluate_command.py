@@ -115,7 +115,7 @@ def test_one_line_of_error(command: Command, arguments: list[str], message: str)
 def write_checkpoint(path: Path, refine: bool) -> None:
     config = RECIPES["shapes"]("dance", refine)
     config.host.backbone.name, config.host.backbone.width, config.host.backbone.fpn_channels = "resnet10", 16, 32
-    config.host.channels = config.host.snake_channels = config.host.snake_global = 32
+    config.host.channels = config.host.snake.channels = config.host.snake.pooled = 32
     config.data.shapes_size, config.data.val_images_count, config.data.workers = 96, 3, 0
     config.data.test_short_side = 96
     categories = [{"id": k + 1, "name": name} for k, name in enumerate(_shape_names())]

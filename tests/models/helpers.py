@@ -15,11 +15,13 @@ from torch import Tensor
 from models.backbone import BackboneConfig
 from models.condinst import CondInstConfig
 from models.dance import DanceConfig
+from models.deepsnake import DeepSnakeConfig
 from models.fcos import FCOSConfig
 from models.mask_rcnn import MaskRCNNConfig
 from models.mask_rcnn.mask_head import MaskHeadConfig
 from models.roi import BoxHeadConfig
 from models.rpn import RPNConfig
+from models.snake import SnakeConfig
 from sharpcontour.masks import PackedMasks
 from sharpcontour.tracing import trace_mask
 
@@ -32,9 +34,7 @@ def tiny_config(width: int = 16) -> DanceConfig:
         channels=32,
         attender_channels=8,
         feature_convs=1,
-        snake_channels=16,
-        snake_global=32,
-        snake_hidden=16,
+        snake=SnakeConfig(channels=16, pooled=32, hidden=16),
     )
 
 
@@ -99,9 +99,21 @@ def tiny_condinst(width: int = 16) -> CondInstConfig:
     )
 
 
+def tiny_deepsnake(width: int = 16) -> DeepSnakeConfig:
+    """DeepSnake in all its parts, each as small as can be."""
+    return DeepSnakeConfig(
+        backbone=BackboneConfig("resnet10", "none", "bn", width=width, fpn_channels=32),
+        fcos=FCOSConfig(num_convs=1),
+        channels=32,
+        feature_convs=1,
+        snake=SnakeConfig(channels=16, pooled=32, hidden=16),
+    )
+
+
 TINY: dict[str, Callable[..., Any]] = {
     "condinst": tiny_condinst,
     "dance": tiny_config,
+    "deepsnake": tiny_deepsnake,
     "mask_rcnn": tiny_mask_rcnn,
 }
 """By name in models.MODELS; called with the width of the backbone."""

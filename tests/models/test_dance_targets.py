@@ -9,17 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.contour_targets import extreme_points, sample_boundary, signed_area
+from models.contours import divide_edges, rectangles
 from models.dance import DANCE
-from models.dance.contours import divide_edges, rectangles
-from models.dance.targets import (
-    build_targets,
-    characteristic_points,
-    edge_map,
-    extreme_points,
-    match,
-    sample_boundary,
-    signed_area,
-)
+from models.dance.targets import build_targets, characteristic_points, edge_map, match
 from sharpcontour.masks import PackedMasks
 from tests.models.helpers import drawn, target_of, tiny_config
 

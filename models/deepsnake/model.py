@@ -1,0 +1,81 @@
+"""DeepSnake with FCOS: a contour-based host of section 4, which DANCE descends from."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.contours import octagons
+from models.deepsnake.config import DeepSnakeConfig
+from models.deepsnake.network import SnakeBranch
+from models.deepsnake.targets import build_targets
+from models.fcos import Found
+from models.fcos_host import FCOSHost, Places
+from models.host import image_indices
+from models.snake import STRIDE, contour_loss
+from sharpcontour.interface import Contours, RefinerInputs, TargetBuilder
+
+
+class DeepSnake(FCOSHost):
+    """Detector and contour branch on one pyramid, trained together; the branch learns from the objects' own boxes.
+
+    The refiner reads P2, the host's highest-resolution feature map (section 3.2).
+
+    Args:
+        config: all choices.
+        num_classes: of the data set.
+    """
+
+    def __init__(self, config: DeepSnakeConfig, num_classes: int) -> None:
+        super().__init__(config, num_classes)
+        self.branch = SnakeBranch(config)
+
+    @property
+    def target_builder(self) -> TargetBuilder:
+        original = self.config.supervision == "original"
+        return partial(build_targets, vertices=self.config.vertices, from_top=original)
+
+    def shape_losses(
+        self, pyramid: dict[str, Tensor], targets: list[dict[str, Any]], inputs: RefinerInputs, places: Places
+    ) -> dict[str, Tensor]:
+        """Losses of the extreme points and of the contours."""
+        boxes, extremes, start, goal = (
+            torch.cat([target[f"snake_{key}"] for target in targets]) for key in ("boxes", "extremes", "start", "goal")
+        )
+        image_index = image_indices([len(target["snake_boxes"]) for target in targets], boxes.device)
+        maps = self.branch(pyramid)
+        found = self.branch.extreme_points(maps, image_index, boxes)
+        stages = self.branch.deform(maps, image_index, start)
+        if self.config.supervision == "original":
+            return _original_losses(found, extremes, stages, goal)
+        beta, scale = self.config.loss_beta, (boxes[:, 2:] - boxes[:, :2]).amin(1, keepdim=True)
+        share = self.config.contour_weight / len(stages)
+        losses = {f"loss_stage_{i}": share * contour_loss(s, goal, scale, beta) for i, s in enumerate(stages)}
+        losses["loss_extremes"] = self.config.extremes_weight * contour_loss(found, extremes, scale, beta)
+        return losses
+
+    def shapes(self, pyramid: dict[str, Tensor], found: Found, inputs: RefinerInputs, places: Places) -> Contours:
+        """The contours after the last step, cut at the image's border."""
+        if len(found.boxes) == 0:
+            return Contours.from_polygons(found.boxes.new_zeros(0, self.config.vertices, 2))
+        maps = self.branch(pyramid)
+        border = maps.new_tensor([maps.shape[3], maps.shape[2]]) * STRIDE - 1
+        extremes = self.branch.extreme_points(maps, found.image_index, found.boxes).clamp(min=0).minimum(border)
+        start = octagons(extremes, self.config.vertices, from_top=True)
+        contours = self.branch.deform(maps, found.image_index, start)[-1]
+        sizes = contours.new_tensor(inputs.image_sizes).flip(1)[found.image_index]
+        return Contours.from_polygons(contours.clamp(min=0).minimum(sizes[:, None]))
+
+
+def _original_losses(found: Tensor, extremes: Tensor, stages: list[Tensor], goal: Tensor) -> dict[str, Tensor]:
+    """The authors' own: smooth L1 of the extreme points in cells of the map, and of the last contour in pixels."""
+    if len(goal) == 0:
+        return {"loss_extremes": found.sum(), "loss_contour": stages[-1].sum()}
+    return {
+        "loss_extremes": F.smooth_l1_loss(found / STRIDE, extremes / STRIDE),
+        "loss_contour": F.smooth_l1_loss(stages[-1], goal),
+    }

@@ -1,0 +1,57 @@
+"""What a loader worker adds to a training target for DeepSnake: extreme points, octagons and where these should go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.contour_targets import extreme_points, largest_ring, sample_boundary, signed_area
+from models.contours import octagons
+
+
+def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: int, from_top: bool) -> dict[str, Any]:
+    """Add the contour branch's targets to one image's target, all in network-input pixels.
+
+    Added tensors, for the S objects in one piece: "snake_boxes" (S, 4), "snake_extremes" (S, 4, 2), "snake_start" and
+    "snake_goal" (S, vertices, 2).
+
+    Args:
+        target: as the data set makes it; "rings", "boxes" and "polygon_parts" are read.
+        rng: not needed; every target builder is called with one.
+        vertices: of a contour.
+        from_top: see :func:`~models.contours.octagons`.
+    """
+    boxes = target["boxes"].double()
+    sides = boxes[:, 2:] - boxes[:, :2]
+    outlines = [_anticlockwise(largest_ring(rings)) for rings in target["rings"]]
+    single = torch.as_tensor(target["polygon_parts"]).numpy() == 1
+    # Losses are relative to the box: on one thinner than a pixel they would only measure annotation noise.
+    usable = single & (sides >= 1).all(1).numpy() & np.array([len(outline) >= 3 for outline in outlines], bool)
+    kept = np.flatnonzero(usable)
+    boxes = boxes[kept]
+    extremes = torch.from_numpy(
+        np.array([_extremes(outlines[k], box) for k, box in zip(kept, boxes.numpy(), strict=True)]).reshape(-1, 4, 2)
+    )
+    start = octagons(extremes, vertices, from_top)
+    goal = [sample_boundary(outlines[k], first, vertices) for k, first in zip(kept, start[:, 0].numpy(), strict=True)]
+    return {
+        **target,
+        "snake_boxes": boxes.float(),
+        "snake_extremes": extremes.float(),
+        "snake_start": start.float(),
+        "snake_goal": torch.from_numpy(np.array(goal, np.float32).reshape(-1, vertices, 2)),
+    }
+
+
+def _anticlockwise(outline: np.ndarray) -> np.ndarray:
+    """As seen on the screen (y down); an outline without an area is no outline."""
+    area = signed_area(outline) if len(outline) >= 3 else 0.0
+    return outline[:0] if area == 0 else outline if area < 0 else outline[::-1]
+
+
+def _extremes(outline: np.ndarray, box: np.ndarray) -> list[tuple[float, float]]:
+    top, left, bottom, right = extreme_points(outline, box)
+    x0, y0, x1, y1 = box
+    return [(top, y0), (x0, left), (bottom, y1), (x1, right)]
