@@ -34,23 +34,10 @@ def test_diamond_has_its_corners_every_ten_vertices() -> None:
 
 @pytest.mark.parametrize("from_top", [True, False])
 def test_octagon_by_hand(from_top: bool) -> None:
-    corners = {
-        True: [
-            [30, 10],
-            [20, 10],
-            [10, 30],
-            [10, 40],
-            [10, 50],
-            [50, 90],
-            [60, 90],
-            [70, 90],
-            [90, 60],
-            [90, 50],
-            [90, 40],
-            [40, 10],
-        ],
-        False: [[40, 10], [20, 10], [10, 30], [10, 50], [50, 90], [70, 90], [90, 60], [90, 40]],
-    }[from_top]
+    round_points = [[30, 10], [20, 10], [10, 30], [10, 40], [10, 50], [50, 90]]
+    round_points += [[60, 90], [70, 90], [90, 60], [90, 50], [90, 40], [40, 10]]
+    ends = [[40, 10], [20, 10], [10, 30], [10, 50], [50, 90], [70, 90], [90, 60], [90, 40]]
+    corners = round_points if from_top else ends
     octagon = octagons(EXTREMES, 128, from_top)[0]
     assert octagon.shape == (128, 2)
     assert octagon[0].tolist() == corners[0]

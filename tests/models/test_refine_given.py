@@ -15,20 +15,19 @@ from models import Predictor, build_model
 from models.fcos_targets import Grid, assign, neighbourhoods, responsible
 from sharpcontour import InputError, RefinedModel, SharpContour, SharpContourConfig
 from sharpcontour.interface import RefinerInputs
-from tests.models.helpers import H, W, disc, rle_of, scene, tiny_config, tiny_mask_rcnn
+from tests.models.helpers import TINY, H, W, disc, rle_of, scene
 
 CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 9, "name": "ring"}]
-HOSTS = {"dance": tiny_config, "mask_rcnn": tiny_mask_rcnn}
 
 
-@pytest.fixture(params=sorted(HOSTS))
+@pytest.fixture(params=sorted(TINY))
 def predictor(request: pytest.FixtureRequest) -> Predictor:
     return made(request.param)
 
 
 def made(host: str = "dance") -> Predictor:
     torch.manual_seed(0)
-    return Predictor(build_model(HOSTS[host](), 2, SharpContourConfig()), CATEGORIES, 96, 160)
+    return Predictor(build_model(TINY[host](), 2, SharpContourConfig()), CATEGORIES, 96, 160)
 
 
 def image(height: int = H, width: int = W) -> np.ndarray:
@@ -83,7 +82,7 @@ def test_nothing_to_refine(masks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_without_a_refiner_says_so() -> None:
-    predictor = Predictor(build_model(tiny_config(), 2), CATEGORIES, 96, 160)
+    predictor = Predictor(build_model(TINY["dance"](), 2), CATEGORIES, 96, 160)
     with pytest.raises(InputError, match="this checkpoint has no refiner; train with --refine"):
         predictor.refine(image(), scene())
 
@@ -189,7 +188,7 @@ def test_the_box_steers_the_refinement(predictor: Predictor) -> None:
     assert not np.array_equal(tight.rings[0][0], wide.rings[0][0])
 
 
-@pytest.mark.parametrize("host", sorted(HOSTS))
+@pytest.mark.parametrize("host", sorted(TINY))
 def test_description_has_the_form_of_the_hosts_own(host: str) -> None:
     model = made(host).model
     assert isinstance(model, RefinedModel)
