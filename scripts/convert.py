@@ -26,6 +26,7 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,11 @@ def translate(weights: dict[str, Tensor], args: argparse.Namespace) -> tuple[str
 def report(found: Renamed) -> None:
     """Say what became of every tensor in the file."""
     print(f"{len(found.weights)} tensors taken over")
-    for title, names in (("of no use", found.ignored), ("without a counterpart here", found.unused)):
-        if names:
-            print(f"{len(names)} {title}:", *names, sep="\n  ")
+    if found.ignored:
+        kinds = Counter(name.rpartition(".")[2] for name in found.ignored)
+        print(f"{len(found.ignored)} of no use:", ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    if found.unused:
+        print(f"{len(found.unused)} without a counterpart here:", *found.unused, sep="\n  ")
 
 
 def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:

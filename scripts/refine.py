@@ -154,7 +154,8 @@ def find_images(entries: list[Entry], args: argparse.Namespace, annotations: Any
         else:
             images.append(ImageFile(key, path, annotations is None and isinstance(name, str), indices))
     if missing:
-        raise InputError(f"{folder}: {len(missing)} of {len(groups)} images are missing: {first(missing)}")
+        mend = "" if annotations else "; --annotations GT.json (its images are enough) tells the names of the files"
+        raise InputError(f"{folder}: {len(missing)} of {len(groups)} images are missing: {first(missing)}{mend}")
     return images
 
 

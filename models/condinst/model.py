@@ -21,10 +21,6 @@ class CondInst(FCOSHost):
     """Detector, mask branch and a controller that makes each instance's mask head, trained together.
 
     The pyramid has no P2. The refiner reads C2 and P3, or P3 alone (``config.refiner_maps``).
-
-    Args:
-        config: all choices.
-        num_classes: of the data set.
     """
 
     reach: Tensor

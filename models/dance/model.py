@@ -26,10 +26,6 @@ class DANCE(FCOSHost):
     """Detector and contour branch on one pyramid, trained together.
 
     The refiner reads P2, the host's highest-resolution feature map (section 3.2).
-
-    Args:
-        config: all choices.
-        num_classes: of the data set.
     """
 
     def __init__(self, config: DanceConfig, num_classes: int) -> None:

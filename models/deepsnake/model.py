@@ -24,10 +24,6 @@ class DeepSnake(FCOSHost):
     """Detector and contour branch on one pyramid, trained together; the branch learns from the objects' own boxes.
 
     The refiner reads P2, the host's highest-resolution feature map (section 3.2).
-
-    Args:
-        config: all choices.
-        num_classes: of the data set.
     """
 
     def __init__(self, config: DeepSnakeConfig, num_classes: int) -> None:
