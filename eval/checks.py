@@ -25,6 +25,12 @@ class GroundTruth:
             category_id, area, segmentation, iscrowd if 1). Left unchanged.
         name: of the file, for error messages.
 
+    Attributes:
+        images, categories: the entries by id.
+        sizes: (height, width) by image id.
+        category_names: by category id.
+        coco: pycocotools' index of the annotations, their masks as RLE.
+
     Raises:
         InputError: where a list or a key is missing, or annotations are broken (naming their ids).
     """
@@ -35,6 +41,7 @@ class GroundTruth:
             if not isinstance(data, Mapping) or not isinstance(data.get(key), list):
                 raise InputError(f"{name}: has no list {key!r}; expected a file of COCO annotations")
         images, categories = _by_id(data["images"], "image", name), _by_id(data["categories"], "category", name)
+        self.images, self.categories = images, categories
         self.sizes = {key: _size(image, name) for key, image in images.items()}
         self.category_names = {key: str(category.get("name", key)) for key, category in categories.items()}
         _by_id(data["annotations"], "annotation", name)

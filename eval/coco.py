@@ -59,7 +59,7 @@ def evaluate_detections(
     scores, names = {}, ground_truth.category_names
     masks = None
     if "segm" in metrics:
-        masks = _MaskEval(ground_truth.coco, found, "segm")
+        masks = MaskEval(ground_truth.coco, found, "segm")
         scores["segm"] = _run(masks, names)
     if "boundary" in metrics:
         scores["boundary"] = _run(_BoundaryEval(ground_truth, found, dilation_ratio, masks), names)
@@ -67,13 +67,19 @@ def evaluate_detections(
 
 
 def _run(evaluator: COCOeval, names: Mapping[Any, str]) -> Scores:
+    accumulated(evaluator)
+    return Scores(_summary(evaluator), per_category(evaluator, names))
+
+
+def accumulated(evaluator: COCOeval) -> COCOeval:
+    """The same after it has run, in silence."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.evaluate()
         evaluator.accumulate()
-    return Scores(_summary(evaluator), _per_category(evaluator, names))
+    return evaluator
 
 
-class _MaskEval(COCOeval):
+class MaskEval(COCOeval):
     """Mask AP. Where no pair of an image and category can match, the base class is spared the search."""
 
     def computeIoU(self, imgId: Any, catId: Any) -> Any:
@@ -82,7 +88,7 @@ class _MaskEval(COCOeval):
         return ious if len(ious) and ious.max() >= _MIN_SCORE else []
 
 
-class _BoundaryEval(_MaskEval):
+class _BoundaryEval(MaskEval):
     """Boundary AP: pairs score min(mask IoU, boundary IoU), and with a crowd their mask IoU alone.
 
     A boundary IoU only lowers a score, and scores below the lowest threshold match nothing, so boundaries are made only
@@ -95,7 +101,7 @@ class _BoundaryEval(_MaskEval):
         masks: of the same, if it has run: its IoUs are used, and its matches where boundaries lower no score.
     """
 
-    def __init__(self, ground_truth: GroundTruth, found: COCO, dilation_ratio: float, masks: _MaskEval | None) -> None:
+    def __init__(self, ground_truth: GroundTruth, found: COCO, dilation_ratio: float, masks: MaskEval | None) -> None:
         super().__init__(ground_truth.coco, found, "segm")
         self._widths = {image: band_width(*size, dilation_ratio) for image, size in ground_truth.sizes.items()}
         self._mask_ious = masks.ious if masks else None
@@ -170,14 +176,16 @@ def _summary(evaluator: COCOeval) -> dict[str, float | None]:
         "ARm": recall[:, :, 2, 2],
         "ARl": recall[:, :, 3, 2],
     }
-    return {name: _mean(values) for name, values in numbers.items()}
+    return {name: mean_percent(values) for name, values in numbers.items()}
 
 
-def _per_category(evaluator: COCOeval, names: Mapping[Any, str]) -> dict[str, float | None]:
-    precision = evaluator.eval["precision"][:, :, :, 0, 2]
-    return {names[key]: _mean(precision[:, :, k]) for k, key in enumerate(evaluator.params.catIds)}
+def per_category(evaluator: COCOeval, names: Mapping[Any, str]) -> dict[str, float | None]:
+    """AP by category name, over all sizes and the most detections an image."""
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]
+    return {names[key]: mean_percent(precision[:, :, k]) for k, key in enumerate(evaluator.params.catIds)}
 
 
-def _mean(values: np.ndarray) -> float | None:
+def mean_percent(values: np.ndarray) -> float | None:
+    """Mean of what is defined; None if nothing is."""
     defined = values[values > -1]
     return 100.0 * float(defined.mean()) if defined.size else None

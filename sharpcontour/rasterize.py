@@ -80,6 +80,20 @@ def changes_to_rle(changes: np.ndarray, height: int, width: int) -> dict[str, An
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
+def crop_to_rle(mask: np.ndarray, x0: int, y0: int, height: int, width: int) -> dict[str, Any]:
+    """A compressed COCO RLE of an image (height, width) in which ``mask``, (h, w) bool, lies at x0, y0."""
+    rows, columns = mask.shape
+    if rows < height:  # a column ends inside the image, or the next one begins below its top
+        mask = np.concatenate([mask, np.zeros((1, columns), bool)])
+    values = np.concatenate([[False], mask.T.ravel()])
+    where = np.flatnonzero(values[1:] != values[:-1])
+    column, row = np.divmod(where, max(mask.shape[0], 1))
+    changes = (x0 + column) * height + y0 + row
+    if rows == height and len(changes) % 2:  # the last column is inside down to its end
+        changes = np.append(changes, (x0 + columns) * height)
+    return changes_to_rle(changes, height, width)
+
+
 def decode_counts(counts: bytes | str) -> np.ndarray:
     """Run lengths (int64) of a compressed COCO RLE, alternating 0 and 1 and beginning with 0.
 

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from sharpcontour.interface import Rings
-from sharpcontour.rasterize import changes_to_rle
+from sharpcontour.rasterize import crop_to_rle
 from sharpcontour.tracing import trace_mask
 
 Paste = Literal["centre", "integer"]
@@ -53,7 +53,7 @@ class LazyMasks(ABC):
         rles = []
         for k in range(len(self)):
             x0, y0, values = self._window(k, height, width)
-            rles.append(changes_to_rle(_changes(self._inside(values), x0, y0, height), height, width))
+            rles.append(crop_to_rle(self._inside(values), x0, y0, height, width))
         return rles
 
     def rings(self, height: int, width: int) -> list[Rings]:
@@ -141,17 +141,3 @@ def _in_whole_pixels(low: np.float32, high: np.float32, cells: int, size: int) -
 def _weights(place: np.ndarray, cells: int) -> np.ndarray:
     """(P, cells) of linear interpolation at P places, the first cell's centre at 0; zero beyond."""
     return np.maximum(1 - np.abs(place[:, None] - np.arange(cells, dtype=np.float32)), 0)
-
-
-def _changes(mask: np.ndarray, x0: int, y0: int, height: int) -> np.ndarray:
-    """Where the image, read column by column, changes: ``mask`` (h, w) lies at x0, y0 in it."""
-    rows, columns = mask.shape
-    if rows < height:  # a column ends inside the image, or the next one begins below its top
-        mask = np.concatenate([mask, np.zeros((1, columns), bool)])
-    values = np.concatenate([[False], mask.T.ravel()])
-    where = np.flatnonzero(values[1:] != values[:-1])
-    column, row = np.divmod(where, max(mask.shape[0], 1))
-    changes = (x0 + column) * height + y0 + row
-    if rows == height and len(changes) % 2:  # the last column is inside down to its end
-        changes = np.append(changes, (x0 + columns) * height)
-    return changes

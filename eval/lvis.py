@@ -1,0 +1,129 @@
+"""AP*: detections of a COCO-trained model against LVIS annotations, as lvis-api computes it.
+
+LVIS annotates a few categories on every image. A detection counts only where its category is known to be present or
+absent, and one that matches nothing is left out where not every instance was annotated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from eval.checks import GroundTruth
+from eval.coco import MaskEval, Scores, accumulated, mean_percent, per_category
+from sharpcontour.errors import InputError
+
+MAX_DETECTIONS = 300  # per image, of all categories together
+
+
+def evaluate_lvis(ground_truth: GroundTruth, detections: list[dict[str, Any]]) -> Scores:
+    """Thirteen numbers: AP AP50 AP75 APs APm APl APr APc APf AR300 ARs ARm ARl.
+
+    Args:
+        ground_truth: LVIS annotations: images with "neg_category_ids" and "not_exhaustive_category_ids", categories
+            with "frequency". For COCO's categories those of ``scripts/prepare_data.py lvis``.
+        detections: as :func:`eval.checks.check_detections` gives them, sized by their masks.
+
+    Raises:
+        InputError: where an image lacks the two lists: these are no LVIS annotations.
+    """
+    evaluator = accumulated(_LvisEval(ground_truth, detections))
+    precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]  # (T, R, K, A, 1) and (T, K, A, 1)
+    frequency = np.array([ground_truth.categories[key].get("frequency", "") for key in evaluator.params.catIds])
+    numbers = {
+        "AP": precision[:, :, :, 0],
+        "AP50": precision[0, :, :, 0],
+        "AP75": precision[5, :, :, 0],
+        "APs": precision[:, :, :, 1],
+        "APm": precision[:, :, :, 2],
+        "APl": precision[:, :, :, 3],
+        "APr": precision[:, :, frequency == "r", 0],
+        "APc": precision[:, :, frequency == "c", 0],
+        "APf": precision[:, :, frequency == "f", 0],
+        "AR300": recall[:, :, 0],
+        "ARs": recall[:, :, 1],
+        "ARm": recall[:, :, 2],
+        "ARl": recall[:, :, 3],
+    }
+    summary = {name: mean_percent(values) for name, values in numbers.items()}
+    return Scores(summary, per_category(evaluator, ground_truth.category_names))
+
+
+def without_other_categories(
+    detections: Sequence[Any], ground_truth: GroundTruth, name: str
+) -> tuple[list[Any], Counter[Any]]:
+    """The detections of the annotations' categories, and how many there were of each other: LVIS lacks some of COCO's.
+
+    Raises:
+        InputError: where none is left.
+    """
+    known = set(ground_truth.category_names)
+    kept = [found for found in detections if not isinstance(found, dict) or found.get("category_id") in known]
+    others = Counter(
+        found.get("category_id")
+        for found in detections
+        if isinstance(found, dict) and found.get("category_id") not in known
+    )
+    if others and not kept:
+        raise InputError(
+            f"{name}: none of its categories is in {ground_truth.name}; "
+            "scripts/prepare_data.py lvis gives LVIS annotations COCO's categories"
+        )
+    return kept, others
+
+
+class _LvisEval(MaskEval):
+    """Annotations and detections that count, and the rule for categories that are not annotated exhaustively."""
+
+    def __init__(self, ground_truth: GroundTruth, detections: list[dict[str, Any]]) -> None:
+        lists = _lists(ground_truth)
+        truths = [{**truth, "iscrowd": 0} for truth in ground_truth.coco.dataset["annotations"] if truth["area"] > 0]
+        judged = defaultdict(set, {image: set(absent) for image, (absent, _) in lists.items()})
+        for truth in truths:
+            judged[truth["image_id"]].add(truth["category_id"])
+        found = [
+            one
+            for one in _best_of_images(detections)
+            if one["area"] > 0 and one["category_id"] in judged[one["image_id"]]
+        ]
+        super().__init__(ground_truth.index(truths), ground_truth.index(found), "segm")
+        self.params.maxDets = [MAX_DETECTIONS]
+        self._partial = {(image, category) for image, (_, partial) in lists.items() for category in partial}
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        for truths in self._gts.values():
+            for truth in truths:
+                truth["ignore"] = truth["own_ignore"]  # the base class overwrites it
+
+    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
+        """Matches of one image and category."""
+        result = super().evaluateImg(imgId, catId, aRng, maxDet)
+        if result is not None and (imgId, catId) in self._partial:
+            result["dtIgnore"] = np.logical_or(result["dtIgnore"], result["dtMatches"] == 0)
+        return result
+
+
+def _lists(ground_truth: GroundTruth) -> dict[Any, tuple[Iterable[Any], Iterable[Any]]]:
+    """Categories known to be absent, and those not annotated exhaustively, of each image."""
+    lists = {}
+    for key, image in ground_truth.images.items():
+        try:
+            lists[key] = image["neg_category_ids"], image["not_exhaustive_category_ids"]
+        except KeyError as error:
+            raise InputError(
+                f"{ground_truth.name}: image id {key} has no {error}; the metric lvis needs LVIS annotations "
+                "(scripts/prepare_data.py lvis)"
+            ) from None
+    return lists
+
+
+def _best_of_images(detections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best detections of every image, whatever their category; on equal scores the earlier ones."""
+    by_image = defaultdict(list)
+    for found in detections:
+        by_image[found["image_id"]].append(found)
+    return [one for group in by_image.values() for one in sorted(group, key=lambda one: -one["score"])[:MAX_DETECTIONS]]
