@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from data.coco import LAYOUTS, CocoDataset
 from data.config import DataConfig
 from data.loader import Loader, build_loader
 from data.shapes import ShapesDataset
@@ -55,8 +56,6 @@ def build_dataset(config: DataConfig, split: str, prepare: TargetBuilder | None 
         raise InputError(f"unknown split {split!r}; choose train or val")
     if config.name == "shapes":
         return ShapesDataset(config, split, prepare)
-    if config.name == "coco":
-        from data.coco import CocoDataset
-
+    if config.name in LAYOUTS:
         return CocoDataset(config, split, prepare)
-    raise InputError(f"unknown data set {config.name!r}; choose shapes or coco")
+    raise InputError(f"unknown data set {config.name!r}; choose shapes, {', '.join(LAYOUTS)}")

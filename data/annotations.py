@@ -106,7 +106,8 @@ def _categories(path: Path, entries: list[Any]) -> list[dict[str, Any]]:
     for entry in entries:
         if not isinstance(entry, dict) or not _is_int(entry.get("id")):
             raise InputError(f"{path}: a category has no whole number as its id: {str(entry)[:80]}")
-        categories.append({"id": entry["id"], "name": str(entry.get("name", entry["id"]))})
+        more = {key: str(entry[key]) for key in ("frequency", "synset") if key in entry}  # LVIS
+        categories.append({"id": entry["id"], "name": str(entry.get("name", entry["id"])), **more})
     categories.sort(key=lambda category: category["id"])
     ids = [category["id"] for category in categories]
     if len(set(ids)) != len(ids):
@@ -121,6 +122,8 @@ def _images(path: Path, entries: list[Any], problems: Problems) -> list[dict[str
     for entry in entries:
         if not isinstance(entry, dict) or not _is_int(entry.get("id")):
             raise InputError(f"{path}: an image has no whole number as its id: {str(entry)[:80]}")
+        if "neg_category_ids" in entry and isinstance(entry.get("coco_url"), str):  # LVIS names files by their address
+            entry["file_name"] = "/".join(entry["coco_url"].split("/")[-2:])
         if not isinstance(entry.get("file_name"), str):
             raise InputError(f"{path}: image {entry['id']} has no file_name")
         if not all(_is_int(entry.get(key)) and entry[key] > 0 for key in ("width", "height")):

@@ -6,7 +6,6 @@ Every distinct value of ``*_gtFine_instanceIds.png`` from 24 on is a region: fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects
+from tqdm import tqdm
 
 from sharpcontour.errors import InputError
 from sharpcontour.rasterize import crop_to_rle
@@ -35,7 +35,7 @@ VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 SUFFIX = "_gtFine_instanceIds.png"
 
 
-def convert(folder: Path, progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None) -> dict[str, Any]:
+def convert(folder: Path, progress: bool = False) -> dict[str, Any]:
     """COCO annotations of a split.
 
     Category ids are Cityscapes' label ids. An image's "file_name" is its path below the split's folder of leftImg8bit,
@@ -43,7 +43,7 @@ def convert(folder: Path, progress: Callable[[Iterable[Any], int], Iterable[Any]
 
     Args:
         folder: ``gtFine/train`` or ``gtFine/val``, with a folder for each city.
-        progress: called with the images' results as they come and their number, to show a bar.
+        progress: show a bar, if there is a terminal to show it.
 
     Raises:
         InputError: where there are no annotations, or one cannot be read.
@@ -54,10 +54,9 @@ def convert(folder: Path, progress: Callable[[Iterable[Any], int], Iterable[Any]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with ThreadPoolExecutor() as pool:
-        results: Iterable[Any] = pool.map(read_regions, paths)
-        for path, (size, void, regions) in zip(
-            paths, progress(results, len(paths)) if progress else results, strict=True
-        ):
+        results = zip(paths, pool.map(read_regions, paths), strict=True)
+        disable = None if progress else True
+        for path, (size, void, regions) in tqdm(results, folder.name, len(paths), unit="image", disable=disable):
             key = len(images) + 1
             name = f"{path.parent.name}/{path.name.removesuffix(SUFFIX)}_leftImg8bit.png"
             images.append({"id": key, "file_name": name, "height": size[0], "width": size[1], "void": void})

@@ -21,6 +21,13 @@ from sharpcontour.interface import TargetBuilder
 
 LISTED = 10  # unreadable images named in a message
 
+LAYOUTS = {
+    "coco": ("annotations/instances_{split}2017.json", "{split}2017"),
+    "cityscapes": ("annotations/instances_{split}.json", "leftImg8bit/{split}"),
+    "lvis": ("annotations/lvis_{split}.json", ""),
+}
+"""Where a data set has its annotations and its images, below its root. All annotations are in COCO's form."""
+
 
 class CocoDataset:
     """A split of a COCO-format set; samples as in ``data/__init__.py``.
@@ -159,11 +166,14 @@ def _paths(config: DataConfig, split: str) -> tuple[Path, Path]:
         (config.train_json, config.train_images) if split == "train" else (config.val_json, config.val_images)
     )
     if config.root:
-        json_path = json_path or str(Path(config.root) / "annotations" / f"instances_{split}2017.json")
-        folder = folder or str(Path(config.root) / f"{split}2017")
+        usual_json, usual_folder = (part.format(split=split) for part in LAYOUTS[config.name])
+        json_path = json_path or str(Path(config.root) / usual_json)
+        folder = folder or str(Path(config.root) / usual_folder)
     if not json_path or not folder:
         missing = f"--{split}-json" if not json_path else f"--{split}-images"
-        raise InputError(f"no {split} data given: use --root DIR (COCO 2017's folders) or {missing}")
+        raise InputError(f"no {split} data given: use --root DIR ({config.name}'s folders) or {missing}")
+    if config.name != "coco" and not Path(json_path).is_file():
+        raise InputError(f"{json_path}: no such file; scripts/prepare_data.py {config.name} --root DIR makes it")
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder of images")
     return Path(json_path), Path(folder)

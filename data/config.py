@@ -12,8 +12,9 @@ from data.transforms import Resize
 class DataConfig:
     """Data set and input pipeline. The defaults are the built-in shapes; the sizes are those of COCO recipes."""
 
-    name: Literal["shapes", "coco"] = "shapes"  # shapes: drawn on the fly, no download; coco: any COCO-format set
-    root: str = ""  # folder with annotations/instances_{train,val}2017.json, train2017/ and val2017/ (name=coco)
+    # shapes: drawn on the fly, no download; coco: any COCO-format set; cityscapes, lvis: see data/coco.py
+    name: Literal["shapes", "coco", "cityscapes", "lvis"] = "shapes"
+    root: str = ""  # folder of the data set
     train_json: str = ""  # annotation file that replaces the one under root
     train_images: str = ""  # folder of its images
     val_json: str = ""  # likewise for evaluation

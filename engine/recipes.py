@@ -85,6 +85,24 @@ def coco_3x(model: str, refine: bool) -> Config:
     return config
 
 
+def cityscapes(model: str, refine: bool) -> Config:
+    """64 epochs of Cityscapes' fine images, several sizes: 24k updates of 8 images, from ImageNet's weights."""
+    config = coco_1x(model, refine)
+    train = config.train
+    train.images_per_batch, train.iterations, train.steps = 8, 24_000, (18_000,)  # the rate follows from 16 images
+    train.checkpoint_period, train.eval_period = 1000, 6000
+    config.data = DataConfig(
+        name="cityscapes",
+        short_sides=tuple(range(800, 1025, 32)),
+        max_side=2048,
+        test_short_side=1024,
+        test_max_side=2048,
+        keep_empty=False,
+        workers=4,
+    )
+    return config
+
+
 def condinst_r50_1x(model: str, refine: bool) -> Config:
     """CondInst's MS_R_50_1x. Its ImageNet weights must be given: host.backbone.weights=FILE (convert.py)."""
     return _condinst(coco_1x(model, refine), "resnet50")
@@ -209,6 +227,7 @@ RECIPES: dict[str, Callable[[str, bool], Config]] = {
         small,
         coco_1x,
         coco_3x,
+        cityscapes,
         condinst_r50_1x,
         condinst_r50_3x,
         condinst_r101_3x,

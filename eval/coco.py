@@ -15,10 +15,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval.boundary import DILATION_RATIO, band_width, boundary_ious
-from eval.checks import GroundTruth, check_detections
+from eval.boundary import band_width, boundary_ious
+from eval.checks import GroundTruth
 
-METRICS = ("segm", "boundary")
 _MIN_SCORE = 0.5  # the lowest IoU threshold of COCO
 
 
@@ -27,7 +26,7 @@ class Scores:
     """Numbers of one metric, in percent; None where there is no object to find.
 
     Attributes:
-        summary: COCO's twelve: AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl.
+        summary: by name; COCO's are AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl.
         per_category: AP by category name.
     """
 
@@ -35,27 +34,18 @@ class Scores:
     per_category: dict[str, float | None]
 
 
-def evaluate_detections(
-    ground_truth: GroundTruth,
-    detections: list[dict[str, Any]],
-    metrics: Sequence[str] = METRICS,
-    dilation_ratio: float = DILATION_RATIO,
-    name: str = "results",
+def evaluate_coco(
+    ground_truth: GroundTruth, detections: list[dict[str, Any]], metrics: Sequence[str], dilation_ratio: float
 ) -> dict[str, Scores]:
-    """Score COCO results; the mask IoUs are computed once for all metrics.
+    """COCO's twelve numbers by masks ("segm") and by boundaries ("boundary"); the mask IoUs are computed once.
 
     Args:
-        ground_truth: see :class:`~eval.checks.GroundTruth`.
-        detections: entries with "image_id", "category_id", "score" and "segmentation"; may be empty. Left unchanged.
-        metrics: out of :data:`METRICS`.
+        ground_truth: the annotations.
+        detections: as :func:`eval.checks.check_detections` gives them.
+        metrics: any; others than these two are passed over.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
-        name: of the results file, for error messages.
-
-    Raises:
-        InputError: for broken entries and for image or category ids that the ground truth does not have.
     """
-    band_width(1, 1, dilation_ratio)  # refuses an impossible ratio before the work
-    found = ground_truth.index(check_detections(detections, ground_truth, name))
+    found = ground_truth.index(detections)
     scores, names = {}, ground_truth.category_names
     masks = None
     if "segm" in metrics:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth
-from eval.coco import METRICS, evaluate_detections
+from eval.metrics import USUAL, evaluate_detections
 from eval.results import save_results
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -35,7 +35,7 @@ def evaluate_model(
     loader: Iterable[tuple[Sequence[torch.Tensor], Sequence[dict[str, Any]]]],
     device: torch.device,
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = USUAL,
     dilation_ratio: float = DILATION_RATIO,
     progress: bool = True,
     results_path: str | Path | None = None,
@@ -52,7 +52,7 @@ def evaluate_model(
         loader: batches of uint8 images (3, H, W) and of targets with "image_id" and "original_size" (height, width):
             this process's share of the data set.
         device: that the images go to.
-        metrics: out of "segm" (mask AP) and "boundary" (Boundary AP).
+        metrics: out of :data:`eval.metrics.METRICS`.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
         progress: whether rank 0 shows a bar, if there is a terminal to show it.
         results_path: file for the final detections, as COCO results.
@@ -61,7 +61,7 @@ def evaluate_model(
 
     Returns:
         The same on every process.
-        "refined" and "coarse" (without a refiner only "coarse"): twelve numbers of each metric in percent, None where
+        "refined" and "coarse" (without a refiner only "coarse"): the numbers of each metric in percent, None where
         undefined; "per_category": of each, AP by category name.
         "stats": the refiner's, over all processes.
         "seconds": "load", "forward" and "encode" of the slowest process (encoding overlaps with the rest), "match",

@@ -14,7 +14,7 @@ from typing import Any
 from sharpcontour.errors import InputError
 
 _ROWS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-_TITLES = {"segm": "mask AP", "boundary": "Boundary AP"}
+_TITLES = {"segm": "mask AP", "boundary": "Boundary AP", "lvis": "AP* (LVIS)", "cityscapes": "Cityscapes"}
 
 
 def read_json(path: str | Path) -> Any:
@@ -98,9 +98,11 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     lines = [" " * 6 + "".join(f"{_TITLES[kind]:>{width}}" for kind in kinds)]
     lines.append(" " * 6 + "".join("  " + "".join(f"{name:>{cell}}" for name in headings) for _ in kinds))
     for row in _ROWS:
+        if all(row not in scores[kind] for kind in kinds for scores in columns.values()):
+            continue  # Cityscapes' tool knows two numbers alone
         line = f"{row:<6}"
         for kind in kinds:
-            values = [scores[kind][row] for scores in columns.values()]
+            values = [scores[kind].get(row) for scores in columns.values()]
             cells = ["-" if value is None else f"{value:.1f}" for value in values]
             if change:
                 cells.append("-" if None in values else f"{values[1] - values[0]:+.1f}")

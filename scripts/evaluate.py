@@ -1,4 +1,4 @@
-"""Score a trained model, or a file of detections, by COCO mask AP and Boundary AP.
+"""Score a trained model, or a file of detections: mask AP, Boundary AP, AP* on LVIS' annotations, Cityscapes' AP.
 
     # a checkpoint (or the folder of a run), on the validation images it was trained with
     python scripts/evaluate.py --checkpoint runs/dance_refine_shapes --json metrics.json
@@ -10,6 +10,10 @@
     python scripts/evaluate.py --checkpoint CKPT --study
     # COCO results of any model; both files may be .json or .json.gz
     python scripts/evaluate.py --results R.json --annotations GT.json
+    # AP*: the detections of COCO's validation images against LVIS' annotations of them (prepare_data.py lvis)
+    python scripts/evaluate.py --results R.json --annotations lvis_val_cocofied.json --metrics lvis
+    # Cityscapes' own format: text files and PNG masks against gtFine/val
+    python scripts/evaluate.py --results FOLDER --annotations gtFine/val --metrics cityscapes
 
 All numbers are in percent. S, M and L are objects up to 32 x 32, up to 96 x 96, and larger, in pixels: annotations by
 their "area", detections by the pixels of their mask. The file of --json has them in full precision, null where there is
@@ -29,15 +33,20 @@ import torch
 from tqdm import tqdm
 
 from data import DataConfig, build_dataset, build_loader
+from data.cityscapes import convert
+from data.coco import LAYOUTS
+from data.lvis import SYNSETS
 from engine import checkpoint, distributed
 from engine.logging import say
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth
-from eval.coco import METRICS, evaluate_detections
+from eval.cityscapes import read_submission
 from eval.inference import evaluate_model
+from eval.metrics import METRICS, USUAL, evaluate_detections
 from eval.results import check_writable, format_categories, format_table, read_json, save_results
 from eval.study import KINDS, refinement_study
 from models import load_model
+from models.convert.categories import published_categories
 from models.predictor import Predictor
 from sharpcontour.config import from_dict
 from sharpcontour.errors import InputError
@@ -60,19 +69,24 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", metavar="CKPT", help="checkpoint of scripts/train.py, or the folder of a run")
-    what.add_argument("--results", metavar="R.json", help="COCO results to score, with --annotations; needs no model")
+    what.add_argument(
+        "--results",
+        metavar="R.json",
+        help="COCO results to score, with --annotations; needs no model. Or a folder in Cityscapes' own format",
+    )
     add = parser.add_argument
-    add("--annotations", metavar="GT.json", help="COCO annotations for --results")
-    add("--data", choices=("shapes", "coco"), help="data set for --checkpoint (default: the one of its training)")
-    add("--root", metavar="DIR", help="COCO folder with annotations/ and val2017/ (default: as in training)")
+    add("--annotations", metavar="GT.json", help="COCO annotations for --results, or gtFine/val of Cityscapes")
+    add("--data", choices=("shapes", *LAYOUTS), help="data set for --checkpoint (default: the one of its training)")
+    add("--root", metavar="DIR", help="folder of the data set (default: as in training)")
     add("--val-json", metavar="FILE", help="your own annotations in COCO format (default: as in training)")
     add("--val-images", metavar="DIR", help="folder of their images (default: as in training)")
     add(
         "--metrics",
         nargs="+",
-        choices=(*METRICS, "lvis", "cityscapes"),
-        default=list(METRICS),
-        help="segm: mask AP; boundary: Boundary AP (default: both); lvis and cityscapes are not there yet",
+        choices=METRICS,
+        default=list(USUAL),
+        help="segm: mask AP; boundary: Boundary AP (default: both); lvis: AP* by LVIS' rules; cityscapes: AP and AP50 "
+        "as its official tool computes them",
     )
     add(
         "--dilation-ratio",
@@ -93,9 +107,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse wrong use before anything takes time."""
-    later = [metric for metric in args.metrics if metric not in METRICS]
-    if later:
-        raise InputError(f"--metrics {later[0]} is not there yet; choose from: {' '.join(METRICS)}")
     if args.results and not args.annotations:
         raise InputError("--results needs the ground truth too: --annotations GT.json")
     own = [f"--{key.replace('_', '-')}" for key in ("data", "root", "val_json", "val_images") if getattr(args, key)]
@@ -114,8 +125,10 @@ def check(args: argparse.Namespace) -> None:
 
 def evaluate_results(args: argparse.Namespace) -> None:
     """Score a file of detections."""
-    truth = GroundTruth(read_json(args.annotations), args.annotations)
-    found = read_json(args.results)
+    annotations = Path(args.annotations)
+    data = convert(annotations, progress=True) if annotations.is_dir() else read_json(annotations)
+    truth = GroundTruth(data, args.annotations)
+    found = read_submission(args.results, truth) if Path(args.results).is_dir() else read_json(args.results)
     scores = evaluate_detections(truth, found, args.metrics, args.dilation_ratio, args.results)
     numbers = {metric: values.summary for metric, values in scores.items()}
     categories = {metric: values.per_category for metric, values in scores.items()}
@@ -192,7 +205,7 @@ def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:
     if args.data == "shapes" and own:
         raise InputError("--data shapes is drawn on the fly; leave out --root, --val-json and --val-images")
     if args.data or own:
-        config.name = args.data or "coco"
+        config.name = args.data or (config.name if config.name in LAYOUTS else "coco")
     if args.root:
         config.root, config.val_json, config.val_images = args.root, "", ""
     config.val_json = args.val_json or config.val_json
@@ -201,9 +214,18 @@ def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:
 
 
 def check_categories(categories: list[dict[str, Any]], predictor: Predictor, where: str) -> None:
-    """The model must know the data set's categories, by id and name: else their ids would be mixed up."""
+    """The model must know the data set's categories, by id and name: else their ids would be mixed up.
+
+    LVIS has names of its own for COCO's categories; synsets tell that they are the same.
+    """
     ours = set(zip(predictor.category_ids, predictor.class_names, strict=True))
-    missing = [f"{c['id']} {c['name']}" for c in categories if (c["id"], c["name"]) not in ours]
+    coco = {(category["id"], category["name"]) for category in published_categories(80, every_id=False)}
+    same = {key for key, _ in ours & coco}
+    missing = [
+        f"{c['id']} {c['name']}"
+        for c in categories
+        if (c["id"], c["name"]) not in ours and not (c["id"] in same and c.get("synset") == SYNSETS[c["id"]])
+    ]
     if missing:
         extra = sorted(ours - {(c["id"], c["name"]) for c in categories})
         raise InputError(

@@ -2,7 +2,12 @@
 
 python scripts/prepare_data.py coco --root DIR --check     every annotation and every image of both splits
 python scripts/prepare_data.py coco                        where COCO 2017 comes from and how its folders look
+python scripts/prepare_data.py cityscapes --root DIR       makes annotations/instances_{train,val}.json from gtFine/
+python scripts/prepare_data.py cityscapes --root DIR --check
+python scripts/prepare_data.py lvis --annotations lvis_v0.5_val.json --out lvis_val_cocofied.json    ground truth of AP*
 python scripts/prepare_data.py shapes --root DIR           the built-in set as PNG files and COCO annotations
+
+Without --root, cityscapes and lvis tell where they come from and how large they are, too.
 """
 
 from __future__ import annotations
@@ -20,8 +25,11 @@ import cv2
 from tqdm import tqdm
 
 from data import DataConfig
-from data.coco import CocoDataset
+from data.cityscapes import convert
+from data.coco import LAYOUTS, CocoDataset
+from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
+from eval.results import check_writable, read_json, save_results
 from sharpcontour.errors import InputError
 
 LISTED = 20  # unreadable images named
@@ -34,6 +42,21 @@ COCO 2017 (annotations: CC BY 4.0; images: under the terms of Flickr), from http
 Unpack all three into one folder, so that it holds annotations/, train2017/ and val2017/, then check it with
   python scripts/prepare_data.py coco --root DIR --check"""
 
+CITYSCAPES_STEPS = """\
+Cityscapes (non-commercial licence; an account at https://www.cityscapes-dataset.com/ is needed)
+  leftImg8bit_trainvaltest.zip     11 GB    2,975 training and 500 validation images, 1,525 without labels
+  gtFine_trainvaltest.zip         241 MB    their fine annotations
+Unpack both into one folder, so that it holds leftImg8bit/ and gtFine/, then make the annotations and check them with
+  python scripts/prepare_data.py cityscapes --root DIR
+  python scripts/prepare_data.py cityscapes --root DIR --check"""
+LVIS_STEPS = """\
+LVIS (annotations: CC BY 4.0; the images are COCO's), from https://dl.fbaipublicfiles.com/LVIS/
+  lvis_v0.5_val.json.zip      5,000 images, all of COCO's val2017: the ground truth of AP* in the papers
+  lvis_v1_val.json.zip       19,809 images, 4,809 of them in val2017, the others in COCO's training set
+Give the file COCO's categories with
+  python scripts/prepare_data.py lvis --annotations lvis_v0.5_val.json --out lvis_val_cocofied.json
+as COCO_DIR/annotations/lvis_val.json it is found by evaluate.py --data lvis --root COCO_DIR."""
+
 
 def main() -> int:
     """Do what the arguments say."""
@@ -41,9 +64,13 @@ def main() -> int:
     if args.data == "shapes":
         write_shapes(args)
     elif args.check:
-        check_coco(args)
+        check_data(args)
+    elif args.data == "cityscapes" and args.root:
+        write_cityscapes(Path(args.root))
+    elif args.data == "lvis" and args.annotations:
+        write_lvis(args)
     else:
-        print(COCO_STEPS)
+        print({"coco": COCO_STEPS, "cityscapes": CITYSCAPES_STEPS, "lvis": LVIS_STEPS}[args.data])
     return 0
 
 
@@ -52,9 +79,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     defaults = DataConfig()
-    add("data", choices=("coco", "shapes"), help="which data set")
-    add("--root", metavar="DIR", default="", help="its folder: annotations/, train2017/ and val2017/")
-    add("--check", action="store_true", help="coco: read all annotations and images")
+    add("data", choices=("coco", "cityscapes", "lvis", "shapes"), help="which data set")
+    add("--root", metavar="DIR", default="", help="its folder")
+    add("--check", action="store_true", help="read all annotations and images of both splits")
+    add("--annotations", metavar="LVIS.json", help="lvis: the original file, .json or .json.gz")
+    add("--out", metavar="FILE", help="lvis: where to write the annotations with COCO's categories")
     for split in ("train", "val"):
         add(f"--{split}-json", metavar="FILE", default="", help=f"coco: your own {split} annotations")
         add(f"--{split}-images", metavar="DIR", default="", help="coco: the folder of their images")
@@ -89,15 +118,49 @@ def write_shapes(args: argparse.Namespace) -> None:
     print(f"train on them with: torchrun scripts/train.py --model dance --refine --data coco --root {root}")
 
 
-def check_coco(args: argparse.Namespace) -> None:
+def write_cityscapes(root: Path) -> None:
+    """COCO annotations of both splits, made from the pixels of gtFine."""
+    for split in ("train", "val"):
+        data = convert(root / "gtFine" / split, progress=True)
+        path = root / LAYOUTS["cityscapes"][0].format(split=split)
+        save_results(data, path)
+        objects = sum(not one["iscrowd"] for one in data["annotations"])
+        groups = len(data["annotations"]) - objects
+        expected = {"train": 2975, "val": 500}[split]
+        count = f"{len(data['images'])} of Cityscapes' {expected} images"
+        print(f"{path}: {count}, {objects} objects, {groups} groups")
+
+
+def write_lvis(args: argparse.Namespace) -> None:
+    """LVIS annotations of the categories that COCO has, under COCO's ids."""
+    if not args.out:
+        raise InputError("lvis: say where to write the annotations with --out FILE")
+    check_writable(args.out)
+    data = with_coco_categories(read_json(args.annotations), args.annotations)
+    save_results(data, args.out)
+    print(
+        f"{args.out}: {len(data['images'])} images, {len(data['annotations'])} annotations, "
+        f"{len(data['categories'])} of COCO's 80 categories"
+    )
+    elsewhere = sum("val2017" not in str(image.get("coco_url", "val2017")) for image in data["images"])
+    if elsewhere:
+        print(
+            f"warning: {elsewhere} images are not of COCO's val2017 (LVIS v1 has many of its training set); "
+            "results on them are not comparable with the papers'"
+        )
+
+
+def check_data(args: argparse.Namespace) -> None:
     """Read everything and tell what is there and what is wrong; InputError if an image cannot be used."""
     values = {
         f"{split}_{kind}": getattr(args, f"{split}_{kind}") for split in ("train", "val") for kind in ("json", "images")
     }
-    config = DataConfig(name="coco", root=args.root, **values)
+    config = DataConfig(name=args.data, root=args.root, **values)
     splits = [split for split in ("train", "val") if args.root or values[f"{split}_json"]]
+    if args.data == "lvis":
+        splits = [s for s in splits if s == "val" or (Path(args.root) / LAYOUTS["lvis"][0].format(split=s)).is_file()]
     if not splits:
-        raise InputError("coco --check: give --root DIR, or --train-json and --train-images, or those of val")
+        raise InputError(f"{args.data} --check: give --root DIR, or --train-json and --train-images, or those of val")
     broken = [text for split in splits for text in check_split(config, split)]
     if broken:
         raise InputError(f"{len(broken)} images cannot be used, the first: {broken[0]}")

@@ -35,7 +35,7 @@ from data.coco import read_image
 from engine.distributed import choose_device
 from eval import pictures
 from eval.checks import GroundTruth
-from eval.coco import evaluate_detections
+from eval.metrics import evaluate_detections
 from eval.refinement import Changes, broken_segmentations
 from eval.results import check_writable, format_table, read_json, save_results
 from models import load_model

@@ -26,11 +26,12 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from data import build_dataset, build_loader
+from data.coco import LAYOUTS
 from engine import checkpoint, distributed
 from engine.config import Config, apply_overrides, describe, differences
 from engine.distributed import World
@@ -103,13 +104,13 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--model", choices=sorted(MODELS), default="dance", help="host model (default: dance)")
     add("--refine", action="store_true", help="put SharpContour behind the host (default: the host alone)")
-    add("--data", choices=("shapes", "coco"), help="data set (default: shapes; coco if --root is given)")
-    add("--root", metavar="DIR", help="COCO folder with annotations/, train2017/ and val2017/")
+    add("--data", choices=("shapes", *LAYOUTS), help="data set (default: shapes; coco if --root is given)")
+    add("--root", metavar="DIR", help="folder of the data set; prepare_data.py tells how it looks")
     add("--train-json", metavar="FILE", help="your own training annotations in COCO format")
     add("--train-images", metavar="DIR", help="folder of their images")
     add("--val-json", metavar="FILE", help="your own validation annotations in COCO format")
     add("--val-images", metavar="DIR", help="folder of their images")
-    add("--recipe", choices=sorted(RECIPES), help="complete configuration (default: shapes for shapes, else coco_1x)")
+    add("--recipe", choices=sorted(RECIPES), help="complete configuration (default: shapes, cityscapes, or coco_1x)")
     add(
         "--set",
         metavar="KEY=VALUE",
@@ -136,12 +137,15 @@ def resolve(args: argparse.Namespace) -> Config:
     missing = [f"--{key.replace('_', '-')}" for key, value in own.items() if not value]
     if 0 < len(missing) < 4 and not args.root:
         raise InputError(f"your own data needs all four options; {', '.join(missing)} missing")
-    name: Literal["shapes", "coco"] = args.data or ("coco" if args.root or len(missing) < 4 else "shapes")
+    name: Any = args.data or ("coco" if args.root or len(missing) < 4 else "shapes")
     if name == "shapes" and (args.root or len(missing) < 4):
         raise InputError("--data shapes is drawn on the fly; leave out --root, --train-... and --val-...")
-    if name == "coco" and len(missing) == 4 and not args.root:
-        raise InputError("--data coco needs --root DIR, or --train-json, --train-images, --val-json and --val-images")
-    config = RECIPES[args.recipe or ("shapes" if name == "shapes" else "coco_1x")](args.model, args.refine)
+    if name != "shapes" and len(missing) == 4 and not args.root:
+        raise InputError(
+            f"--data {name} needs --root DIR, or --train-json, --train-images, --val-json and --val-images"
+        )
+    usual = name if name in ("shapes", "cityscapes") else "coco_1x"
+    config = RECIPES[args.recipe or usual](args.model, args.refine)
     config.data.name = name
     if args.root:
         config.data.root = args.root

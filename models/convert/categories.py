@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from data.cityscapes import CLASSES
+
 COCO_UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 """Category ids from 1 to 90 that COCO never used; torchvision's models predict them all the same."""
 
@@ -14,7 +16,6 @@ tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple,
 hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard,
 cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier,
 toothbrush"""
-_CITYSCAPES = "person, rider, car, truck, bus, train, motorcycle, bicycle"
 
 
 def published_categories(count: int, every_id: bool) -> list[dict[str, Any]]:
@@ -32,5 +33,5 @@ def published_categories(count: int, every_id: bool) -> list[dict[str, Any]]:
     if not every_id and count == 80:
         return [{"id": k, "name": known[k]} for k in ids]
     if not every_id and count == 8:
-        return [{"id": k + 1, "name": name.strip()} for k, name in enumerate(_CITYSCAPES.split(","))]
+        return [{"id": k, "name": name} for k, name in CLASSES.items()]
     return [{"id": k, "name": f"class {k}"} for k in range(1, count + 1)]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from eval.checks import GroundTruth
-from eval.coco import evaluate_detections
+from eval.metrics import evaluate_detections
 from tests.eval.helpers import LiteralBoundaryEval, make_detections, read_real, reference
 
 

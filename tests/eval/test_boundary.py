@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 
 from eval.boundary import band_width, boundary_iou, boundary_ious, mask_boundary
 from eval.checks import GroundTruth
-from eval.coco import evaluate_detections
+from eval.metrics import evaluate_detections
 from eval.rle import decode_boxes, find_broken
 from sharpcontour.errors import InputError
 from sharpcontour.rasterize import run_lengths

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from eval.checks import GroundTruth
-from eval.coco import evaluate_detections
+from eval.metrics import evaluate_detections
 from eval.results import read_json
 from sharpcontour.errors import InputError
 from tests.eval import helpers

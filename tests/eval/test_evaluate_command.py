@@ -90,7 +90,7 @@ def test_results_mode_with_options(files: tuple[Path, Any, Any], command: Comman
     [
         (
             ["--results", "r.json", "--annotations", "gt.json.gz", "--metrics", "lvis"],
-            "--metrics lvis is not there yet",
+            "the metric lvis needs LVIS annotations",
         ),
         (["--results", "r.json"], "--annotations GT.json"),
         (["--results", "r.json", "--annotations", "gt.json.gz", "--root", "x"], "--root goes with --checkpoint"),

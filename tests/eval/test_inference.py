@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import nn
 
 from eval.checks import GroundTruth
-from eval.coco import evaluate_detections
 from eval.inference import evaluate_model, merge_stats
+from eval.metrics import evaluate_detections
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from tests.eval import helpers

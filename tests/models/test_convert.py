@@ -246,7 +246,7 @@ def test_classes_of_published_models() -> None:
     assert published_categories(90, True)[11]["name"] == "(unused 12)"
     coco = published_categories(80, False)
     assert [coco[k]["id"] for k in (0, 11, 79)] == [1, 13, 90] and coco[11]["name"] == "stop sign"
-    assert published_categories(8, False)[1] == {"id": 2, "name": "rider"}
+    assert published_categories(8, False)[1] == {"id": 25, "name": "rider"}
     assert published_categories(3, False)[2] == {"id": 3, "name": "class 3"}
 
 

@@ -21,13 +21,15 @@ from tests.models.helpers import TINY, confident, drawn, tiny_config
 CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 9, "name": "ring"}]
 
 
-def checkpoint_of(path: Path, refine: bool, name: str = "dance") -> tuple[Path, torch.nn.Module]:
+def checkpoint_of(
+    path: Path, refine: bool, name: str = "dance", categories: list[dict[str, Any]] = CATEGORIES
+) -> tuple[Path, torch.nn.Module]:
     torch.manual_seed(1)
     refiner, host_config = SharpContourConfig(), confident(name)
     model = build_model(host_config, 2, refiner if refine else None).eval()
     data = {"name": "coco", "test_short_side": 96, "test_max_side": 160, "shapes_size": 64}
     config = {"model": name, "host": to_dict(host_config), "refine": refine, "sharpcontour": to_dict(refiner)}
-    contents = {"model": model.state_dict(), "categories": CATEGORIES, "step": 3, "config": {**config, "data": data}}
+    contents = {"model": model.state_dict(), "categories": categories, "step": 3, "config": {**config, "data": data}}
     torch.save(contents, path)
     return path, model
 

@@ -1,0 +1,56 @@
+"""All metrics by one call: mask AP, Boundary AP, AP* (LVIS) and Cityscapes' AP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from eval.boundary import DILATION_RATIO, band_width
+from eval.checks import GroundTruth, check_detections
+from eval.cityscapes import evaluate_cityscapes
+from eval.coco import Scores, evaluate_coco
+from eval.lvis import evaluate_lvis, without_other_categories
+
+METRICS = ("segm", "boundary", "lvis", "cityscapes")
+USUAL = ("segm", "boundary")
+"""Those that any COCO annotations allow."""
+
+
+def evaluate_detections(
+    ground_truth: GroundTruth,
+    detections: list[dict[str, Any]],
+    metrics: Sequence[str] = USUAL,
+    dilation_ratio: float = DILATION_RATIO,
+    name: str = "results",
+) -> dict[str, Scores]:
+    """Score COCO results.
+
+    Args:
+        ground_truth: see :class:`~eval.checks.GroundTruth`.
+        detections: entries with "image_id", "category_id", "score" and "segmentation"; may be empty. Left unchanged.
+        metrics: out of :data:`METRICS`.
+        dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
+        name: of the results file, for error messages.
+
+    Raises:
+        InputError: for broken entries, for image or category ids that the ground truth does not have (LVIS lacks some
+            of COCO's categories: their detections are left out, with a warning), and where the ground truth is not of
+            the kind that a metric needs.
+    """
+    band_width(1, 1, dilation_ratio)  # refuses an impossible ratio before the work
+    if "lvis" in metrics and isinstance(detections, list):
+        detections, others = without_other_categories(detections, ground_truth, name)
+        if others:
+            print(
+                f"warning: {name}: {others.total()} detections of the categories {', '.join(map(str, sorted(others)))} "
+                f"are left out, since {ground_truth.name} does not have these",
+                file=sys.stderr,
+            )
+    checked = check_detections(detections, ground_truth, name)
+    scores = evaluate_coco(ground_truth, checked, metrics, dilation_ratio) if set(metrics) & set(USUAL) else {}
+    if "lvis" in metrics:
+        scores["lvis"] = evaluate_lvis(ground_truth, checked)
+    if "cityscapes" in metrics:
+        scores["cityscapes"] = evaluate_cityscapes(ground_truth, checked)
+    return scores
