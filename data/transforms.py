@@ -56,7 +56,7 @@ def test_size(height: int, width: int, short_side: int, max_side: int, mode: Res
     """(height, width) with a shorter side of ``short_side`` px, or less where the longer would exceed ``max_side``."""
     if mode == "torchvision":
         factor = _factor(height, width, short_side, max_side)
-        return int(height * factor), int(width * factor)
+        return max(1, int(height * factor)), max(1, int(width * factor))
     scale = short_side / min(height, width)
     h, w = (short_side, scale * width) if height < width else (scale * height, short_side)
     if max(h, w) > max_side:
@@ -85,6 +85,8 @@ def resize_image(image: np.ndarray, short_side: int, max_side: int, mode: Resize
     pixels = to_tensor(image)[None]
     if mode == "detectron2":
         scaled = pixels if size == (height, width) else interpolate(pixels, size, mode="bilinear", antialias=True)
+    elif size[0] == 1 or size[1] == 1:  # with the factor, a side could round down to nothing
+        scaled = interpolate(pixels.float(), size, mode="bilinear")
     else:  # the factor, not the size: the sampled places depend on it
         factor = _factor(height, width, short_side, max_side)
         scaled = interpolate(pixels.float(), scale_factor=factor, mode="bilinear", recompute_scale_factor=True)

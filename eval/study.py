@@ -128,7 +128,7 @@ def _select(inputs: RefinerInputs, chosen: list[int]) -> RefinerInputs:
     assert contours is not None
     owner = contours.instance.tolist()
     pairs = [(row, new) for new, old in enumerate(chosen) for row, k in enumerate(owner) if k == old]
-    rows, instance = torch.tensor(pairs, device=inputs.boxes.device).view(-1, 2).unbind(1)
+    rows, instance = torch.tensor(pairs, dtype=torch.int64, device=inputs.boxes.device).view(-1, 2).unbind(1)
     carried = [contours.carried[k] for k in chosen]
     return replace(
         inputs,

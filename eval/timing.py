@@ -55,8 +55,11 @@ def take_turns(
 
 def wait(device: torch.device | str) -> None:
     """Until the device has done all it was told."""
-    if torch.device(device).type == "cuda":
+    kind = torch.device(device).type
+    if kind == "cuda":
         torch.cuda.synchronize(device)
+    elif kind == "mps":
+        torch.mps.synchronize()
 
 
 class Pipeline:
@@ -163,32 +166,36 @@ def drawn_instances(count: int, seed: int = 0) -> Place:
     """
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(count, 5, generator=generator)
-    side = torch.exp(3.2 + 2.7 * uniform[:, 2:4])  # 25 to 365 px at an image of 800 x 1333
+    made: dict[tuple[int, tuple[int, int]], tuple[torch.Tensor, LazyMasks | Contours]] = {}  # drawing takes its time
 
     def place(found: Detections, inputs: RefinerInputs) -> tuple[Detections, RefinerInputs]:
-        n, (height, width) = min(len(found), count), found.size
-        limit = torch.tensor([width, height], dtype=torch.float32)
-        size = torch.minimum(side[:n] * min(height, width) / 800, limit)
-        corner = uniform[:n, :2] * (limit - size)
-        boxes = torch.cat([corner, corner + size], 1)
+        n = min(len(found), count)
+        if (n, found.size) not in made:
+            boxes = _boxes(uniform[:n], found.size)
+            made[n, found.size] = boxes, _drawn(inputs, boxes, uniform[:n, 4], found.size)
+        boxes, drawn = made[n, found.size]
+        contours, masks = (drawn, None) if isinstance(drawn, Contours) else (None, drawn)
         inputs = replace(
-            inputs, boxes=boxes.to(inputs.boxes.device), image_index=inputs.image_index[:n], feats=inputs.feats[:n]
+            inputs,
+            boxes=boxes.to(inputs.boxes.device),
+            image_index=inputs.image_index[:n],
+            feats=inputs.feats[:n],
+            contours=contours and contours.to(inputs.boxes.device),
+            soft_masks=masks,
         )
-        if inputs.soft_masks is not None:
-            soft = _drawn(inputs.soft_masks, boxes, uniform[:n, 4], found.size)
-            return replace(found, boxes=boxes, scores=found.scores[:n], labels=found.labels[:n], shapes=soft), replace(
-                inputs, soft_masks=soft
-            )
-        assert inputs.contours is not None
-        angle = torch.linspace(0, 2 * torch.pi, inputs.contours.vertices.shape[1] + 1)[:-1]
-        direction = torch.stack([angle.cos(), angle.sin()], -1)
-        reach = _radius(angle, uniform[:n, 4, None])[..., None] * size[:, None] / 2
-        contours = Contours.from_polygons(corner[:, None] + size[:, None] / 2 + reach * direction)
-        shapes = contours.rings()
-        found = replace(found, boxes=boxes, scores=found.scores[:n], labels=found.labels[:n], shapes=shapes)
-        return found, replace(inputs, contours=contours.to(inputs.boxes.device))
+        shapes = drawn.rings() if isinstance(drawn, Contours) else drawn
+        return replace(found, boxes=boxes, scores=found.scores[:n], labels=found.labels[:n], shapes=shapes), inputs
 
     return place
+
+
+def _boxes(uniform: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(K, 4) on an image of (height, width); of numbers from 0 to 1, (K, 4) or more."""
+    limit = torch.tensor([size[1], size[0]], dtype=torch.float32)
+    side = torch.exp(3.2 + 2.7 * uniform[:, 2:4]) * min(size) / 800  # 25 to 365 px at an image of 800 x 1333
+    side = torch.minimum(side, limit)
+    corner = uniform[:, :2] * (limit - side)
+    return torch.cat([corner, corner + side], 1)
 
 
 def _radius(angle: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
@@ -197,15 +204,22 @@ def _radius(angle: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
     return 0.85 * (1 + 0.12 * torch.sin(3 * angle + turn) + 0.05 * torch.sin(7 * angle - turn))
 
 
-def _drawn(masks: LazyMasks, boxes: torch.Tensor, phase: torch.Tensor, size: tuple[int, int]) -> LazyMasks:
-    """Soft masks of wavy discs that fill ``boxes``, of the kind and resolution of ``masks``."""
+def _drawn(
+    inputs: RefinerInputs, boxes: torch.Tensor, phase: torch.Tensor, size: tuple[int, int]
+) -> LazyMasks | Contours:
+    """Wavy discs that fill ``boxes``: contours or soft masks, as ``inputs`` has them, and of their resolution."""
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    if inputs.contours is not None:
+        angle = torch.linspace(0, 2 * torch.pi, inputs.contours.vertices.shape[1] + 1)[:-1]
+        reach = _radius(angle, phase[:, None])[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
+        return Contours.from_polygons(middle[:, None] + reach * half[:, None])
+    masks = inputs.soft_masks
     if isinstance(masks, SoftMasks):
         rows, columns = masks.probabilities.shape[1:]
         x, y = torch.linspace(-1, 1, columns)[None, None], torch.linspace(-1, 1, rows)[None, :, None]
         return replace(masks, probabilities=_soft_discs(x, y, phase), boxes=boxes)
     assert isinstance(masks, ImageMasks)
     place = [torch.arange(cells) * masks.stride + masks.stride / 2 + 0.5 for cells in masks.cells]
-    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     x = (place[1][None, None] - middle[:, 0, None, None]) / half[:, 0, None, None]
     y = (place[0][None, :, None] - middle[:, 1, None, None]) / half[:, 1, None, None]
     return ImageMasks.from_maps(_soft_discs(x, y, phase), [size] * len(boxes), masks.stride)

@@ -18,15 +18,17 @@ def encode(boxes: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.
     """Deltas (K, 4) that move ``anchors`` (K, 4) to ``boxes`` (K, 4), both xyxy."""
     size, centre = _sizes_and_centres(anchors)
     wanted, to = _sizes_and_centres(boxes)
-    scale = boxes.new_tensor(weights)
-    return torch.cat([scale[:2] * (to - centre) / size, scale[2:] * (wanted / size).log()], 1)
+    # Columns one by one: a tensor of the weights would have to be copied to the device.
+    moves = torch.stack([move * weight for move, weight in zip((to - centre).unbind(1), weights[:2], strict=True)], 1)
+    logs = (wanted / size).log().unbind(1)
+    return torch.cat([moves / size, torch.stack([x * w for x, w in zip(logs, weights[2:], strict=True)], 1)], 1)
 
 
 def decode(deltas: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """The boxes (..., 4) that deltas (..., 4) make of ``anchors``, which must broadcast; always float32."""
     deltas, anchors = deltas.float(), anchors.float()
     size, centre = _sizes_and_centres(anchors)
-    moved = deltas / deltas.new_tensor(weights)
+    moved = torch.stack([delta / weight for delta, weight in zip(deltas.unbind(-1), weights, strict=True)], -1)
     to = moved[..., :2] * size + centre
     half = 0.5 * (moved[..., 2:].clamp(max=MAX_LOG).exp() * size)
     return torch.cat([to - half, to + half], -1)

@@ -73,13 +73,15 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
     parts: list[TracedRings] = []
     for k, mask in enumerate(masks):
         try:
+            if isinstance(mask, list) and len(mask) == height and all(_is_row(row, width) for row in mask):
+                raise ValueError("nested lists; give a mask as a numpy array of bool")
             found = _polygons(mask, height, width) if isinstance(mask, (list, tuple)) else None
             if found is None:
                 part = _traced(mask, height, width)
                 found = part.split()
             else:
                 part = _as_given(found)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f"masks[{k}]: {error}") from None
         objects.append(found)
         parts.append(part)
@@ -108,6 +110,11 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
     given = torch.tensor([row is not None for row in rows], dtype=torch.bool)
     limits = torch.tensor([[width, height, width, height]], dtype=torch.float32)
     return torch.where(given[:, None], at_least_one_pixel(found, limits), found)
+
+
+def _is_row(row: Any, width: int) -> bool:
+    """Of a mask that somebody wrote as nested lists: all 0 and 1."""
+    return isinstance(row, list) and len(row) == width and all(value in (0, 1) for value in row)
 
 
 def _kind(value: Any) -> str:

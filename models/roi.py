@@ -45,11 +45,15 @@ class Pool:
     def __init__(self, config: PoolConfig, strides: Sequence[int]) -> None:
         self.config, self.strides = config, tuple(strides)
 
+    def covered(self, boxes: Tensor) -> Tensor:
+        """What is cut out of the maps for boxes (R, 4)."""
+        end = self.config.end
+        return torch.cat([boxes[:, :2], boxes[:, 2:] + end], 1) if end else boxes
+
     def __call__(self, maps: Sequence[Tensor], boxes: Tensor, image_index: Tensor, size: int) -> Tensor:
         """Features (R, channels, size, size) of boxes (R, 4), network-input pixels, of the images (R,) int64."""
         config, level = self.config, self.levels(boxes)
-        cut = boxes + boxes.new_tensor([0.0, 0.0, config.end, config.end]) if config.end else boxes
-        rois = torch.cat([image_index[:, None].to(cut.dtype), cut], 1)
+        rois = torch.cat([image_index[:, None].to(boxes.dtype), self.covered(boxes)], 1)
         order = level.argsort(stable=True)
         counts = level.bincount(minlength=len(maps)).tolist()
         with torch.autocast(boxes.device.type, enabled=False):  # coordinates in half precision would be pixels off

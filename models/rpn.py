@@ -19,6 +19,7 @@ from models.box_coder import decode, encode
 from models.boxes import clip_boxes, image_limits
 from models.layers import init_normal
 from models.matching import IGNORED, draw, match
+from sharpcontour.errors import InputError
 
 
 @dataclass
@@ -72,6 +73,8 @@ class RPN(nn.Module):
 
     def __init__(self, config: RPNConfig, channels: int, strides: Sequence[int]) -> None:
         super().__init__()
+        if len(config.sizes) != len(strides):
+            raise InputError(f"rpn.sizes must be {len(strides)} sizes, one for each level, not {len(config.sizes)}")
         self.config, self.strides = config, tuple(strides)
         shapes = len(config.ratios)
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(config.num_convs))
@@ -107,10 +110,18 @@ class RPN(nn.Module):
         config, anchors = self.config, torch.cat(found.anchors)
         objectness, boxes, sampled = [], [], found.logits.new_zeros(())
         for logits, deltas, target, size in zip(found.logits, found.deltas, targets, sizes, strict=True):
-            matched = match(anchors, target["boxes"], config.positive_iou, config.negative_iou, every_object=True)
+            inside = torch.ones_like(anchors[:, 0], dtype=torch.bool)
             if config.inside_only:
                 inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] <= size[1]) & (anchors[:, 3] <= size[0])
-                matched = torch.where(inside, matched, IGNORED)
+            # Of what lies inside, every object finds its best: the others overlap nothing.
+            matched = match(
+                torch.where(inside[:, None], anchors, 0.0),
+                target["boxes"],
+                config.positive_iou,
+                config.negative_iou,
+                every_object=True,
+            )
+            matched = torch.where(inside, matched, IGNORED)
             index, counts = draw(matched, config.batch, config.positive_share)
             positive = (matched[index] >= 0) & counts
             loss = F.binary_cross_entropy_with_logits(logits[index], positive.float(), reduction="none")

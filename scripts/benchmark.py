@@ -20,6 +20,7 @@ import _cli  # puts the repository root on sys.path
 import argparse
 import multiprocessing
 import resource
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.refiner import RefinedModel
 
 CLASSES = 80  # of a model without a checkpoint
+CANDIDATES = 1000  # of its detector before suppression: what trained ones have on a busy image
 
 
 @dataclass
@@ -103,7 +105,7 @@ def read_file(args: argparse.Namespace) -> bytes:
 
 def measure(subject: Subject, data: bytes, device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
     """Times, parameters and memory of one subject in both configurations."""
-    predictor, name = build(subject, device, args.instances)
+    predictor, name = build(subject, data, device, args.instances)
     turns = args.warmup + args.repeats
     with tqdm(total=2 * turns, desc=name, unit="turn", disable=None) as bar:
         timings = time_pipeline(
@@ -116,7 +118,7 @@ def measure(subject: Subject, data: bytes, device: torch.device, args: argparse.
     return {"model": name, "parameters": parameters, "memory_mib": memory, **asdict(timings)}
 
 
-def build(subject: Subject, device: torch.device, instances: int) -> tuple[Predictor, str]:
+def build(subject: Subject, data: bytes, device: torch.device, instances: int) -> tuple[Predictor, str]:
     """The refined model of a subject, and how it is written."""
     if subject.checkpoint:
         predictor = load_model(subject.checkpoint, device)
@@ -126,13 +128,31 @@ def build(subject: Subject, device: torch.device, instances: int) -> tuple[Predi
         return predictor, name
     config = RECIPES["coco_1x"](subject.model, True)
     config.host.backbone.weights, config.host.backbone.norm = "none", "bn"
-    detector = config.host.fcos if hasattr(config.host, "fcos") else config.host.box_head
-    detector.score_threshold, detector.max_detections = 0.0, instances
     torch.manual_seed(0)
     model = build_model(config.host, CLASSES, config.sharpcontour).to(device)
     categories = [{"id": k + 1, "name": str(k + 1)} for k in range(CLASSES)]
     settle(model, device)
-    return Predictor(model, categories, config.data.test_short_side, config.data.test_max_side), TITLES[subject.model]
+    predictor = Predictor(model, categories, config.data.test_short_side, config.data.test_max_side)
+    choose_threshold(predictor, data, instances)
+    return predictor, TITLES[subject.model]
+
+
+def choose_threshold(predictor: Predictor, data: bytes, instances: int) -> None:
+    """Let about as many candidates pass as a trained detector has: random weights would give none, or all."""
+    host: Any = predictor.model.host
+    fcos = hasattr(host, "detector")
+    config = host.config.fcos if fcos else host.config.box_head
+    config.max_detections = instances
+    seen: list[Any] = []
+    hook = (host.detector if fcos else host.box_head).register_forward_hook(lambda _, __, output: seen.append(output))
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    predictor.predict(image)
+    hook.remove()
+    scores = seen[0].classes.sigmoid() if fcos else seen[0][0].softmax(1)[:, :-1]
+    if fcos and config.threshold_product:
+        scores = scores * seen[0].centerness.sigmoid()[..., None]
+    config.score_threshold = float(scores.flatten().topk(max(CANDIDATES, 5 * instances)).values[-1])
 
 
 @torch.no_grad()
@@ -155,16 +175,17 @@ def count(module: nn.Module) -> int:
 
 
 def peak_memory(subject: Subject, data: bytes, device: torch.device, instances: int, kind: str) -> float:
-    """MiB: on a GPU the most that was allocated; else the most that a fresh process doing nothing else held."""
-    if device.type == "cuda":
-        return _peak(subject, data, str(device), instances, kind)
+    """MiB, of a fresh process that does nothing else: on a GPU the most that was allocated, else the most it held."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak, subject, data, str(device), instances, kind).result()
+        return pool.submit(_peak, subject, data, str(device), instances, kind, torch.get_num_threads()).result()
 
 
-def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind: str) -> float:
+def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind: str, threads: int) -> float:
+    torch.set_num_threads(threads)
     device = torch.device(device_name)
-    predictor, _ = build(subject, device, instances)
+    predictor, _ = build(subject, data, device, instances)
+    if kind == "host":
+        del predictor.model.refiner
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     run = pipeline(predictor, subject, instances)
@@ -172,7 +193,8 @@ def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind:
         run(data, refine=kind == "refined")
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def describe(device: torch.device) -> str:

@@ -61,15 +61,15 @@ def main() -> int:
         return convert_body(weights, args)
     model_name, host, found = translate(weights, args)
     report(found)
-    categories = name_categories(classes_in(model_name, found.weights, args.source), args)
+    count = classes_in(model_name, found.weights, args.source)
     if args.drop_unused:
-        categories = drop_unused(found.weights, categories)
+        count = drop_unused(found.weights, count)
+    categories = name_categories(count, args)
     config = RECIPES["coco_1x"](model_name, False)
     config.host = host
     config.data.resize = "torchvision" if args.origin == "torchvision" else "detectron2"  # the others are built on it
     model = build_model(host, len(categories))
     fill(model, found.weights, args)
-    host.backbone.weights = "none"
     state = {"model": model.state_dict(), "config": to_dict(config), "categories": categories, "step": 0}
     checkpoint.save_file(state, args.target)
     print(f"{args.target}: {model_name}, {host.backbone.name}, {len(categories)} classes")
@@ -137,24 +137,24 @@ def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
 def name_categories(count: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Categories of the classes, in their order."""
     if not args.annotations:
-        return published_categories(count, every_id=args.origin == "torchvision")
+        return published_categories(count, every_id=args.origin == "torchvision" and not args.drop_unused)
     categories = read_coco(Path(args.annotations)).categories
     if len(categories) != count:
         raise InputError(f"{args.annotations}: has {len(categories)} categories, the weights {count} classes")
     return categories
 
 
-def drop_unused(weights: dict[str, Tensor], categories: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out COCO's unused classes; others get the probability that these had."""
-    if len(categories) != 90:
-        raise InputError(f"--drop-unused is for torchvision's 90 classes of COCO; these weights have {len(categories)}")
-    kept = [k for k in range(90) if categories[k]["id"] not in COCO_UNUSED]
+def drop_unused(weights: dict[str, Tensor], count: int) -> int:
+    """Leave out COCO's unused classes; others get the probability that these had. Returns how many are left."""
+    if count != 90:
+        raise InputError(f"--drop-unused is for torchvision's 90 classes of COCO; these weights have {count}")
+    kept = [k for k in range(90) if k + 1 not in COCO_UNUSED]
     for part in ("weight", "bias"):
         weights[f"box_head.scores.{part}"] = weights[f"box_head.scores.{part}"][[*kept, 90]]
         deltas = weights[f"box_head.deltas.{part}"]
         weights[f"box_head.deltas.{part}"] = deltas.unflatten(0, (90, 4))[kept].flatten(0, 1)
         weights[f"mask_head.logits.{part}"] = weights[f"mask_head.logits.{part}"][kept]
-    return [categories[k] for k in kept]
+    return len(kept)
 
 
 def fill(model: torch.nn.Module, weights: dict[str, Tensor], args: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ def mask_logits(features: Tensor, theta: Tensor, points: Tensor, reach: Tensor, 
     channels, h, w = features.shape
     weights, biases = split_parameters(theta, channels, head_channels)
     # Places are counted from the middle of the map: the two shares stay small, and so does their rounding.
-    middle = points.new_tensor([w, h]) * (STRIDE / 2)
+    middle = torch.tensor([w, h], dtype=points.dtype).mul(STRIDE / 2).to(points.device, non_blocking=True)
     per_pixel = weights[0][..., :2] / reach[:, None, None]  # (K, head_channels, 2)
     first = torch.cat([-per_pixel, weights[0][..., 2:]], 2)
     bias = biases[0] + per_pixel @ (points - middle)[..., None]

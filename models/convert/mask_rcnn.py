@@ -47,8 +47,9 @@ def from_torchvision(weights: dict[str, Tensor]) -> tuple[MaskRCNNConfig, Rename
             found.weights[key] = value[4:]
         elif key.startswith("mask_head.logits."):
             found.weights[key] = value[1:]
-    if not second:
-        config.backbone.norm_eps = 0.0  # what torchvision's loader sets for its weights trained on COCO
+    scores = found.weights.get("box_head.scores.bias")
+    if not second and scores is not None and len(scores) == 91:
+        config.backbone.norm_eps = 0.0  # what torchvision's loader sets for its weights trained on COCO, and no others
     return config, found
 
 

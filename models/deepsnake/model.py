@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.boxes import image_limits
 from models.contours import octagons
 from models.deepsnake.config import DeepSnakeConfig
 from models.deepsnake.network import SnakeBranch
@@ -59,12 +60,12 @@ class DeepSnake(FCOSHost):
         if len(found.boxes) == 0:
             return Contours.from_polygons(found.boxes.new_zeros(0, self.config.vertices, 2))
         maps = self.branch(pyramid)
-        border = maps.new_tensor([maps.shape[3], maps.shape[2]]) * STRIDE - 1
-        extremes = self.branch.extreme_points(maps, found.image_index, found.boxes).clamp(min=0).minimum(border)
+        border = image_limits([(STRIDE * maps.shape[2] - 1, STRIDE * maps.shape[3] - 1)], maps.device)
+        extremes = self.branch.extreme_points(maps, found.image_index, found.boxes).clamp(min=0).minimum(border[:, :2])
         start = octagons(extremes, self.config.vertices, from_top=True)
         contours = self.branch.deform(maps, found.image_index, start)[-1]
-        sizes = contours.new_tensor(inputs.image_sizes).flip(1)[found.image_index]
-        return Contours.from_polygons(contours.clamp(min=0).minimum(sizes[:, None]))
+        limits = image_limits(inputs.image_sizes, maps.device)[found.image_index, None, :2]
+        return Contours.from_polygons(contours.clamp(min=0).minimum(limits))
 
 
 def _original_losses(found: Tensor, extremes: Tensor, stages: list[Tensor], goal: Tensor) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ def torchvision() -> MaskRCNNConfig:
     rpn.post_nms_train, rpn.nms_score, rpn.min_side = 2000, "probability", 1e-3
     config.pool = PoolConfig(aligned=False, sampling_ratio=2, levels="torchvision")
     box.loss_beta, box.min_side, box.init = 1 / 9, 1e-2, "torchvision"
-    mask.targets, mask.paste, mask.init = "soft", "integer", "he"
+    mask.targets, mask.paste, mask.init = "soft", "integer", "torchvision"
     return config
 
 
@@ -54,8 +54,9 @@ def torchvision_v2() -> MaskRCNNConfig:
 def original(name: CaffeBody = "resnet50") -> MaskRCNNConfig:
     """The authors' own (Detectron), "Mask R-CNN" in the paper's Table 1.
 
-    Two of its habits are left out: negatives of the proposal network are drawn without replacement, and mask targets
-    come from the assigned object's pixels, not from the polygon whose bounding box fits best.
+    Some of its habits are left out: negatives of the proposal network are drawn without replacement; mask targets come
+    from the assigned object's pixels, not from the polygon whose bounding box fits best; the smallest proposal is a
+    pixel of the network's input, not of the image; and the proposal losses are divided by 256 for each image.
     """
     config = MaskRCNNConfig(backbone=caffe_body(name))
     config.backbone.pixel_mean, config.backbone.pixel_std = (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0)
@@ -64,5 +65,5 @@ def original(name: CaffeBody = "resnet50") -> MaskRCNNConfig:
     rpn.post_nms_train, rpn.post_nms_together, rpn.nms_score, rpn.min_side = 2000, True, "probability", 1.0
     config.pool = PoolConfig(aligned=False, sampling_ratio=2, levels="detectron", end=-1.0)
     box.loss_beta = 1.0
-    mask.paste, mask.init = "integer", "he"
+    mask.paste, mask.init = "integer", "detectron"
     return config

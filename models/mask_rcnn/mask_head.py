@@ -30,7 +30,8 @@ class MaskHeadConfig:
     resolution: int = 14  # cells along a side of a RoI; the mask has twice as many
     targets: Literal["hard", "soft"] = "hard"  # hard: 0 or 1 (Detectron2); soft: the share covered (torchvision)
     paste: Paste = "centre"  # see sharpcontour/soft_masks.py
-    init: Literal["detectron2", "he"] = "detectron2"  # of the last layer: N(0, 0.001), or as the others
+    # Of the last layer: N(0, 0.001), or as the others (He et al.); torchvision leaves two biases to chance.
+    init: Literal["detectron2", "detectron", "torchvision"] = "detectron2"
 
 
 class MaskHead(nn.Module):
@@ -49,10 +50,11 @@ class MaskHead(nn.Module):
         self.deconv = nn.ConvTranspose2d(widths[-1], config.channels, 2, stride=2)
         self.logits = nn.Conv2d(config.channels, num_classes, 1)
         nn.init.kaiming_normal_(self.deconv.weight, mode="fan_out", nonlinearity="relu")
-        if config.init == "he":
-            nn.init.kaiming_normal_(self.logits.weight, mode="fan_out", nonlinearity="relu")
-        else:
+        if config.init == "detectron2":
             nn.init.normal_(self.logits.weight, std=0.001)
+        else:
+            nn.init.kaiming_normal_(self.logits.weight, mode="fan_out", nonlinearity="relu")
+        if config.init != "torchvision":
             nn.init.zeros_(self.deconv.bias)  # type: ignore[arg-type]
             nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
 

@@ -116,17 +116,12 @@ class MaskRCNN(Host):
         features = self._mask_features(encoded, boxes, image_index)
         probabilities = self.mask_head(features, labels).sigmoid()
         inputs = self._inputs(encoded, boxes, image_index, features)
-        covered = self._cut(boxes)
+        covered = self.pool.covered(boxes)
         inputs.soft_masks = SoftMasks(probabilities.cpu(), covered.cpu(), self.config.mask_head.paste)
         return per_image(boxes, scores, labels, inputs.soft_masks, counts, encoded.sizes), inputs
 
     def _propose(self, encoded: Encoded) -> Proposals:
         return self.rpn([encoded.pyramid[level] for level in PROPOSAL_LEVELS], encoded.padded)
-
-    def _cut(self, boxes: Tensor) -> Tensor:
-        """What mask features are cut out of the maps for boxes (R, 4), and what the masks so cover."""
-        end = self.config.pool.end
-        return boxes + boxes.new_tensor([0.0, 0.0, end, end])
 
     def _inputs(self, encoded: Encoded, boxes: Tensor, image_index: Tensor, features: Tensor) -> RefinerInputs:
         return RefinerInputs(
@@ -168,7 +163,7 @@ class MaskRCNN(Host):
         labels, boxes = (torch.cat([target[key] for target in targets]) for key in ("labels", "boxes"))
         # Background takes the last, made-up object.
         labels = torch.cat([labels, labels.new_full((1,), self.num_classes)])
-        boxes = torch.cat([boxes, boxes.new_tensor([[0.0, 0.0, 1.0, 1.0]])])
+        boxes = torch.cat([boxes, F.pad(boxes.new_ones(1, 2), (2, 0))])
         logits, deltas = self.box_head(self._box_features(encoded, sample.boxes, sample.image_index))
         return self.box_head.losses(
             logits, deltas, sample.boxes, labels[sample.target_index], boxes[sample.target_index]
@@ -194,6 +189,6 @@ class MaskRCNN(Host):
         within = [part - begin for part, begin in zip(objects.split(counts), [0, *begins[:-1]], strict=True)]
         masks = [target["masks"] for target in targets]
         soft = self.config.mask_head.targets == "soft"
-        cut = self._cut(boxes).split(counts)
+        cut = self.pool.covered(boxes).split(counts)
         wanted = mask_targets(masks, inputs.image_sizes, cut, within, logits.shape[-1], soft)
         return F.binary_cross_entropy_with_logits(logits, wanted)

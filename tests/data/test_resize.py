@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -41,3 +43,9 @@ def test_as_pillow_does(height: int, width: int) -> None:
     found = resize_image(image, 200, 333, "detectron2")
     assert found.dtype == np.uint8 and np.abs(found - wanted).max() <= 1
     assert np.abs(found - wanted).mean() < 0.02
+
+
+@pytest.mark.parametrize("mode", ["opencv", "detectron2", "torchvision"])
+def test_the_thinnest_images_keep_a_pixel(mode: Any) -> None:
+    image = np.zeros((1, 5000, 3), np.uint8)
+    assert resize_image(image, 800, 1333, mode).shape[0] == 1

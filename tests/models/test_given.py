@@ -114,3 +114,10 @@ def test_boxes_are_made_valid() -> None:
     for row in ([1, 2, 3], [1, 2, 3, float("nan")], "box"):
         with pytest.raises(InputError, match=r"boxes\[3\] is not x0, y0, x1, y1"):
             valid_boxes([None, None, None, row], default, H, W)
+
+
+def test_masks_as_nested_lists_are_told() -> None:
+    with pytest.raises(InputError, match=r"masks\[1\]: nested lists; give a mask as a numpy array of bool"):
+        read_masks([np.eye(8, dtype=bool), np.eye(8, dtype=int).tolist()], 8, 8)
+    with pytest.raises(InputError, match=r"masks\[0\]: "):
+        read_masks([[[{}, {}, {}, {}, {}, {}]]], 8, 8)

@@ -19,7 +19,8 @@ from models.mask_rcnn import MaskRCNN, MaskRCNNConfig, detectron2, original, tor
 from models.mask_rcnn.mask_head import MaskHead, MaskHeadConfig, mask_targets
 from models.matching import BACKGROUND, IGNORED, draw, match
 from models.roi import Pool, PoolConfig
-from sharpcontour import SharpContourConfig
+from models.rpn import RPN, RPNConfig
+from sharpcontour import InputError, SharpContourConfig
 from sharpcontour.masks import PackedMasks
 from tests.models.helpers import drawn, target_of, tiny_mask_rcnn
 
@@ -295,3 +296,20 @@ def test_boxes_from_anywhere_are_described_as_detections_are() -> None:
 
 def test_it_is_in_the_dict() -> None:
     assert MODELS["mask_rcnn"] == (MaskRCNN, MaskRCNNConfig)
+
+
+def test_every_object_finds_its_best_anchor_among_those_inside() -> None:
+    """An object at the border, whose best anchors cross it: the original preset still learns it."""
+    config = original("resnet50").rpn
+    assert config.inside_only
+    rpn = RPN(config, 8, [4, 8, 16, 32, 64])
+    maps = [torch.zeros(1, 8, 256 // stride, 256 // stride) for stride in rpn.strides]
+    torch.manual_seed(0)
+    found = rpn([torch.randn_like(m) for m in maps], (256, 256))
+    target = {"boxes": torch.tensor([[0.0, 60, 60, 200]])}
+    assert rpn.losses(found, [target], [(256, 256)])["loss_rpn_loc"] > 0
+
+
+def test_sizes_that_do_not_fit_the_levels_are_told() -> None:
+    with pytest.raises(InputError, match=r"rpn.sizes must be 5 sizes, one for each level, not 2"):
+        RPN(RPNConfig(sizes=(32.0, 64.0)), 8, [4, 8, 16, 32, 64])
