@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,14 @@ class GroundTruth:
         _by_id(data["annotations"], "annotation", name)
         annotations = _checked(data["annotations"], self.sizes, self.category_names, name)
         self.coco = self.index(annotations)
+
+    def part(self, images: Sequence[Any]) -> GroundTruth:
+        """The same of some of the images, given by their ids."""
+        part, chosen = copy.copy(self), set(images)
+        part.images = {key: self.images[key] for key in images}
+        part.sizes = {key: self.sizes[key] for key in images}
+        part.coco = part.index([one for one in self.coco.dataset["annotations"] if one["image_id"] in chosen])
+        return part
 
     def index(self, annotations: list[dict[str, Any]]) -> COCO:
         """A pycocotools index of annotations, or of detections, on these images and categories."""

@@ -6,8 +6,11 @@ Detections are sized by their mask, not by their box: APs, APm and APl differ fr
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
+import multiprocessing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +38,11 @@ class Scores:
 
 
 def evaluate_coco(
-    ground_truth: GroundTruth, detections: list[dict[str, Any]], metrics: Sequence[str], dilation_ratio: float
+    ground_truth: GroundTruth,
+    detections: list[dict[str, Any]],
+    metrics: Sequence[str],
+    dilation_ratio: float,
+    processes: int = 1,
 ) -> dict[str, Scores]:
     """COCO's twelve numbers by masks ("segm") and by boundaries ("boundary"); the mask IoUs are computed once.
 
@@ -44,27 +51,74 @@ def evaluate_coco(
         detections: as :func:`eval.checks.check_detections` gives them.
         metrics: any; others than these two are passed over.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
+        processes: that match; images are divided among them. The numbers do not depend on it.
     """
+    if processes == 1:
+        evaluators = _matched(ground_truth, detections, metrics, dilation_ratio)
+    else:
+        evaluators = _matched_together(ground_truth, detections, metrics, dilation_ratio, processes)
+    names = ground_truth.category_names
+    return {metric: _scores(evaluator, names) for metric, evaluator in evaluators.items()}
+
+
+def _matched(
+    ground_truth: GroundTruth, detections: list[dict[str, Any]], metrics: Sequence[str], dilation_ratio: float
+) -> dict[str, MaskEval]:
+    """Evaluators that have matched all images."""
     found = ground_truth.index(detections)
-    scores, names = {}, ground_truth.category_names
-    masks = None
+    evaluators: dict[str, MaskEval] = {}
     if "segm" in metrics:
-        masks = MaskEval(ground_truth.coco, found, "segm")
-        scores["segm"] = _run(masks, names)
+        evaluators["segm"] = MaskEval(ground_truth.coco, found, "segm")
+        evaluators["segm"].run()
     if "boundary" in metrics:
-        scores["boundary"] = _run(_BoundaryEval(ground_truth, found, dilation_ratio, masks), names)
-    return scores
+        masks = evaluators.get("segm")
+        evaluators["boundary"] = _BoundaryEval(ground_truth, found, dilation_ratio, masks)
+        evaluators["boundary"].run()
+    return evaluators
 
 
-def _run(evaluator: COCOeval, names: Mapping[Any, str]) -> Scores:
+def _matched_together(
+    ground_truth: GroundTruth,
+    detections: list[dict[str, Any]],
+    metrics: Sequence[str],
+    dilation_ratio: float,
+    processes: int,
+) -> dict[str, MaskEval]:
+    """The same by several processes, each with its share of the images."""
+    images = list(ground_truth.sizes)
+    owner = {image: k % processes for k, image in enumerate(images)}
+    shares: list[list[dict[str, Any]]] = [[] for _ in range(processes)]
+    for found in detections:
+        shares[owner[found["image_id"]]].append(found)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        parts = [
+            pool.submit(_matches, ground_truth.part(images[k::processes]), share, metrics, dilation_ratio)
+            for k, share in enumerate(shares)
+        ]
+        matches = [part.result() for part in parts]
+    empty, evaluators = ground_truth.index([]), {}
+    for metric in matches[0]:
+        evaluators[metric] = MaskEval(ground_truth.coco, empty, "segm")
+        evaluators[metric].take([match for part in matches for match in part[metric]])
+    return evaluators
+
+
+def _matches(*arguments: Any) -> dict[str, list[dict[str, Any]]]:
+    return {
+        metric: [match for match in evaluator.evalImgs if match is not None]
+        for metric, evaluator in _matched(*arguments).items()
+    }
+
+
+def _scores(evaluator: MaskEval, names: Mapping[Any, str]) -> Scores:
     accumulated(evaluator)
     return Scores(_summary(evaluator), per_category(evaluator, names))
 
 
-def accumulated(evaluator: COCOeval) -> COCOeval:
-    """The same after it has run, in silence."""
+def accumulated(evaluator: MaskEval) -> MaskEval:
+    """The same after precision and recall are computed, in silence."""
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluator.evaluate()
         evaluator.accumulate()
     return evaluator
 
@@ -76,6 +130,32 @@ class MaskEval(COCOeval):
         """(D, G) IoUs, detections from best to worst; [] if none reaches the lowest threshold."""
         ious = super().computeIoU(imgId, catId)
         return ious if len(ious) and ious.max() >= _MIN_SCORE else []
+
+    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
+        """Matches of one image and category; of them what :meth:`accumulate` asks for, in little memory."""
+        result = super().evaluateImg(imgId, catId, aRng, maxDet)
+        if result is None:
+            return None
+        kept = {key: result[key] for key in ("image_id", "category_id", "aRng", "dtScores", "gtIgnore")}
+        return kept | {key: np.asarray(result[key]).astype(bool) for key in ("dtMatches", "dtIgnore")}
+
+    def run(self) -> None:
+        """Match everything, in silence."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.evaluate()
+
+    def take(self, matches: list[dict[str, Any]]) -> None:
+        """What :meth:`run` would have found, from evaluators of parts of the images."""
+        params = self.params
+        params.imgIds, params.catIds = (np.unique(ids).tolist() for ids in (params.imgIds, params.catIds))
+        self._paramsEval = copy.deepcopy(params)
+        by_key = {(match["category_id"], *match["aRng"], match["image_id"]): match for match in matches}
+        self.evalImgs = [
+            by_key.get((category, *area, image))
+            for category in params.catIds
+            for area in params.areaRng
+            for image in params.imgIds
+        ]
 
 
 class _BoundaryEval(MaskEval):

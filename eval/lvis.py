@@ -30,7 +30,9 @@ def evaluate_lvis(ground_truth: GroundTruth, detections: list[dict[str, Any]]) -
     Raises:
         InputError: where an image lacks the two lists: these are no LVIS annotations.
     """
-    evaluator = accumulated(_LvisEval(ground_truth, detections))
+    evaluator = _LvisEval(ground_truth, detections)
+    evaluator.run()
+    accumulated(evaluator)
     precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]  # (T, R, K, A, 1) and (T, K, A, 1)
     frequency = np.array([ground_truth.categories[key].get("frequency", "") for key in evaluator.params.catIds])
     numbers = {
@@ -103,7 +105,7 @@ class _LvisEval(MaskEval):
         """Matches of one image and category."""
         result = super().evaluateImg(imgId, catId, aRng, maxDet)
         if result is not None and (imgId, catId) in self._partial:
-            result["dtIgnore"] = np.logical_or(result["dtIgnore"], result["dtMatches"] == 0)
+            result["dtIgnore"] = result["dtIgnore"] | ~result["dtMatches"]
         return result
 
 

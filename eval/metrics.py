@@ -23,6 +23,7 @@ def evaluate_detections(
     metrics: Sequence[str] = USUAL,
     dilation_ratio: float = DILATION_RATIO,
     name: str = "results",
+    processes: int = 1,
 ) -> dict[str, Scores]:
     """Score COCO results.
 
@@ -32,6 +33,7 @@ def evaluate_detections(
         metrics: out of :data:`METRICS`.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
         name: of the results file, for error messages.
+        processes: that match detections for "segm" and "boundary".
 
     Raises:
         InputError: for broken entries, for image or category ids that the ground truth does not have (LVIS lacks some
@@ -48,7 +50,9 @@ def evaluate_detections(
                 file=sys.stderr,
             )
     checked = check_detections(detections, ground_truth, name)
-    scores = evaluate_coco(ground_truth, checked, metrics, dilation_ratio) if set(metrics) & set(USUAL) else {}
+    scores = (
+        evaluate_coco(ground_truth, checked, metrics, dilation_ratio, processes) if set(metrics) & set(USUAL) else {}
+    )
     if "lvis" in metrics:
         scores["lvis"] = evaluate_lvis(ground_truth, checked)
     if "cityscapes" in metrics:

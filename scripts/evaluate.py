@@ -101,6 +101,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--study", action="store_true", help="also refine contours of known quality (needs a refined model)")
     add("--batch", type=int, default=1, metavar="N", help="images of one forward pass (default: 1)")
     add("--workers", type=int, metavar="N", help="loader processes (default: as in training)")
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that score --results; worth it from 1000 images (default: 1)",
+    )
     add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
     return parser.parse_args()
 
@@ -116,8 +123,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--annotations goes with --results; with --checkpoint give --val-json and --val-images")
     if args.results and args.study:
         raise InputError("--study needs a model: it goes with --checkpoint")
-    if args.batch < 1 or (args.workers or 0) < 0:
-        raise InputError("--batch must be 1 or more, --workers 0 or more")
+    if min(args.batch, args.processes) < 1 or (args.workers or 0) < 0:
+        raise InputError("--batch and --processes must be 1 or more, --workers 0 or more")
     for path in (args.json, args.results_out):
         if path:
             check_writable(path)
@@ -129,7 +136,7 @@ def evaluate_results(args: argparse.Namespace) -> None:
     data = convert(annotations, progress=True) if annotations.is_dir() else read_json(annotations)
     truth = GroundTruth(data, args.annotations)
     found = read_submission(args.results, truth) if Path(args.results).is_dir() else read_json(args.results)
-    scores = evaluate_detections(truth, found, args.metrics, args.dilation_ratio, args.results)
+    scores = evaluate_detections(truth, found, args.metrics, args.dilation_ratio, args.results, args.processes)
     numbers = {metric: values.summary for metric, values in scores.items()}
     categories = {metric: values.per_category for metric, values in scores.items()}
     print(format_table({"results": numbers}))

@@ -248,3 +248,11 @@ def test_reading(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             read_json(path)
+
+
+def test_several_processes_find_the_same() -> None:
+    rng = np.random.default_rng(5)
+    data = helpers.synthetic(rng)
+    found = helpers.make_detections(data, rng)
+    alone, together = (evaluate_detections(GroundTruth(data), found, processes=n) for n in (1, 2))
+    assert alone == together and alone["boundary"].summary["AP"] is not None
