@@ -34,12 +34,12 @@ import torch
 from torch import Tensor
 
 from data.annotations import read_coco
+from data.categories import COCO_UNUSED, published_categories
 from engine import checkpoint
 from engine.recipes import RECIPES
 from eval.results import check_writable
 from models import build_model
 from models.convert.backbones import from_caffe2
-from models.convert.categories import COCO_UNUSED, published_categories
 from models.convert.condinst import from_adelaidet
 from models.convert.dance import from_dance
 from models.convert.mask_rcnn import from_detectron2, from_torchvision

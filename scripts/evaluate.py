@@ -33,6 +33,7 @@ import torch
 from tqdm import tqdm
 
 from data import DataConfig, build_dataset, build_loader
+from data.categories import published_categories
 from data.cityscapes import convert
 from data.coco import LAYOUTS
 from data.lvis import SYNSETS
@@ -46,7 +47,6 @@ from eval.metrics import METRICS, USUAL, evaluate_detections
 from eval.results import check_writable, format_categories, format_table, read_json, save_results
 from eval.study import KINDS, refinement_study
 from models import load_model
-from models.convert.categories import published_categories
 from models.predictor import Predictor
 from sharpcontour.config import from_dict
 from sharpcontour.errors import InputError

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 
+from data.categories import published_categories
 from models import build_model
 from models.backbone import BackboneConfig, ResNet
 from models.convert.backbones import from_caffe2
-from models.convert.categories import published_categories
 from models.convert.condinst import from_adelaidet
 from models.convert.dance import from_dance
 from models.convert.mask_rcnn import from_detectron2, from_torchvision
