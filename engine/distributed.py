@@ -98,7 +98,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if local_rank >= count:
         raise InputError(
             f"process {local_rank} of this machine has no GPU: {count} visible. Use --nproc-per-node {max(count, 1)}, "
-            "or CUDA_VISIBLE_DEVICES= (empty) to train on the CPU"
+            "or the device cpu"
         )
     return torch.device("cuda", local_rank)
 

@@ -58,6 +58,7 @@ class Evaluation:
             world_size=world.size,
             workers=config.data.workers,
         )
+        say(world, f"evaluating {len(self.dataset)} images")
         metrics = evaluate_model(self.model, self.dataset, loader, world.device, progress=world.main)
         if world.main:
             save_results({"step": step, **metrics}, self.folder / "metrics.json")

@@ -39,8 +39,9 @@ def read_json(path: str | Path) -> Any:
 
 
 def save_results(results: Any, path: str | Path) -> None:
-    """Write JSON; see :func:`write_whole`."""
-    write_whole(json.dumps(results, allow_nan=False).encode(), path)
+    """Write JSON, compressed where the name ends in .gz; see :func:`write_whole`."""
+    data = json.dumps(results, allow_nan=False).encode()
+    write_whole(gzip.compress(data) if str(path).endswith(".gz") else data, path)
 
 
 def write_whole(data: bytes, path: str | Path) -> None:

@@ -71,7 +71,8 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
         device: "auto" takes the GPU if there is one.
 
     Raises:
-        InputError: where the file is missing, is no checkpoint, or does not fit the model it names.
+        InputError: where the file is missing, is no checkpoint, or does not fit the model it names, and where the
+            device is not there.
     """
     path = _newest(Path(path))
     checkpoint = _read(path)
@@ -95,7 +96,11 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
     # The drawn images are used as they are, so theirs is the size the model knows.
     short_side = data["shapes_size"] if data["name"] == "shapes" else data["test_short_side"]
     resize = data.get("resize", "opencv")
-    return Predictor(model.to(device).eval(), categories, short_side, data["test_max_side"], resize, config)
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch has several for a device that is not there
+        raise InputError(f"device {device}: cannot be used ({str(error).splitlines()[0]}); choose cpu") from error
+    return Predictor(model.eval(), categories, short_side, data["test_max_side"], resize, config)
 
 
 def _newest(path: Path) -> Path:

@@ -205,7 +205,7 @@ def _check(config: BackboneConfig) -> None:
     if config.weights == "imagenet" and (config.norm == "gn" or config.name == "resnet10" or config.width != 64):
         raise InputError(
             f"no ImageNet weights exist for {config.name} with width {config.width} and norm {config.norm}; "
-            "set backbone.weights to none or to the path of a file"
+            "set host.backbone.weights to none or to the path of a file"
         )
 
 
@@ -233,7 +233,7 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise InputError(
             f"cannot download the ImageNet weights of {name} ({error}): fetch {weights.url} to {cache}, "
-            "or set backbone.weights to the path of a file or to none"
+            "or set host.backbone.weights to the path of a file or to none"
         ) from error
 
 
@@ -242,5 +242,7 @@ def _file_weights(path: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as weights ({reason}); give backbone.weights a torch file") from error
+        raise InputError(
+            f"{path}: cannot be read as weights ({reason}); give host.backbone.weights a torch file"
+        ) from error
     return dict(state.get("model", state))

@@ -5,6 +5,7 @@ They become rings with exactly their pixels; one mask is looked at at a time, in
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.interface import Contours, Ring, Rings
 from sharpcontour.rasterize import decode_counts
 from sharpcontour.refiner import RefinedModel
-from sharpcontour.tracing import TracedRings, refinable, resample_rings, trace_window
+from sharpcontour.tracing import TracedRings, is_hole, refinable, resample_rings, trace_window
 
 AT_ONCE = 128  # instances described together: 256 x 14 x 14 float32 features of so many take 25 MiB
 
@@ -57,7 +58,8 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
     Args:
         masks: (K, height, width) bool or integer array or tensor, not zero inside; or K of these in any mixture:
             a (height, width) array, a COCO RLE (compressed or not), a list of COCO polygons [x0, y0, x1, y1, ...] in
-            continuous pixels, whose union is meant and which is cut off at the image's border. Any may be empty.
+            continuous pixels, whose union is meant and which is cut off at the image's border, or a list of rings
+            (n, 2) as in ``Detections.rings``. Any may be empty.
         height, width: of the image, pixels.
 
     Raises:
@@ -73,19 +75,25 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
     parts: list[TracedRings] = []
     for k, mask in enumerate(masks):
         try:
-            if isinstance(mask, list) and len(mask) == height and all(_is_row(row, width) for row in mask):
-                raise ValueError("nested lists; give a mask as a numpy array of bool")
-            found = _polygons(mask, height, width) if isinstance(mask, (list, tuple)) else None
-            if found is None:
-                part = _traced(mask, height, width)
-                found = part.split()
-            else:
-                part = _as_given(found)
+            found, part = _read(mask, height, width)
         except (TypeError, ValueError) as error:
             raise InputError(f"masks[{k}]: {error}") from None
         objects.append(found)
         parts.append(part)
     return GivenObjects(objects, _join(parts))
+
+
+def _read(mask: Any, height: int, width: int) -> tuple[list[Ring], TracedRings]:
+    """One mask; ValueError or TypeError where it is broken."""
+    if isinstance(mask, (list, tuple)):
+        if len(mask) == height and all(_is_row(row, width) for row in mask):
+            raise ValueError("nested lists; give a mask as a numpy array of bool")
+        if len(mask) and all(isinstance(ring, np.ndarray) and ring.ndim == 2 for ring in mask):
+            return _rings(mask)
+        if (polygons := _polygons(mask, height, width)) is not None:
+            return polygons, _as_given(polygons)
+    part = _traced(mask, height, width)
+    return part.split(), part
 
 
 def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
@@ -106,7 +114,14 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
         box = np.asarray(row)
         if box.shape != (4,) or box.dtype.kind not in "iuf" or not np.isfinite(box).all():
             raise InputError(f"boxes[{k}] is not x0, y0, x1, y1, four finite numbers: {row}")
+        if not (box[:2] <= box[2:]).all():
+            raise InputError(
+                f"boxes[{k}] ends before it begins: {row}; give x0, y0, x1, y1 in pixels, not x, y, width, height"
+            )
         found[k] = torch.from_numpy(box.astype(np.float32))
+        low, high = torch.maximum(found[k, :2], default[k, :2]), torch.minimum(found[k, 2:], default[k, 2:])
+        if (default[k] > 0).any() and not (low < high).all():
+            warnings.warn(f"boxes[{k}] lies apart from its mask: {row}; give x0, y0, x1, y1 in pixels", stacklevel=3)
     given = torch.tensor([row is not None for row in rows], dtype=torch.bool)
     limits = torch.tensor([[width, height, width, height]], dtype=torch.float32)
     return torch.where(given[:, None], at_least_one_pixel(found, limits), found)
@@ -202,6 +217,16 @@ def _union(polygons: Sequence[Any], height: int, width: int) -> dict[str, Any]:
     reach = 8.0 * max(height, width)
     flat = [np.clip(np.asarray(polygon, np.float64), -reach, reach) for polygon in polygons]
     return coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
+
+
+def _rings(rings: Sequence[np.ndarray]) -> tuple[list[Ring], TracedRings]:
+    """Outer rings and holes as this project writes them; ValueError where one is broken."""
+    for ring in rings:
+        if ring.shape[1] != 2 or len(ring) < 3 or ring.dtype.kind not in "iuf" or not np.isfinite(ring).all():
+            raise ValueError("a ring must be three or more points (n, 2) x, y, all finite")
+    found = [ring.astype(np.float64) for ring in rings]
+    hole = np.array([is_hole(ring, found) for ring in found], bool)
+    return found, replace(_as_given(found), hole=hole)
 
 
 def _as_given(rings: list[Ring]) -> TracedRings:

@@ -74,7 +74,7 @@ def main() -> int:
         raise InputError(f"--out {args.out} is the file of --results; choose another name")
     for path in (args.out, *([Path(args.pictures) / "01.png"] if args.pictures else [])):
         check_writable(path)
-    entries = read_entries(args.results)
+    entries = read_entries(args.results, scored=bool(args.annotations))
     annotations = read_json(args.annotations) if args.annotations else None
     truth = GroundTruth(annotations, args.annotations) if args.annotations else None
     images = find_images(entries, args, annotations)
@@ -110,14 +110,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_entries(path: str) -> list[Entry]:
-    """The results; InputError unless every entry has an image id and can be written again."""
+def read_entries(path: str, scored: bool) -> list[Entry]:
+    """The results; InputError unless every entry has an image id, a score if needed, and can be written again."""
     entries = read_json(path)
     if not isinstance(entries, list):
         raise InputError(f"{path}: not a list; expected COCO results, a list of detections")
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), (int, str)):
             raise InputError(f"{path}: entry {index} has no 'image_id'; expected COCO results")
+        if scored and "score" in entry and not isinstance(entry["score"], (int, float)):
+            raise InputError(f"{path}: entry {index} has no number as its 'score', which AP needs")
         try:
             json.dumps(entry, allow_nan=False)
         except ValueError:
@@ -163,7 +165,8 @@ def by_number(folder: Path) -> dict[str, Path]:
     """The files whose names are numbers, by that number without leading zeros."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.stem.isascii() and path.stem.isdigit() and cv2.haveImageReader(str(path)):
+        looks_so = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+        if path.stem.isascii() and path.stem.isdigit() and (looks_so or cv2.haveImageReader(str(path))):
             number = str(int(path.stem))
             if number in found:
                 raise InputError(f"{path} and {found[number].name} are both image {number}; remove one")

@@ -38,7 +38,6 @@ from engine.distributed import World
 from engine.evaluation import Evaluation
 from engine.logging import say
 from engine.recipes import RECIPES
-from engine.schedule import learning_rate
 from engine.trainer import Batches, Trainer, images_per_pass
 from models import MODELS, build_model
 from sharpcontour.config import to_dict
@@ -165,8 +164,8 @@ def announce(config: Config, args: argparse.Namespace, world: World) -> None:
         world,
         f"model {config.model}{' + SharpContour' if config.refine else ''}, {world.size} x {world.device.type}, "
         f"torch {torch.__version__}",
-        f"learning rate {learning_rate(train.warmup_iterations, train):g} after warm-up = {train.base_lr:g} x "
-        f"{train.images_per_batch}/{train.reference_batch} images per batch",
+        f"learning rate {train.base_lr * train.images_per_batch / train.reference_batch:g} = {train.base_lr:g} x "
+        f"{train.images_per_batch}/{train.reference_batch} images, after {train.warmup_iterations} updates of warm-up",
         "configuration (--set KEY=VALUE changes it):",
         describe(config),
     )
@@ -219,6 +218,10 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], ca
         state = distributed.broadcast_object(checkpoint.load(path) if world.main else None)
         kept = checkpoint.load_matching(trainer.model, state)
         say(world, f"weights from {path}; {len(kept)} keep their initial values: {', '.join(kept) or '-'}")
+    elif config["refine"] and not config["sharpcontour"]["train_host"]:
+        raise InputError(
+            "sharpcontour.train_host=false leaves the host as it is: name a trained one with --set train.init_from=RUN"
+        )
 
 
 def _find(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -15,7 +15,7 @@ from sharpcontour.rasterize import rings_to_rles, rles_to_masks
 from sharpcontour.soft_masks import LazyMasks
 
 
-@dataclass
+@dataclass(repr=False)
 class Detections:
     """K instances on one image, best score first.
 
@@ -40,6 +40,11 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        best = f", best score {float(self.scores.max()):.2f}" if len(self) else ""
+        refined = "" if self.coarse is None else ", refined"
+        return f"Detections({len(self)} on {self.size[1]} x {self.size[0]} pixels{best}{refined})"
 
     @cached_property
     def rings(self) -> list[Rings]:

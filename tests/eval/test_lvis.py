@@ -18,6 +18,8 @@ from eval.checks import GroundTruth, check_detections
 from eval.lvis import evaluate_lvis, without_other_categories
 from sharpcontour.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
+
 REAL = Path(__file__).resolve().parents[3] / "shared" / "evalgt"
 H, W = 40, 50
 SUMMARY = {"AR300": "AR@300", "ARs": "ARs@300", "ARm": "ARm@300", "ARl": "ARl@300"}

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from models.given import read_masks, valid_boxes
 from sharpcontour import InputError
 from sharpcontour.rasterize import rings_to_masks
+from sharpcontour.tracing import trace_mask
 from tests.models.helpers import H, W, rle_of, scene
 
 
@@ -104,7 +105,8 @@ def test_broken_masks_are_named(case: str) -> None:
 
 def test_boxes_are_made_valid() -> None:
     default = torch.tensor([[1.0, 2, 3, 4]]).repeat(4, 1)
-    found = valid_boxes([[-5, -5, 200, 200], None, [30, 20, 30.2, 10], [500, 500, 600, 600]], default, H, W)
+    with pytest.warns(UserWarning, match="lies apart"):
+        found = valid_boxes([[-5, -5, 200, 200], None, [30, 20, 30.2, 20], [500, 500, 600, 600]], default, H, W)
     assert found.tolist() == [[0, 0, W, H], [1, 2, 3, 4], [30, 20, 31, 21], [W - 1, H - 1, W, H]]
     assert torch.equal(valid_boxes(default.double().numpy(), default, H, W), default)
     assert valid_boxes(None, default, H, W) is default
@@ -121,3 +123,21 @@ def test_masks_as_nested_lists_are_told() -> None:
         read_masks([np.eye(8, dtype=bool), np.eye(8, dtype=int).tolist()], 8, 8)
     with pytest.raises(InputError, match=r"masks\[0\]: "):
         read_masks([[[{}, {}, {}, {}, {}, {}]]], 8, 8)
+
+
+def test_rings_as_detections_have_them_are_read() -> None:
+    mask = np.zeros((40, 50), bool)
+    mask[5:30, 5:40], mask[12:20, 15:25] = True, False
+    given = read_masks([mask, trace_mask(mask)], 40, 50)
+    assert given.rings.hole.tolist() == [False, True, False, True]
+    assert np.array_equal(*rings_to_masks(given.objects, 40, 50))
+    with pytest.raises(InputError, match=r"masks\[0\]: a ring must be three or more points"):
+        read_masks([[np.zeros((2, 2))]], 40, 50)
+
+
+def test_boxes_that_cannot_be_meant_are_told() -> None:
+    default = torch.tensor([[29.0, 121, 57, 155]])
+    with pytest.raises(InputError, match=r"boxes\[0\] ends before it begins: .*; give x0, y0, x1, y1"):
+        valid_boxes([[29, 121, 28, 34]], default, 200, 200)
+    with pytest.warns(UserWarning, match=r"boxes\[0\] lies apart from its mask"):
+        valid_boxes([[100, 100, 120, 120]], default, 200, 200)
