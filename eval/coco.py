@@ -126,6 +126,8 @@ def accumulated(evaluator: MaskEval) -> MaskEval:
 class MaskEval(COCOeval):
     """Mask AP. Where no pair of an image and category can match, the base class is spared the search."""
 
+    _unmatched: tuple[Any, Any, Any] = (None, None, None)
+
     def computeIoU(self, imgId: Any, catId: Any) -> Any:
         """(D, G) IoUs, detections from best to worst; [] if none reaches the lowest threshold."""
         ious = super().computeIoU(imgId, catId)
@@ -133,11 +135,37 @@ class MaskEval(COCOeval):
 
     def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
         """Matches of one image and category; of them what :meth:`accumulate` asks for, in little memory."""
+        if len(self.ious[imgId, catId]) == 0:
+            return self._nothing_matched(imgId, catId, aRng, maxDet)
         result = super().evaluateImg(imgId, catId, aRng, maxDet)
         if result is None:
             return None
         kept = {key: result[key] for key in ("image_id", "category_id", "aRng", "dtScores", "gtIgnore")}
         return kept | {key: np.asarray(result[key]).astype(bool) for key in ("dtMatches", "dtIgnore")}
+
+    def _nothing_matched(self, image: Any, category: Any, area: Any, limit: int) -> Any:
+        """The same where no pair reaches the lowest threshold: only sizes are left to compare."""
+        truths, found = self._gts[image, category], self._dts[image, category]
+        if not truths and not found:
+            return None
+        key = image, category, limit
+        if key != self._unmatched[0]:  # asked for once for each range of areas
+            scores = np.array([one["score"] for one in found])
+            best = np.argsort(-scores, kind="mergesort")[:limit]
+            areas = np.array([one["area"] for one in found])[best]
+            self._unmatched = key, scores[best].tolist(), areas
+        _, scores, areas = self._unmatched
+        thresholds = len(self.params.iouThrs)
+        ignored = [one["ignore"] or one["area"] < area[0] or one["area"] > area[1] for one in truths]
+        return {
+            "image_id": image,
+            "category_id": category,
+            "aRng": area,
+            "dtScores": scores,
+            "dtMatches": np.zeros((thresholds, len(scores)), bool),
+            "dtIgnore": np.broadcast_to((areas < area[0]) | (areas > area[1]), (thresholds, len(scores))),
+            "gtIgnore": np.array(ignored, bool),
+        }
 
     def run(self) -> None:
         """Match everything, in silence."""
