@@ -53,9 +53,9 @@ def drawn(seed: int, objects: int, height: int = 96, width: int = 128) -> tuple[
     return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target_of(np.array(masks, np.uint8), height, width)
 
 
-def prepared(model: Any, *counts: int) -> tuple[list[Tensor], list[dict[str, Any]]]:
+def prepared(model: Any, *counts: int, scale: int = 1) -> tuple[list[Tensor], list[dict[str, Any]]]:
     """Images with so many objects, the second one smaller than the others, and their targets."""
-    shapes = [(96, 128), (80, 100), (96, 128)]
+    shapes = [(96 * scale, 128 * scale), (80 * scale, 100 * scale), (96 * scale, 128 * scale)]
     samples = [drawn(i, count, *shape) for i, (count, shape) in enumerate(zip(counts, shapes, strict=False))]
     rng = np.random.default_rng(0)
     return [image for image, _ in samples], [model.target_builder(target, rng) for _, target in samples]

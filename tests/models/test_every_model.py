@@ -121,8 +121,9 @@ def test_no_process_waits_for_one_without_objects(tmp_path: Path) -> None:
 def test_two_images_are_learned_by_heart(name: str) -> None:
     torch.manual_seed(0)
     model = build_model(TINY[name](24), 2)
-    images, targets = prepared(model, 2, 3)
-    steps = 350
+    # CondInst learns every fourth pixel: on objects of 30 pixels perfect masks of its own have an IoU below 0.9.
+    images, targets = prepared(model, 2, 3, scale=2 if name == "condinst" else 1)
+    steps = 250 if name == "condinst" else 350
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for _ in range(steps):
