@@ -13,6 +13,8 @@ from models.snake import SnakeConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
 
+TWO_STAGE = ("mask_rcnn", "pointrend", "refinemask")
+
 
 def shapes(model: str, refine: bool) -> Config:
     """Small model, small drawn images: minutes on two CPU cores, for a look at everything."""
@@ -28,12 +30,17 @@ def shapes(model: str, refine: bool) -> Config:
     if model in ("dance", "deepsnake"):
         host.channels, host.snake = 48, SnakeConfig(channels=32, pooled=64, hidden=32)
         host.vertices = 128
-    if model == "mask_rcnn":
+    if model in TWO_STAGE:
         host.rpn.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)  # px: the drawn objects are smaller than COCO's
         host.rpn.batch, host.rpn.pre_nms_train, host.rpn.pre_nms_test = 128, 300, 300
         host.rpn.post_nms_train, host.rpn.post_nms_test = 100, 100
         host.box_head.channels, host.box_head.batch, host.box_head.foreground_share = 256, 48, 0.5
+    if model == "mask_rcnn":
         host.mask_head.channels, host.mask_head.num_convs = 64, 2
+    if model == "pointrend":
+        host.coarse_head.channels, host.point_head.channels = 256, 64
+    if model == "refinemask":
+        host.refine_head.channels, host.refine_head.instance_convs, host.refine_head.semantic_convs = 64, 1, 2
     train = TrainConfig(
         images_per_batch=8,
         reference_batch=8,
@@ -71,9 +78,9 @@ def coco_1x(model: str, refine: bool) -> Config:
     """16 images, 90k updates: 12 epochs of COCO, as of FCOS and Mask R-CNN; each host with its defaults."""
     train = TrainConfig(checkpoint_period=2500, eval_period=30_000)
     config = Config(model, _host(model), refine, SharpContourConfig(), DataConfig(name="coco", workers=4), train)
-    if model == "mask_rcnn":
+    if model in TWO_STAGE:
         train.base_lr = 0.02
-    if model in ("condinst", "mask_rcnn"):
+    if model in ("condinst", *TWO_STAGE):
         config.data.keep_empty = False
     return config
 

@@ -12,7 +12,9 @@ from models.dance import DANCE, DanceConfig
 from models.deepsnake import DeepSnake, DeepSnakeConfig
 from models.host import Host
 from models.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from models.pointrend import PointRend, PointRendConfig
 from models.predictor import Predictor
+from models.refinemask import RefineMask, RefineMaskConfig
 from sharpcontour.config import SharpContourConfig, from_dict
 from sharpcontour.errors import InputError
 from sharpcontour.refiner import RefinedModel, SharpContour
@@ -22,10 +24,19 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "dance": (DANCE, DanceConfig),
     "deepsnake": (DeepSnake, DeepSnakeConfig),
     "mask_rcnn": (MaskRCNN, MaskRCNNConfig),
+    "pointrend": (PointRend, PointRendConfig),
+    "refinemask": (RefineMask, RefineMaskConfig),
 }
-"""Name of a host model -> its class and its configuration's class."""
+"""Name of a model -> its class and its configuration's class."""
 
-TITLES = {"condinst": "CondInst", "dance": "DANCE", "deepsnake": "DeepSnake", "mask_rcnn": "Mask R-CNN"}
+TITLES = {
+    "condinst": "CondInst",
+    "dance": "DANCE",
+    "deepsnake": "DeepSnake",
+    "mask_rcnn": "Mask R-CNN",
+    "pointrend": "PointRend",
+    "refinemask": "RefineMask",
+}
 """How the models are written in pictures and tables."""
 
 __all__ = [
@@ -40,7 +51,11 @@ __all__ = [
     "Host",
     "MaskRCNN",
     "MaskRCNNConfig",
+    "PointRend",
+    "PointRendConfig",
     "Predictor",
+    "RefineMask",
+    "RefineMaskConfig",
     "build_model",
     "load_model",
 ]
@@ -56,7 +71,7 @@ def build_model(
         num_classes: of the data set.
         sharpcontour: the refiner's configuration.
     """
-    host = next(model for model, config in MODELS.values() if isinstance(host_config, config))(host_config, num_classes)
+    host = next(model for model, config in MODELS.values() if type(host_config) is config)(host_config, num_classes)
     if sharpcontour is None:
         return host
     refiner = SharpContour(sharpcontour, host.fine_channels, host.controller_shape, host.context_channels)

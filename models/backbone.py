@@ -31,8 +31,18 @@ _BODIES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
     "resnet101": (Bottleneck, (3, 4, 23, 3), 1, 64),
     "resnext101_32x8d": (Bottleneck, (3, 4, 23, 3), 32, 8),
 }
+
+
+class AffineBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics stay as they were loaded, while its scale and shift learn (mmdet's norm_eval)."""
+
+    def train(self, mode: bool = True) -> AffineBatchNorm2d:
+        return super().train(False)
+
+
 _NORMS: dict[str, Callable[..., nn.Module]] = {
     "frozen_bn": FrozenBatchNorm2d,
+    "affine_bn": AffineBatchNorm2d,
     "bn": nn.BatchNorm2d,
     "sync_bn": nn.SyncBatchNorm,
     "gn": group_norm,
@@ -45,7 +55,8 @@ class BackboneConfig:
 
     name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnext101_32x8d"] = "resnet50"
     weights: str = "imagenet"  # "imagenet" (torchvision, downloaded once), "none" (random), or the path of a file
-    norm: Literal["frozen_bn", "bn", "sync_bn", "gn"] = "frozen_bn"  # frozen_bn suits pre-trained weights alone
+    # Of the body. frozen_bn and affine_bn (its scale and shift learn) keep the statistics of pre-trained weights.
+    norm: Literal["frozen_bn", "affine_bn", "bn", "sync_bn", "gn"] = "frozen_bn"
     freeze_at: int = 2  # stages without gradients: 0 none, 1 stem, 2 also res2, ...; random weights are never frozen
     norm_eps: float = 1e-5  # added to the variance; torchvision's Mask R-CNN weights of COCO: 0
     width: int = 64  # channels of the stem; the stages have 1, 2, 4, 8 times as many (4 x that with bottlenecks)

@@ -12,7 +12,14 @@ from torchvision.ops import box_iou
 BACKGROUND, IGNORED = -1, -2
 
 
-def match(boxes: Tensor, objects: Tensor, foreground: float, background: float, every_object: bool) -> Tensor:
+def match(
+    boxes: Tensor,
+    objects: Tensor,
+    foreground: float,
+    background: float,
+    claim: float | None = None,
+    seize: bool = False,
+) -> Tensor:
     """(A,) int64: the object of each box, :data:`BACKGROUND` or, in between, :data:`IGNORED`.
 
     Args:
@@ -20,18 +27,22 @@ def match(boxes: Tensor, objects: Tensor, foreground: float, background: float, 
         objects: (G, 4).
         foreground: IoU from which a box learns the object it overlaps most.
         background: IoU below which it is background.
-        every_object: let the boxes that overlap an object most learn as well, however little that is.
+        claim: let the boxes that overlap an object most learn as well, if their IoU is at least this and not 0.
+        seize: such boxes learn that object, the last of several, and not the one that they overlap most (mmdet).
     """
     if len(objects) == 0:
         return torch.full((len(boxes),), BACKGROUND, device=boxes.device)
     iou = box_iou(objects, boxes)
     best, index = iou.max(0)
     matched = torch.where(best >= foreground, index, torch.where(best < background, BACKGROUND, IGNORED))
-    if every_object:
+    if claim is not None:
         most = iou.amax(1, keepdim=True)
         # An object that touches no anchor would tie with all of them at 0.
-        claimed = ((iou == most) & (most > 0)).any(0)
-        matched = torch.where(claimed, index, matched)
+        claims = (iou == most) & (most > 0) & (most >= claim)
+        if seize:
+            count = torch.arange(1, len(objects) + 1, device=boxes.device)
+            index = (claims * count[:, None]).amax(0) - 1
+        matched = torch.where(claims.any(0), index, matched)
     return matched
 
 

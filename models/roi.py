@@ -82,6 +82,7 @@ class BoxHeadConfig:
     resolution: int = 7  # cells along a side of a RoI
     weights: Weights = (10.0, 10.0, 5.0, 5.0)  # of the deltas
     foreground_iou: float = 0.5
+    claim_seizes: bool = False  # the proposal that overlaps an object most learns it, even if another one more (mmdet)
     batch: int = 512  # RoIs of an image that learn
     foreground_share: float = 0.25  # of them, at most
     jittered: int = 0  # copies of every object's box, its sides moved at random, among the proposals in training
@@ -91,6 +92,8 @@ class BoxHeadConfig:
     nms_threshold: float = 0.5  # IoU within a class
     max_detections: int = 100  # of an image
     min_side: float = 0.0  # px, of a detection
+    loss_weight: float = 1.0  # of both losses
+    masks_on_predictions: bool = False  # the mask branch learns on this head's boxes, not on the proposals (PointRend)
     init: Literal["detectron2", "torchvision"] = "detectron2"  # of the weights
 
 
@@ -141,10 +144,18 @@ class BoxHead(nn.Module):
         found = deltas[torch.arange(len(deltas), device=deltas.device), column]
         wanted = torch.where(foreground[:, None], encode(boxes, rois, self.config.weights), 0.0)
         loss = F.smooth_l1_loss(found, wanted, beta=self.config.loss_beta, reduction="none")
+        scale = self.config.loss_weight / max(len(labels), 1)
         return {
-            "loss_box_cls": F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1),
-            "loss_box_loc": torch.where(foreground[:, None], loss, 0.0).sum() / max(len(labels), 1),
+            "loss_box_cls": scale * F.cross_entropy(logits, labels, reduction="sum"),
+            "loss_box_loc": scale * torch.where(foreground[:, None], loss, 0.0).sum(),
         }
+
+    @torch.no_grad()
+    def predicted(self, deltas: Tensor, rois: Tensor, labels: Tensor) -> Tensor:
+        """Where RoIs (R, 4) move if they are of the classes ``labels`` (R,), not clipped to the image: (R, 4)."""
+        column = labels.clamp(max=self.num_classes - 1)
+        chosen = deltas[torch.arange(len(deltas), device=deltas.device), column]
+        return decode(chosen, rois, self.config.weights)
 
     @torch.no_grad()
     def detect(
@@ -168,9 +179,9 @@ class BoxHead(nn.Module):
         return detections
 
 
-def roi_conv(channels: int, out_channels: int, norm: Norm) -> nn.Sequential:
+def roi_conv(channels: int, out_channels: int, norm: Norm, dilation: int = 1) -> nn.Sequential:
     """3x3 convolution of the same size, the norm if any, ReLU; initialised as He et al. do (fan out)."""
-    conv = nn.Conv2d(channels, out_channels, 3, padding=1, bias=norm == "none")
+    conv = nn.Conv2d(channels, out_channels, 3, padding=dilation, dilation=dilation, bias=norm == "none")
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
@@ -178,3 +189,22 @@ def roi_conv(channels: int, out_channels: int, norm: Norm) -> nn.Sequential:
         return nn.Sequential(conv, nn.ReLU(inplace=True))
     kind = nn.BatchNorm2d if norm == "bn" else nn.SyncBatchNorm
     return nn.Sequential(conv, kind(out_channels), nn.ReLU(inplace=True))
+
+
+def logits_of_class(layer: nn.Conv1d | nn.Conv2d, features: Tensor, labels: Tensor) -> Tensor:
+    """A 1x1 convolution that has an output for each class, evaluated for one class of each RoI instead of all.
+
+    The same numbers at a fraction of the work.
+
+    Args:
+        layer: C outputs.
+        features: (R, channels, *places).
+        labels: (R,) int64.
+
+    Returns:
+        (R, *places) float32.
+    """
+    assert layer.bias is not None
+    weight, bias = layer.weight.flatten(1)[labels], layer.bias[labels]
+    logits = torch.baddbmm(bias[:, None, None].to(features), weight[:, None].to(features), features.flatten(2))
+    return logits.view(len(features), *features.shape[2:]).float()

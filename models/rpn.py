@@ -33,6 +33,8 @@ class RPNConfig:
     inside_only: bool = False  # anchors that cross the image's border do not learn (Detectron)
     positive_iou: float = 0.7
     negative_iou: float = 0.3
+    claim_iou: float = 0.0  # from which the anchors that overlap an object most learn, whatever positive_iou is
+    claim_seizes: bool = False  # they learn that object even if they overlap another one more (mmdet)
     batch: int = 256  # anchors of an image that learn
     positive_share: float = 0.5  # of them, at most
     loss_beta: float = 0.0  # where the box loss turns from quadratic to linear; 0: L1
@@ -119,7 +121,8 @@ class RPN(nn.Module):
                 target["boxes"],
                 config.positive_iou,
                 config.negative_iou,
-                every_object=True,
+                config.claim_iou,
+                config.claim_seizes,
             )
             matched = torch.where(inside, matched, IGNORED)
             index, counts = draw(matched, config.batch, config.positive_share)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.backbone import BackboneConfig, CaffeBody, caffe_body
+from models.backbone import CaffeBody, caffe_body
 from models.mask_rcnn.mask_head import MaskHeadConfig
-from models.roi import BoxHeadConfig, PoolConfig
-from models.rpn import RPNConfig
+from models.roi import PoolConfig
+from models.two_stage import TwoStageConfig
 
 
 @dataclass
-class MaskRCNNConfig:
+class MaskRCNNConfig(TwoStageConfig):
     """Mask R-CNN with FPN. The defaults are Detectron2's heads on torchvision's ImageNet ResNet-50."""
 
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    rpn: RPNConfig = field(default_factory=RPNConfig)
-    pool: PoolConfig = field(default_factory=PoolConfig)
-    box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
 
 

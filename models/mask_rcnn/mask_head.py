@@ -1,4 +1,4 @@
-"""The mask head: a soft mask inside each RoI, and what it learns.
+"""The mask head: a soft mask inside each RoI.
 
 Shapes: R RoIs, C classes, S = twice the resolution, 28.
 """
@@ -6,17 +6,13 @@ Shapes: R RoIs, C classes, S = twice the resolution, 28.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
-from models.roi import Norm, roi_conv
-from sharpcontour.masks import PackedMasks
+from models.roi import Norm, logits_of_class, roi_conv
 from sharpcontour.soft_masks import Paste
 
 
@@ -61,40 +57,6 @@ class MaskHead(nn.Module):
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """Logits (R, S, S), float32, of the classes ``labels`` (R,), from features (R, channels, S/2, S/2).
 
-        ``features`` are those behind the convolutions. The last layer is evaluated for one class of each RoI instead of
-        all: the same numbers at a fraction of the work.
+        ``features`` are those behind the convolutions.
         """
-        x = F.relu(self.deconv(features))
-        weight, bias = self.logits.weight[labels, :, 0, 0], self.logits.bias[labels]  # type: ignore[index]
-        x = torch.baddbmm(bias[:, None, None].to(x.dtype), weight[:, None].to(x.dtype), x.flatten(2))
-        side = 2 * features.shape[-1]
-        return x.view(-1, side, side).float()
-
-
-def mask_targets(
-    masks: Sequence[PackedMasks],
-    sizes: Sequence[tuple[int, int]],
-    boxes: Sequence[Tensor],
-    objects: Sequence[Tensor],
-    side: int,
-    soft: bool,
-) -> Tensor:
-    """What the mask head learns, (R, side, side): the masks of objects averaged over the cells of their RoIs.
-
-    Args:
-        masks: of the objects of each image.
-        sizes: (height, width) of each image.
-        boxes: (R_i, 4) of each image, network-input pixels.
-        objects: (R_i,) int64 of each image, which object each box learns.
-        side: cells.
-        soft: the average itself, sampled as torchvision does; otherwise 1 from 0.5 on, sampled as Detectron2 does.
-    """
-    parts = []
-    for mask, size, box, index in zip(masks, sizes, boxes, objects, strict=True):
-        rois = torch.cat([index[:, None].to(box.dtype), box], 1)
-        image = mask.dense(*size).to(box.dtype)[:, None]
-        if len(image) == 0:
-            image = box.new_zeros(1, 1, *size)
-        parts.append(roi_align(image, rois, side, 1.0, -1, aligned=not soft)[:, 0])
-    covered = torch.cat(parts)
-    return covered if soft else (covered >= 0.5).to(covered.dtype)
+        return logits_of_class(self.logits, F.relu(self.deconv(features)), labels)

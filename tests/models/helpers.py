@@ -19,8 +19,10 @@ from models.deepsnake import DeepSnakeConfig
 from models.fcos import FCOSConfig
 from models.mask_rcnn import MaskRCNNConfig
 from models.mask_rcnn.mask_head import MaskHeadConfig
-from models.roi import BoxHeadConfig
-from models.rpn import RPNConfig
+from models.pointrend import PointRendConfig
+from models.pointrend.heads import CoarseHeadConfig, PointHeadConfig
+from models.refinemask import RefineMaskConfig
+from models.refinemask.heads import RefineHeadConfig
 from models.snake import SnakeConfig
 from sharpcontour.masks import PackedMasks
 from sharpcontour.tracing import trace_mask
@@ -76,16 +78,30 @@ def target_of(masks: np.ndarray, height: int, width: int) -> dict[str, Any]:
     }
 
 
+def smaller(config: Any, width: int) -> Any:
+    """A two-stage model's configuration, its detector as small as can be."""
+    config.backbone = BackboneConfig("resnet10", "none", "bn", width=width, fpn_channels=32)
+    config.rpn.sizes, config.rpn.batch = (16.0, 32.0, 64.0, 128.0, 256.0), 64
+    config.rpn.pre_nms_train, config.rpn.pre_nms_test, config.rpn.post_nms_test = 200, 100, 50
+    config.box_head.channels, config.box_head.batch = 64, 64
+    return config
+
+
 def tiny_mask_rcnn(width: int = 16) -> MaskRCNNConfig:
     """Mask R-CNN in all its parts, each as small as can be."""
-    return MaskRCNNConfig(
-        backbone=BackboneConfig("resnet10", "none", "bn", width=width, fpn_channels=32),
-        rpn=RPNConfig(
-            sizes=(16.0, 32.0, 64.0, 128.0, 256.0), batch=64, pre_nms_train=200, pre_nms_test=100, post_nms_test=50
-        ),
-        box_head=BoxHeadConfig(channels=64, batch=64),
-        mask_head=MaskHeadConfig(num_convs=2, channels=32),
-    )
+    return smaller(MaskRCNNConfig(mask_head=MaskHeadConfig(num_convs=2, channels=32)), width)
+
+
+def tiny_pointrend(width: int = 16) -> PointRendConfig:
+    """PointRend in all its parts, each as small as can be."""
+    heads = CoarseHeadConfig(channels=64), PointHeadConfig(channels=32, train_points=49)
+    return smaller(PointRendConfig(coarse_head=heads[0], point_head=heads[1]), width)
+
+
+def tiny_refinemask(width: int = 16) -> RefineMaskConfig:
+    """RefineMask in all its parts, each as small as can be."""
+    head = RefineHeadConfig(channels=32, instance_convs=1, semantic_convs=1)
+    return smaller(RefineMaskConfig(refine_head=head), width)
 
 
 def tiny_condinst(width: int = 16) -> CondInstConfig:
@@ -115,6 +131,8 @@ TINY: dict[str, Callable[..., Any]] = {
     "dance": tiny_config,
     "deepsnake": tiny_deepsnake,
     "mask_rcnn": tiny_mask_rcnn,
+    "pointrend": tiny_pointrend,
+    "refinemask": tiny_refinemask,
 }
 """By name in models.MODELS; called with the width of the backbone."""
 

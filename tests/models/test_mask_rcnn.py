@@ -16,10 +16,11 @@ from models import MODELS, build_model
 from models.anchors import grid_anchors
 from models.box_coder import decode, encode
 from models.mask_rcnn import MaskRCNN, MaskRCNNConfig, detectron2, original, torchvision, torchvision_v2
-from models.mask_rcnn.mask_head import MaskHead, MaskHeadConfig, mask_targets
+from models.mask_rcnn.mask_head import MaskHead, MaskHeadConfig
 from models.matching import BACKGROUND, IGNORED, draw, match
 from models.roi import Pool, PoolConfig
 from models.rpn import RPN, RPNConfig
+from models.two_stage import RoIs, roi_masks
 from sharpcontour import InputError, SharpContourConfig
 from sharpcontour.masks import PackedMasks
 from tests.models.helpers import drawn, target_of, tiny_mask_rcnn
@@ -176,10 +177,10 @@ def test_the_box_coder_round_trips_and_is_bounded() -> None:
 def test_matching() -> None:
     objects = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0], [90.0, 90.0, 99.0, 99.0]])
     boxes = torch.tensor([[0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 2.0, 2.0], [20.0, 0.0, 30.0, 2.0]])
-    assert match(boxes, objects, 0.7, 0.3, False).tolist() == [0, IGNORED, BACKGROUND, BACKGROUND]
+    assert match(boxes, objects, 0.7, 0.3).tolist() == [0, IGNORED, BACKGROUND, BACKGROUND]
     # The second object's best box learns it; the third overlaps nothing and claims nothing.
-    assert match(boxes, objects, 0.7, 0.3, True).tolist() == [0, IGNORED, BACKGROUND, 1]
-    assert match(boxes, objects[:0], 0.7, 0.3, True).tolist() == [BACKGROUND] * 4
+    assert match(boxes, objects, 0.7, 0.3, 0.0).tolist() == [0, IGNORED, BACKGROUND, 1]
+    assert match(boxes, objects[:0], 0.7, 0.3, 0.0).tolist() == [BACKGROUND] * 4
 
 
 def test_samples_hold_the_share_and_are_random() -> None:
@@ -222,10 +223,13 @@ def test_the_mask_head_makes_only_the_masks_asked_for() -> None:
 def test_mask_targets_are_the_covered_share() -> None:
     mask = np.zeros((1, 40, 40), np.uint8)
     mask[0, 10:20, 10:24] = 1
-    packed, box = [PackedMasks.from_dense(mask)], [torch.tensor([[10.0, 10.0, 38.0, 38.0]])]
-    hard = mask_targets(packed, [(40, 40)], box, [torch.tensor([0])], 28, soft=False)[0]
+    box = torch.tensor([[10.0, 10.0, 38.0, 38.0]])
+    targets = [{"masks": PackedMasks.from_dense(mask), "boxes": box}]
+    rois = RoIs(box, torch.tensor([0]), torch.tensor([0]))
+    hard, coarse = (found[0] for found in roi_masks(targets, [(40, 40)], rois, [28, 14]))
     assert hard.sum() == 10 * 14 and hard[:10, :14].all()
-    soft = mask_targets(packed, [(40, 40)], box, [torch.tensor([0])], 28, soft=True)[0]
+    assert coarse.sum() == 5 * 7 and coarse[:5, :7].all()
+    soft = roi_masks(targets, [(40, 40)], rois, [28], soft=True)[0][0]
     assert soft[0, 0] == 1 and soft[9, 5] == 0.5  # shifted by half a cell, as torchvision's
 
 

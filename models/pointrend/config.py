@@ -1,0 +1,24 @@
+"""Every choice of PointRend, and the published one as a preset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from models.backbone import CaffeBody, caffe_body
+from models.pointrend.heads import CoarseHeadConfig, PointHeadConfig
+from models.roi import BoxHeadConfig
+from models.two_stage import TwoStageConfig
+
+
+@dataclass
+class PointRendConfig(TwoStageConfig):
+    """PointRend with FPN. The defaults are Detectron2's heads on torchvision's ImageNet ResNet-50."""
+
+    box_head: BoxHeadConfig = field(default_factory=lambda: BoxHeadConfig(masks_on_predictions=True))
+    coarse_head: CoarseHeadConfig = field(default_factory=CoarseHeadConfig)
+    point_head: PointHeadConfig = field(default_factory=PointHeadConfig)
+
+
+def detectron2(name: CaffeBody = "resnet50") -> PointRendConfig:
+    """Detectron2's pointrend_rcnn_{R_50,R_101,X_101_32x8d}_FPN."""
+    return PointRendConfig(backbone=caffe_body(name))

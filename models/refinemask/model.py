@@ -1,0 +1,69 @@
+"""RefineMask with FPN: a two-stage detector whose masks grow finer in stages, fed by a semantic head on P2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.backbone import Backbone
+from models.refinemask.config import RefineMaskConfig
+from models.refinemask.heads import RefineHead, composed, refine_losses, together
+from models.two_stage import Encoded, RoIs, TwoStage, roi_masks
+
+
+class RefineMask(TwoStage):
+    """The refiner's controller shares the RoI features behind the first convolutions of the mask branch.
+
+    Args:
+        config: all choices.
+        num_classes: of the data set.
+    """
+
+    def __init__(self, config: RefineMaskConfig, num_classes: int) -> None:
+        super().__init__(config, num_classes)
+        self.config, head = config, config.refine_head
+        self.refine_head = RefineHead(head, config.backbone.fpn_channels, num_classes, Backbone.strides["p2"])
+        self.controller_shape = (head.channels, head.resolution, head.resolution)
+
+    def mask_features(self, encoded: Encoded, rois: RoIs) -> Tensor:
+        """Behind the first convolutions: (R, channels, 14, 14)."""
+        return self.refine_head.convs(self.pooled(encoded, rois, self.config.refine_head.resolution))
+
+    def mask_losses(
+        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: list[dict[str, Any]]
+    ) -> dict[str, Tensor]:
+        """The four stages' loss, and binary cross entropy of the semantic head over all cells of P2."""
+        config, semantic = self.config.refine_head, self.refine_head.semantic(encoded.pyramid["p2"])
+        logits = self.refine_head(features, semantic, together(rois.boxes, rois.image_index), labels)
+        wanted = any_object(targets, encoded.sizes, encoded.padded, semantic.logits)
+        losses = {"loss_semantic": F.binary_cross_entropy_with_logits(semantic.logits, wanted)}
+        if len(labels) == 0:  # touches every parameter: no process may wait for this one's gradients
+            return {**losses, "loss_mask": torch.stack([stage.sum() for stage in logits]).sum() + features.sum()}
+        masks = roi_masks(targets, encoded.sizes, rois, [stage.shape[-1] for stage in logits])
+        widths = config.learn_width, config.compose_width
+        return {**losses, "loss_mask": refine_losses(logits, masks, config.stage_weights, *widths)}
+
+    def probabilities(self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor) -> Tensor:
+        """(R, 112, 112)."""
+        semantic = self.refine_head.semantic(encoded.pyramid["p2"])
+        logits = self.refine_head(features, semantic, together(rois.boxes, rois.image_index), labels)
+        return composed(logits, self.config.refine_head.compose_width).sigmoid()
+
+
+def any_object(
+    targets: list[dict[str, Any]], sizes: list[tuple[int, int]], padded: tuple[int, int], like: Tensor
+) -> Tensor:
+    """Where any object is, 1 or 0, at the size of the semantic head's map: (B, 1, H/4, W/4).
+
+    Args:
+        targets: "masks" of each image.
+        sizes, padded: (height, width) of each image and of the batch.
+        like: the map.
+    """
+    covered = like.new_zeros(len(targets), 1, *padded)
+    for slot, target, (height, width) in zip(covered, targets, sizes, strict=True):
+        slot[0, :height, :width] = target["masks"].union(height, width)
+    return (F.interpolate(covered, like.shape[2:], mode="bilinear", align_corners=False) >= 0.5).to(like.dtype)

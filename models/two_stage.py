@@ -1,0 +1,258 @@
+"""What the two-stage models have in common: proposals, a box head, and a mask branch that each brings along.
+
+Mask R-CNN (the host of section 4) and its rivals PointRend and RefineMask differ in that branch alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from models.backbone import Backbone, BackboneConfig
+from models.boxes import at_least_one_pixel, clip_boxes, image_limits, jitter_boxes
+from models.host import Host, image_indices, per_image
+from models.matching import draw, match
+from models.roi import BoxHead, BoxHeadConfig, Pool, PoolConfig
+from models.rpn import RPN, Proposals, RPNConfig
+from sharpcontour.detections import Detections
+from sharpcontour.interface import RefinerInputs
+from sharpcontour.soft_masks import Paste, SoftMasks
+
+PROPOSAL_LEVELS = ("p2", "p3", "p4", "p5", "p6")
+ROI_LEVELS = ("p2", "p3", "p4", "p5")
+
+
+@dataclass
+class TwoStageConfig:
+    """The detector in front of a mask branch. The defaults are Detectron2's on torchvision's ImageNet ResNet-50."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
+
+
+@dataclass
+class Encoded:
+    """A batch of images behind the backbone: pyramid levels by name, (height, width) of each image and of the batch."""
+
+    pyramid: dict[str, Tensor]
+    sizes: list[tuple[int, int]]
+    padded: tuple[int, int]
+
+
+@dataclass
+class RoIs:
+    """RoIs of a batch, image after image.
+
+    Attributes:
+        boxes: (R, 4) network-input pixels.
+        image_index: (R,) int64.
+        target_index: training only, (R,) int64, the object, counted through the targets of the batch; -1: background.
+    """
+
+    boxes: Tensor
+    image_index: Tensor
+    target_index: Tensor | None = None
+
+
+class TwoStage(Host):
+    """Proposal network, box head and a mask branch on one pyramid, trained together.
+
+    The refiner reads P2, the highest-resolution level (section 3.2); the controller shares the mask branch's features
+    of a RoI (section 3.3). A model brings ``mask_features``, ``mask_losses`` and ``probabilities``.
+
+    Args:
+        config: all choices; what the mask branch needs beside a :class:`TwoStageConfig` too.
+        num_classes: of the data set.
+    """
+
+    paste: Paste = "centre"
+
+    def __init__(self, config: TwoStageConfig, num_classes: int) -> None:
+        super().__init__(config.backbone)
+        self.num_classes, self._box_config = num_classes, config.box_head
+        self.backbone = Backbone(config.backbone, top="pool")
+        channels = config.backbone.fpn_channels
+        self.rpn = RPN(config.rpn, channels, [Backbone.strides[level] for level in PROPOSAL_LEVELS])
+        self.pool = Pool(config.pool, [Backbone.strides[level] for level in ROI_LEVELS])
+        self.box_head = BoxHead(config.box_head, channels, num_classes)
+        self.fine_channels = channels
+
+    def mask_features(self, encoded: Encoded, rois: RoIs) -> Tensor:
+        """What the mask branch sees of every RoI, (R, *controller_shape)."""
+        raise NotImplementedError
+
+    def mask_losses(
+        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: list[dict[str, Any]]
+    ) -> dict[str, Tensor]:
+        """Losses of RoIs that all have an object, of the classes ``labels`` (R,); R may be 0."""
+        raise NotImplementedError
+
+    def probabilities(self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor) -> Tensor:
+        """Soft masks inside the RoIs, (R, S, S) float32 in [0, 1], of the classes ``labels`` (R,)."""
+        raise NotImplementedError
+
+    def encode(self, images: list[Tensor]) -> Encoded:
+        """Everything that does not depend on boxes."""
+        batch, sizes = self.batch(images)
+        return Encoded(self.backbone(batch), sizes, (int(batch.shape[2]), int(batch.shape[3])))
+
+    def describe(self, encoded: Encoded, boxes: list[Tensor]) -> RefinerInputs:
+        """The mask branch's features of boxes from anywhere, (K_i, 4) of each image."""
+        device = encoded.pyramid["p2"].device
+        together = torch.cat(boxes).to(device, torch.float32)
+        rois = RoIs(together, image_indices([len(part) for part in boxes], device))
+        return self._inputs(encoded, rois, self.mask_features(encoded, rois))
+
+    def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
+        """Proposal, box and mask losses; instances are the RoIs that train the mask branch."""
+        encoded = self.encode(images)
+        proposed = self._propose(encoded)
+        losses = self.rpn.losses(proposed, targets, encoded.sizes)
+        sample = self._sample(self.rpn.propose(proposed, encoded.sizes), targets, encoded.sizes)
+        labels, boxes = self._objects(sample, targets)
+        logits, deltas = self.box_head(self._box_features(encoded, sample))
+        losses.update(self.box_head.losses(logits, deltas, sample.boxes, labels, boxes))
+        if self._box_config.masks_on_predictions:
+            sample.boxes = self.box_head.predicted(deltas, sample.boxes, labels)
+        inputs, branch = self._learn_masks(encoded, sample, targets)
+        losses.update(branch)
+        return losses, inputs
+
+    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
+        """The RoIs that train the mask branch."""
+        encoded = self.encode(images)
+        proposals = self.rpn.propose(self._propose(encoded), encoded.sizes)
+        sample = self._sample(proposals, targets, encoded.sizes)
+        if self._box_config.masks_on_predictions:
+            deltas = self.box_head(self._box_features(encoded, sample))[1]
+            sample.boxes = self.box_head.predicted(deltas, sample.boxes, self._objects(sample, targets)[0])
+        rois = _with_object(sample)
+        return self._inputs(encoded, rois, self.mask_features(encoded, rois))
+
+    @torch.no_grad()
+    def detect(self, images: list[Tensor]) -> tuple[list[Detections], RefinerInputs]:
+        """Detections with soft masks; these are pasted where pixels are asked for, at the size asked for."""
+        encoded = self.encode(images)
+        proposals = self.rpn.propose(self._propose(encoded), encoded.sizes)
+        device = proposals[0].device
+        rois = RoIs(torch.cat(proposals), image_indices([len(part) for part in proposals], device))
+        logits, deltas = self.box_head(self._box_features(encoded, rois))
+        found = self.box_head.detect(logits, deltas, proposals, encoded.sizes)
+        counts = [len(scores) for _, scores, _ in found]
+        boxes, scores, labels = (torch.cat(part) for part in zip(*found, strict=True))
+        rois = RoIs(boxes, image_indices(counts, device))
+        features = self.mask_features(encoded, rois)
+        inputs = self._inputs(encoded, rois, features)
+        probabilities = self.probabilities(encoded, rois, features, labels)
+        inputs.soft_masks = SoftMasks(probabilities.cpu(), self.pool.covered(boxes).cpu(), self.paste)
+        return per_image(boxes, scores, labels, inputs.soft_masks, counts, encoded.sizes), inputs
+
+    def pooled(self, encoded: Encoded, rois: RoIs, size: int) -> Tensor:
+        """RoI features (R, channels, size, size) from the levels that suit the boxes."""
+        return self.pool([encoded.pyramid[level] for level in ROI_LEVELS], rois.boxes, rois.image_index, size)
+
+    def _propose(self, encoded: Encoded) -> Proposals:
+        return self.rpn([encoded.pyramid[level] for level in PROPOSAL_LEVELS], encoded.padded)
+
+    def _box_features(self, encoded: Encoded, rois: RoIs) -> Tensor:
+        return self.pooled(encoded, rois, self._box_config.resolution)
+
+    def _inputs(self, encoded: Encoded, rois: RoIs, features: Tensor) -> RefinerInputs:
+        limits = image_limits(encoded.sizes, rois.boxes.device)[rois.image_index]
+        return RefinerInputs(
+            fine=encoded.pyramid["p2"],
+            stride=Backbone.strides["p2"],
+            boxes=at_least_one_pixel(rois.boxes.detach(), limits),
+            image_index=rois.image_index,
+            feats=features,
+            image_sizes=encoded.sizes,
+            target_index=rois.target_index,
+        )
+
+    @torch.no_grad()
+    def _sample(self, proposals: list[Tensor], targets: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> RoIs:
+        """Proposals and the objects' own boxes, matched and drawn."""
+        config, boxes, objects, before = self._box_config, [], [], 0
+        for proposed, target, limit in zip(proposals, targets, image_limits(sizes, proposals[0].device), strict=True):
+            own = target["boxes"]
+            jittered = clip_boxes(jitter_boxes(own.repeat(config.jittered, 1), config.jitter), limit)
+            candidates = torch.cat([proposed, own, jittered])
+            least = config.foreground_iou
+            matched = match(candidates, own, least, least, least if config.claim_seizes else None, seize=True)
+            index, counts = draw(matched, config.batch, config.foreground_share)
+            index = index[counts]
+            boxes.append(candidates[index])
+            objects.append(torch.where(matched[index] >= 0, matched[index] + before, -1))
+            before += len(own)
+        image_index = image_indices([len(part) for part in boxes], boxes[0].device)
+        return RoIs(torch.cat(boxes), image_index, torch.cat(objects))
+
+    def _objects(self, sample: RoIs, targets: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+        """Labels (R,), C for background, and boxes (R, 4) of the objects of a sample."""
+        labels, boxes = (torch.cat([target[key] for target in targets]) for key in ("labels", "boxes"))
+        # Background takes the last, made-up object.
+        labels = torch.cat([labels, labels.new_full((1,), self.num_classes)])
+        boxes = torch.cat([boxes, F.pad(boxes.new_ones(1, 2), (2, 0))])
+        return labels[sample.target_index], boxes[sample.target_index]
+
+    def _learn_masks(
+        self, encoded: Encoded, sample: RoIs, targets: list[dict[str, Any]]
+    ) -> tuple[RefinerInputs, dict[str, Tensor]]:
+        """The RoIs of a sample that have an object, as the refiner's instances, and the mask branch's losses."""
+        rois = _with_object(sample)
+        features = self.mask_features(encoded, rois)
+        labels = torch.cat([target["labels"] for target in targets])[rois.target_index]
+        inputs = self._inputs(encoded, rois, features)
+        return inputs, self.mask_losses(encoded, rois, features, labels, targets)
+
+
+def _with_object(sample: RoIs) -> RoIs:
+    assert sample.target_index is not None
+    index = (sample.target_index >= 0).nonzero()[:, 0]
+    return replace(
+        sample,
+        boxes=sample.boxes[index],
+        image_index=sample.image_index[index],
+        target_index=sample.target_index[index],
+    )
+
+
+def roi_masks(
+    targets: list[dict[str, Any]], sizes: list[tuple[int, int]], rois: RoIs, sides: Sequence[int], soft: bool = False
+) -> list[Tensor]:
+    """What mask branches learn: the objects' masks averaged over the cells of their RoIs, R > 0.
+
+    Args:
+        targets: "masks" and "boxes" of each image.
+        sizes: (height, width) of each image.
+        rois: with their objects.
+        sides: cells along a side, of each of the results.
+        soft: the average itself, sampled as torchvision does; otherwise 1 from 0.5 on, sampled as Detectron2 does.
+
+    Returns:
+        (R, side, side) for each of ``sides``.
+    """
+    assert rois.target_index is not None
+    counts = rois.image_index.bincount(minlength=len(targets)).tolist()
+    parts: list[list[Tensor]] = [[] for _ in sides]
+    before = 0
+    for target, size, box, index in zip(
+        targets, sizes, rois.boxes.split(counts), rois.target_index.split(counts), strict=True
+    ):
+        image = target["masks"].dense(*size).to(box.dtype)[:, None]
+        if len(image) == 0:
+            image = box.new_zeros(1, 1, *size)
+        cut = torch.cat([(index - before)[:, None].to(box.dtype), box], 1)
+        for part, side in zip(parts, sides, strict=True):
+            part.append(roi_align(image, cut, side, 1.0, -1, aligned=not soft)[:, 0])
+        before += len(target["boxes"])
+    covered = [torch.cat(part) for part in parts]
+    return covered if soft else [(share >= 0.5).to(share.dtype) for share in covered]
