@@ -9,7 +9,7 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sharpcontour.errors import InputError
 
@@ -52,6 +52,8 @@ class ClassifierConfig:
     hidden: int = 16  # width of the IPC; paper silent: the width of its feature
     hidden_layers: int = 3  # (section 3.2)
     controller_width: int = 256  # of the first two FC layers; paper silent: small, the head is "very compact"
+    # What it tells of a point: phi, the method; vector or distance, the regression designs of Table 9 (regression.py).
+    output: Literal["phi", "vector", "distance"] = "phi"
     instance_aware: bool = True  # off: one learned classifier for all instances (what section 3.2 argues against)
 
 
@@ -73,6 +75,7 @@ class LossConfig:
     gamma: float = 2.0  # focusing exponent (section 3.4)
     alpha_limits: tuple[float, float] = (0.05, 0.95)  # paper silent: keeps the dynamic alpha a weight
     weight: float = 10.0  # mu (section 3.4)
+    regression_weight: float = 2.0  # of Table 9's regression; paper silent: at first as large as mu * L_IPC
 
 
 @dataclass

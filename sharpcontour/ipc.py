@@ -22,7 +22,8 @@ def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
 
     "Three hidden layers" (section 3.2) are read literally: three of them and an output layer, 865 parameters.
     """
-    widths = [2 + config.feature_channels] + [config.hidden] * config.hidden_layers + [1]
+    outputs = 2 if config.output == "vector" else 1
+    widths = [2 + config.feature_channels] + [config.hidden] * config.hidden_layers + [outputs]
     return list(itertools.pairwise(widths))
 
 
@@ -46,7 +47,12 @@ def initial_parameters(config: ClassifierConfig) -> Tensor:
 
 
 def classify(theta: Tensor, features: Tensor, places: Tensor, config: ClassifierConfig) -> Tensor:
-    """Logits of phi, positive outside the object.
+    """Logits (K, Q) of phi, positive outside the object; phi = sigmoid. Arguments as of :func:`dynamic_mlp`."""
+    return dynamic_mlp(theta, features, places, config)[:, 0]
+
+
+def dynamic_mlp(theta: Tensor, features: Tensor, places: Tensor, config: ClassifierConfig) -> Tensor:
+    """The MLP of every instance, with its own weights.
 
     Args:
         theta: (K, P), all weights (row-major [out, in]) and then all biases.
@@ -54,7 +60,7 @@ def classify(theta: Tensor, features: Tensor, places: Tensor, config: Classifier
         places: (K, Q, 2) relative locations c.
 
     Returns:
-        (K, Q) logits; phi = sigmoid. Always float32.
+        (K, outputs, Q) float32; logits of phi, or what ``config.output`` says.
     """
     sizes = layer_sizes(config)
     parts = theta.split([i * o for i, o in sizes] + [o for _, o in sizes], 1)
@@ -65,7 +71,7 @@ def classify(theta: Tensor, features: Tensor, places: Tensor, config: Classifier
     x = torch.baddbmm(x, weights[0][:, :, 2:], features)
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
         x = torch.baddbmm(bias, weight, F.relu(x))
-    return x[:, 0]
+    return x
 
 
 def relative_places(points: Tensor, boxes: Tensor) -> Tensor:

@@ -21,10 +21,11 @@ from sharpcontour.evolution import Evolution, evolve
 from sharpcontour.geometry import resample
 from sharpcontour.harmless import keep_coarse, suspects
 from sharpcontour.interface import Contours, RefinerInputs, Rings, TargetBuilder
-from sharpcontour.ipc import Controller, Fusion, classify, relative_places, sample_features
+from sharpcontour.ipc import Controller, Fusion, dynamic_mlp, relative_places, sample_features
 from sharpcontour.loss import ipc_loss
 from sharpcontour.masks import PackedMasks
 from sharpcontour.points import boundary_samples, sample_points
+from sharpcontour.regression import regress, regression_loss
 from sharpcontour.statistics import EvolutionStatistics
 from sharpcontour.tracing import contours_from_masks
 
@@ -73,11 +74,15 @@ class SharpContour(nn.Module):
         boundary = torch.cat([target["boundary"] for target in targets])
         boxes = torch.cat([target["boxes"] for target in targets])
         masks = PackedMasks.cat([target["masks"] for target in targets])
-        points, labels = sample_points(boundary, boxes, masks, inputs.target_index, self.config.points)
-        logits = self._classify(fine, theta, inputs, torch.arange(len(theta), device=theta.device), points)
-        phi = logits.detach().sigmoid()
+        points, labels, origins = sample_points(boundary, boxes, masks, inputs.target_index, self.config.points)
+        found = self._evaluate(fine, theta, inputs, torch.arange(len(theta), device=theta.device), points)
+        if self.config.classifier.output != "phi":
+            samples, unit = boundary[inputs.target_index, :, :2], self.config.points.sigma * _area(inputs.boxes).sqrt()
+            loss = regression_loss(found, points, labels, origins, samples, unit)
+            return {"loss_ipc": self.config.loss.regression_weight * loss + idle}
+        phi = found[:, 0].detach().sigmoid()
         return {
-            "loss_ipc": self.config.loss.weight * ipc_loss(logits, labels, self.config.loss) + idle,
+            "loss_ipc": self.config.loss.weight * ipc_loss(found[:, 0], labels, self.config.loss) + idle,
             "ipc_accuracy": ((phi > 0.5) == (labels > 0.5)).float().mean(),
             "ipc_sharpness": (phi - 0.5).abs().mean(),
         }
@@ -105,15 +110,10 @@ class SharpContour(nn.Module):
         boxes = inputs.boxes[instance]
         heights_widths = torch.tensor(inputs.image_sizes, dtype=torch.float32).to(vertices.device, non_blocking=True)
         limits = heights_widths.flip(-1)[inputs.image_index[instance]]
-        area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
-        return evolve(
-            vertices,
-            contours.hole,
-            area,
-            limits,
-            partial(self._classify, fine, theta, inputs, instance),
-            config,
-        )
+        start = vertices, contours.hole, _area(boxes), limits
+        if self.config.classifier.output != "phi":
+            return regress(*start, partial(self._evaluate, fine, theta, inputs, instance), self.config)
+        return evolve(*start, partial(self._classify, fine, theta, inputs, instance), config)
 
     def logits(self, inputs: RefinerInputs, points: Tensor) -> Tensor:
         """Logits of phi at any points (R, Q, 2), row r belonging to ``inputs.contours.instance[r]``: (R, Q)."""
@@ -126,15 +126,19 @@ class SharpContour(nn.Module):
         return self.encode(inputs.fine) if inputs.context is None else self.encode(inputs.fine, inputs.context)
 
     def _classify(self, fine: Tensor, theta: Tensor, inputs: RefinerInputs, instance: Tensor, points: Tensor) -> Tensor:
-        """Logits of phi at points (R, Q, 2), row r belonging to ``instance[r]``; in float32 whatever autocast says."""
+        """Logits of phi at points (R, Q, 2), row r belonging to ``instance[r]``: (R, Q)."""
+        return self._evaluate(fine, theta, inputs, instance, points)[:, 0]
+
+    def _evaluate(self, fine: Tensor, theta: Tensor, inputs: RefinerInputs, instance: Tensor, points: Tensor) -> Tensor:
+        """All outputs (R, O, Q) of the instances' MLPs at points; in float32 whatever autocast says."""
         rows = max(POINTS_AT_ONCE // max(points.shape[1], 1), 1)
         if len(points) > rows and not torch.is_grad_enabled():  # memory stays bounded for any number of contours
             parts = zip(instance.split(rows), points.split(rows), strict=True)
-            return torch.cat([self._classify(fine, theta, inputs, i, p) for i, p in parts])
+            return torch.cat([self._evaluate(fine, theta, inputs, i, p) for i, p in parts])
         with torch.autocast(fine.device.type, enabled=False):
             features = sample_features(fine.float(), inputs.stride, inputs.image_index[instance], points)
             places = relative_places(points, inputs.boxes[instance])
-            return classify(theta.float()[instance], features, places, self.config.classifier)
+            return dynamic_mlp(theta.float()[instance], features, places, self.config.classifier)
 
 
 class RefinedModel(nn.Module):
@@ -210,6 +214,11 @@ class RefinedModel(nn.Module):
         restored = keep_coarse(coarse, objects, sizes, doubtful.nonzero()[:, 0].tolist(), min_iou)
         self.statistics.add(course, restored)
         return objects, restored
+
+
+def _area(boxes: Tensor) -> Tensor:
+    """A of section 3.1, square pixels."""
+    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
 
 
 def _build_target(
