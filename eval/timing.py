@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from models.predictor import Predictor
+from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.image_masks import ImageMasks
 from sharpcontour.interface import Contours, RefinerInputs
 from sharpcontour.refiner import RefinedModel
 from sharpcontour.soft_masks import LazyMasks, SoftMasks
 
+Mark = Callable[[str], object]
 Place = Callable[[Detections, RefinerInputs], tuple[Detections, RefinerInputs]]
 
 
@@ -62,6 +64,10 @@ def wait(device: torch.device | str) -> None:
         torch.mps.synchronize()
 
 
+def _nothing(stage: str) -> None:
+    """Takes no time."""
+
+
 class Pipeline:
     """From the bytes of an image file to COCO results, in the steps that a predictor takes.
 
@@ -75,11 +81,13 @@ class Pipeline:
         self.predictor, self.model, self.place = predictor, predictor.model, place
         self.device = next(predictor.model.parameters()).device
 
-    @torch.inference_mode()
-    def __call__(
-        self, data: bytes, refine: bool, mark: Callable[[str], object] = lambda stage: None
-    ) -> list[dict[str, Any]]:
+    def __call__(self, data: bytes, refine: bool, mark: Mark = _nothing) -> list[dict[str, Any]]:
         """COCO results of one image; ``mark`` is called with the name of every stage when it is done."""
+        return self.finish(*self.begin(data, mark), refine, mark)
+
+    @torch.inference_mode()
+    def begin(self, data: bytes, mark: Mark = _nothing) -> tuple[Detections, RefinerInputs, tuple[int, int]]:
+        """The stages load and host: detections, the refiner's inputs, and (height, width) of the file."""
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert decoded is not None
         image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -89,15 +97,45 @@ class Pipeline:
         if self.place is not None:
             found, inputs = self.place(found, inputs)
         mark("host")
+        return found, inputs, (image.shape[0], image.shape[1])
+
+    @torch.inference_mode()
+    def finish(
+        self, found: Detections, inputs: RefinerInputs, size: tuple[int, int], refine: bool, mark: Mark = _nothing
+    ) -> list[dict[str, Any]]:
+        """The stages trace, evolve and encode."""
         if refine:
             inputs = replace(inputs, contours=self.model.refiner.initial_contours(inputs))
             mark("trace")
             objects, _ = self.model.finish(inputs, self.model.refiner.refine(inputs))
             found = replace(found, shapes=objects)
             mark("evolve")
-        entries = found.scaled_to((image.shape[0], image.shape[1])).to_coco(0, self.predictor.category_ids)
+        entries = found.scaled_to(size).to_coco(0, self.predictor.category_ids)
         mark("encode")
         return entries
+
+
+def time_settings(
+    run: Pipeline,
+    settings: dict[str, SharpContourConfig],
+    data: bytes,
+    warmup: int,
+    repeats: int,
+    progress: Callable[[], object] | None = None,
+) -> dict[str, list[float]]:
+    """Milliseconds of trace, evolve and encode in every round, for each of several settings of the same refiner."""
+    start, refiner = run.begin(data), run.model.refiner
+    usual = refiner.config
+
+    def call(config: SharpContourConfig) -> None:
+        refiner.config = config
+        run.finish(*start, refine=True)
+
+    try:
+        calls: dict[str, Callable[[], object]] = {name: partial(call, config) for name, config in settings.items()}
+        return take_turns(calls, run.device, warmup, repeats, progress)
+    finally:
+        refiner.config = usual
 
 
 @dataclass
@@ -108,37 +146,47 @@ class Timings:
         host: of the host alone, by stage and "total".
         refined: of the host with the refiner, likewise.
         ratio: quartiles of (refined total / host total), turn by turn.
+        turns: the totals of every turn, "host" and "refined".
     """
 
     host: dict[str, float]
     refined: dict[str, float]
     ratio: tuple[float, float, float]
+    turns: dict[str, list[float]]
     stages: ClassVar = ("load", "host", "trace", "evolve", "encode")
 
 
-def time_pipeline(
-    run: Pipeline, data: bytes, warmup: int, repeats: int, progress: Callable[[], object] | None = None
-) -> Timings:
-    """Time both configurations, their totals and, apart from these, their stages."""
+def time_pipelines(
+    runs: dict[str, Pipeline], data: bytes, warmup: int, repeats: int, progress: Callable[[], object] | None = None
+) -> dict[str, Timings]:
+    """Time all pipelines with and without the refiner, in turns: their totals and, apart from these, their stages."""
     kinds = {"host": False, "refined": True}
-    calls: dict[str, Callable[[], object]] = {kind: partial(run, data, refine) for kind, refine in kinds.items()}
-    totals = take_turns(calls, run.device, warmup, repeats, progress)
-    rows: dict[str, dict[str, list[float]]] = {kind: {stage: [] for stage in Timings.stages} for kind in kinds}
+    calls: dict[str, Callable[[], object]] = {
+        f"{name}/{kind}": partial(run, data, refine) for name, run in runs.items() for kind, refine in kinds.items()
+    }
+    device = next(iter(runs.values())).device
+    totals = take_turns(calls, device, warmup, repeats, progress)
+    rows: dict[str, dict[str, list[float]]] = {key: {stage: [] for stage in Timings.stages} for key in calls}
     for turn in range(warmup + repeats):
-        for kind, refine in kinds.items():
-            for stage, value in _stages(run, data, refine).items():
+        for key in calls:
+            name, _, kind = key.rpartition("/")
+            for stage, value in _stages(runs[name], data, kinds[kind]).items():
                 if turn >= warmup:
-                    rows[kind][stage].append(value)
+                    rows[key][stage].append(value)
         if progress is not None:
             progress()
     medians = {
-        kind: {stage: statistics.median(values) if values else 0.0 for stage, values in rows[kind].items()}
-        | {"total": statistics.median(totals[kind])}
-        for kind in kinds
+        key: {stage: statistics.median(values) if values else 0.0 for stage, values in rows[key].items()}
+        | {"total": statistics.median(totals[key])}
+        for key in calls
     }
-    ratios = [after / before for before, after in zip(totals["host"], totals["refined"], strict=True)]
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
-    return Timings(medians["host"], medians["refined"], (low, middle, high))
+    found = {}
+    for name in runs:
+        turns = {kind: totals[f"{name}/{kind}"] for kind in kinds}
+        ratios = [after / before for before, after in zip(turns["host"], turns["refined"], strict=True)]
+        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
+        found[name] = Timings(medians[f"{name}/host"], medians[f"{name}/refined"], (low, middle, high), turns)
+    return found
 
 
 def _stages(run: Pipeline, data: bytes, refine: bool) -> dict[str, float]:

@@ -6,8 +6,9 @@
 
 Stages: load (decode the file, resize, copy to the device), host (network and suppression), trace (contours of soft
 masks), evolve (3x3 convolution, controller, all iterations, do-no-harm), encode (to the size of the file, run lengths;
-a mask host without the refiner pastes its masks here). Both configurations take turns image by image, so that what else
-the machine does hits both; the ratio of their totals is taken turn by turn. Totals are timed apart from the stages.
+a mask host without the refiner pastes its masks here). All models and both configurations take turns image by image,
+so that what else the machine does hits them all; the ratio of the totals is taken turn by turn. Totals are timed apart
+from the stages.
 
 With random weights what a model finds is noise, so its detections count but their places do not: boxes like COCO's
 and drawn masks take their place, the same for both configurations.
@@ -18,8 +19,10 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import copy
 import multiprocessing
 import resource
+import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -32,10 +35,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from engine.config import Config, apply_overrides
 from engine.distributed import choose_device
 from engine.recipes import RECIPES
 from eval.results import check_writable, save_results
-from eval.timing import Pipeline, Timings, drawn_instances, time_pipeline
+from eval.timing import Pipeline, Timings, drawn_instances, time_pipelines, time_settings
 from models import MODELS, TITLES, build_model, load_model
 from models.predictor import Predictor
 from sharpcontour.errors import InputError
@@ -54,7 +58,7 @@ class Subject:
 
 
 def main() -> int:
-    """One subject after the other, then one table."""
+    """All subjects in turns, then one table."""
     args = parse_arguments()
     if args.json:
         check_writable(args.json)
@@ -63,11 +67,13 @@ def main() -> int:
     device = choose_device(args.device)
     subjects = [Subject("", path) for path in args.checkpoint or ()] or [Subject(name) for name in args.models]
     data = read_file(args)
-    results = [measure(subject, data, device, args) for subject in subjects]
+    results, varied = measure(subjects, data, device, args)
     print(f"{describe(device)}; {args.repeats} turns after {args.warmup}; milliseconds, medians")
     print(table(results))
+    for setting, times in varied.items():
+        print(f"{setting or 'as it is':50} trace + evolve + encode {statistics.median(times):8.1f} ms")
     if args.json:
-        save_results({"device": describe(device), "results": results}, args.json)
+        save_results({"device": describe(device), "results": results, "varied": varied}, args.json)
     return 0
 
 
@@ -83,6 +89,14 @@ def parse_arguments() -> argparse.Namespace:
     add("--warmup", type=int, default=2, metavar="N", help="turns before these (default: 2)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    add(
+        "--vary",
+        nargs="+",
+        metavar="KEY=VALUE",
+        default=[],
+        help="also time the refiner of the first model with each of these settings, e.g. "
+        "sharpcontour.evolution.max_steps=20",
+    )
     add("--json", metavar="OUT", help="write all numbers to this file")
     args = parser.parse_args()
     for name in ("instances", "repeats"):
@@ -103,19 +117,41 @@ def read_file(args: argparse.Namespace) -> bytes:
     return cv2.imencode(".jpg", cv2.resize(coarse, (800, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()
 
 
-def measure(subject: Subject, data: bytes, device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
-    """Times, parameters and memory of one subject in both configurations."""
-    predictor, name = build(subject, data, device, args.instances)
-    turns = args.warmup + args.repeats
-    with tqdm(total=2 * turns, desc=name, unit="turn", disable=None) as bar:
-        timings = time_pipeline(
-            pipeline(predictor, subject, args.instances), data, args.warmup, args.repeats, bar.update
+def measure(
+    subjects: list[Subject], data: bytes, device: torch.device, args: argparse.Namespace
+) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
+    """Times, parameters and memory of every subject in both configurations; and see :func:`vary`."""
+    built = [build(subject, data, device, args.instances) for subject in subjects]
+    runs = {
+        str(k): pipeline(predictor, subject, args.instances)
+        for k, (subject, (predictor, _)) in enumerate(zip(subjects, built, strict=True))
+    }
+    with tqdm(total=2 * (args.warmup + args.repeats), desc="time", unit="turn", disable=None) as bar:
+        timings = time_pipelines(runs, data, args.warmup, args.repeats, bar.update)
+    parameters = [
+        {"host": count(predictor.model.host), "refiner": count(predictor.model.refiner)}  # type: ignore[arg-type]
+        for predictor, _ in built
+    ]
+    varied = vary(runs["0"], data, args) if args.vary else {}
+    names = [name for _, name in built]
+    del built, runs
+    results = []
+    for k, subject in enumerate(tqdm(subjects, desc="memory", unit="model", disable=None)):
+        memory = {kind: peak_memory(subject, data, device, args.instances, kind) for kind in ("host", "refined")}
+        results.append(
+            {"model": names[k], "parameters": parameters[k], "memory_mib": memory, **asdict(timings[str(k)])}
         )
-    model = predictor.model
-    assert isinstance(model, RefinedModel)
-    parameters = {"host": count(model.host), "refiner": count(model.refiner)}
-    memory = {kind: peak_memory(subject, data, device, args.instances, kind) for kind in ("host", "refined")}
-    return {"model": name, "parameters": parameters, "memory_mib": memory, **asdict(timings)}
+    return results, varied
+
+
+def vary(run: Pipeline, data: bytes, args: argparse.Namespace) -> dict[str, list[float]]:
+    """Milliseconds of trace, evolve and encode as the refiner is ("") and with each setting of --vary."""
+    settings = {"": run.model.refiner.config}
+    for assignment in args.vary:
+        settings[assignment] = copy.deepcopy(run.model.refiner.config)
+        apply_overrides(Config("", run.model.host.config, True, settings[assignment]), [assignment])
+    with tqdm(total=args.warmup + args.repeats, desc="settings", unit="turn", disable=None) as bar:
+        return time_settings(run, settings, data, args.warmup, args.repeats, bar.update)
 
 
 def build(subject: Subject, data: bytes, device: torch.device, instances: int) -> tuple[Predictor, str]:

@@ -6,6 +6,8 @@
     python scripts/evaluate.py --checkpoint CKPT --val-json B.json --val-images DIR --results-out R.json
     # on eight GPUs
     torchrun --nproc-per-node 8 scripts/evaluate.py --checkpoint CKPT --data coco --root /data/coco
+    # with other settings of the refiner than it was trained with
+    python scripts/evaluate.py --checkpoint CKPT --set sharpcontour.evolution.iterations=4
     # also refine contours of known quality, and test the point classifier by its distance from the boundary
     python scripts/evaluate.py --checkpoint CKPT --study
     # COCO results of any model; both files may be .json or .json.gz
@@ -42,6 +44,7 @@ from data.cityscapes import convert
 from data.coco import LAYOUTS
 from data.lvis import SYNSETS
 from engine import checkpoint, distributed
+from engine.config import Config, apply_overrides
 from engine.logging import say
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth
@@ -55,6 +58,7 @@ from models.predictor import Predictor
 from sharpcontour.config import from_dict
 from sharpcontour.errors import InputError
 from sharpcontour.refiner import RefinedModel
+from sharpcontour.statistics import EvolutionStatistics
 
 
 def main() -> int:
@@ -99,6 +103,14 @@ def parse_arguments() -> argparse.Namespace:
         default=DILATION_RATIO,
         help=f"width of Boundary AP's band, a share of the image diagonal (default: {DILATION_RATIO})",
     )
+    add(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="overrides",
+        nargs="+",
+        default=[],
+        help="of --checkpoint's refiner: sharpcontour.evolution... or sharpcontour.tracing..., which need no training",
+    )
     add("--json", metavar="OUT", help="write the numbers to this file")
     add("--results-out", metavar="FILE", help="write the detections of --checkpoint to this file, as COCO results")
     add("--per-category", action="store_true", help="show the AP of every category too")
@@ -123,6 +135,8 @@ def check(args: argparse.Namespace) -> None:
     own = [f"--{key.replace('_', '-')}" for key in ("data", "root", "val_json", "val_images") if getattr(args, key)]
     if args.results and (own or args.results_out):
         raise InputError(f"{(*own, '--results-out')[0]} goes with --checkpoint; --results needs --annotations only")
+    if args.results and args.overrides:
+        raise InputError("--set changes the refiner of --checkpoint; --results has none")
     if args.checkpoint and args.annotations:
         raise InputError("--annotations goes with --results; with --checkpoint give --val-json and --val-images")
     if args.results and args.study:
@@ -156,6 +170,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     world = distributed.start(args.device)
     path = checkpoint.resolve(Path(args.checkpoint))
     predictor = load_model(path, world.device)
+    change(predictor, args.overrides)
     config = data_config(args, predictor)
     dataset = build_dataset(config, "val")
     check_categories(dataset.categories, predictor, config.val_json or config.root or config.name)
@@ -182,6 +197,20 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
         save_results(result[final] | before | categories, args.json)
     distributed.stop()
+
+
+def change(predictor: Predictor, assignments: list[str]) -> None:
+    """Settings of a trained refiner that no weight depends on (Tables 5, 7 and 8)."""
+    model = predictor.model
+    if assignments and not isinstance(model, RefinedModel):
+        raise InputError("--set changes the refiner; this checkpoint has none: train with --refine")
+    for assignment in assignments:
+        if not assignment.startswith(("sharpcontour.evolution.", "sharpcontour.tracing.")):
+            raise InputError(f"--set {assignment}: only sharpcontour.evolution and .tracing can change after training")
+    if isinstance(model, RefinedModel):
+        config = model.refiner.config
+        apply_overrides(Config(predictor.config["model"], model.host.config, True, config), assignments)
+        model.statistics = EvolutionStatistics(config.evolution.iterations)
 
 
 def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:

@@ -24,11 +24,15 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_checkpoint_is_timed_in_both_configurations(tmp_path: Path) -> None:
     checkpoint_of(tmp_path / "model.pt", True, "mask_rcnn")
-    done = run("--checkpoint", "model.pt", "--repeats", "2", "--warmup", "0", "--json", "out.json", cwd=tmp_path)
+    setting = "sharpcontour.evolution.max_steps=40"
+    turns = ("--repeats", "2", "--warmup", "0", "--vary", setting)
+    done = run("--checkpoint", "model.pt", *turns, "--json", "out.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for word in ("Mask R-CNN", "+ SharpContour", "load", "host", "trace", "evolve", "encode", "total", "MiB"):
         assert word in done.stdout
-    (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    found = json.loads((tmp_path / "out.json").read_text())
+    (result,) = found["results"]
+    assert list(found["varied"]) == ["", setting] and len(found["varied"][setting]) == 2
     assert result["parameters"]["host"] > 0 < result["parameters"]["refiner"]
     assert result["refined"]["evolve"] > 0 and result["host"]["total"] > 0
     assert min(result["memory_mib"].values()) > 50

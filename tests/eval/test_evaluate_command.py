@@ -103,6 +103,7 @@ def test_results_mode_with_options(files: tuple[Path, Any, Any], command: Comman
             "bad.json: 1 image ids are not in gt.json.gz: 123456",
         ),
         (["--checkpoint", "none.pt"], "none.pt"),
+        (["--results", "r.json", "--annotations", "gt.json.gz", "--set", "a=1"], "--set changes the refiner"),
         (["--checkpoint", "none.pt", "--annotations", "gt.json.gz"], "--annotations goes with --results"),
     ],
 )
@@ -140,6 +141,18 @@ def test_checkpoint_mode(refine: bool, files: tuple[Path, Any, Any], command: Co
     assert list(numbers["segm"]) == helpers.NAMES
     assert ("refined" in shown) == refine and "on 3 images" in shown
     assert isinstance(json.loads((files[0] / "found.json").read_text()), list)
+
+
+def test_a_refiners_settings_can_change(files: tuple[Path, Any, Any], command: Command) -> None:
+    write_checkpoint(files[0] / "e.pt", refine=True)
+    key = "sharpcontour.evolution"
+    code, shown, told = command("--checkpoint", "e.pt", "--device", "cpu", "--set", f"{key}.iterations=2")
+    assert code == 0, told
+    flips = shown.partition("flip_share ")[2].partition(",")[0].split()
+    assert len(flips) == 2 or "contours: restored 0" in shown
+    for changed in (f"{key}.iteration=2", "sharpcontour.points.sigma=1", "train.seed=3", f"{key}.iterations=x"):
+        code, _, told = command("--checkpoint", "e.pt", "--device", "cpu", "--set", changed)
+        assert code == 2 and changed.partition("=")[0] in told and told.count("\n") == 1
 
 
 def test_other_categories_than_the_models(files: tuple[Path, Any, Any], command: Command) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from eval.timing import Pipeline, drawn_instances, take_turns, time_pipeline
+from eval.timing import Pipeline, drawn_instances, take_turns, time_pipelines
 from models import build_model
 from models.predictor import Predictor
 from sharpcontour import SharpContourConfig
@@ -55,8 +55,8 @@ def test_the_pipeline_does_what_the_predictor_does(name: str) -> None:
 def test_both_configurations_are_timed(name: str) -> None:
     run, data = pipeline(name)
     rounds = []
-    times = time_pipeline(run, data, 1, 2, lambda: rounds.append(1))
-    assert len(rounds) == 6
+    times = time_pipelines({"a": run, "b": run}, data, 1, 2, lambda: rounds.append(1))["b"]
+    assert len(rounds) == 6 and len(times.turns["refined"]) == 2
     assert times.host["trace"] == times.host["evolve"] == 0 < times.refined["evolve"]
     for kind in (times.host, times.refined):
         assert all(kind[stage] > 0 for stage in ("load", "host", "encode", "total"))

@@ -1,0 +1,258 @@
+"""The tables of the paper: what stands in them, and which of our runs fills which cell.
+
+A table is a list of rows, a row a cell of ours beside the paper's numbers (COCO val2017 but for Table 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Body = Literal["R50", "R101", "X101"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training.
+
+    Attributes:
+        model: name in models.MODELS.
+        refine: whether SharpContour stands behind it.
+        settings: values that differ from the recipe's.
+        alone: run whose weights it starts from and keeps; only the refiner learns.
+        body: of the backbone.
+        long: three times the recipe's schedule.
+    """
+
+    model: str
+    refine: bool = False
+    settings: tuple[str, ...] = ()
+    alone: str = ""
+    body: Body = "R50"
+    long: bool = False
+
+
+RUNS: dict[str, Run] = {
+    "mask_rcnn": Run("mask_rcnn"),
+    "mask_rcnn_refine": Run("mask_rcnn", True),
+    "mask_rcnn_alone": Run("mask_rcnn", True, alone="mask_rcnn"),
+    "mask_rcnn_vector": Run("mask_rcnn", True, ("sharpcontour.classifier.output=vector",)),
+    "mask_rcnn_distance": Run("mask_rcnn", True, ("sharpcontour.classifier.output=distance",)),
+    "pointrend": Run("pointrend"),
+    "pointrend_refine": Run("pointrend", True),
+    "refinemask": Run("refinemask"),
+    "refinemask_refine": Run("refinemask", True),
+    "dance": Run("dance"),
+    "dance_refine": Run("dance", True),
+    "condinst": Run("condinst"),
+    "condinst_refine": Run("condinst", True),
+    **{f"mask_rcnn_{body}_3x": Run("mask_rcnn", body=body, long=True) for body in ("R50", "R101", "X101")},
+    **{f"mask_rcnn_refine_{body}_3x": Run("mask_rcnn", True, body=body, long=True) for body in ("R50", "R101", "X101")},
+}
+"""By name, which is also the name of their folders."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a row's numbers come from.
+
+    Attributes:
+        run: name in :data:`RUNS`.
+        kind: the host's masks, or the refined ones.
+        settings: of the evolution, changed after training.
+        refined_by: run whose refiner gets the results of ``run``, as a file.
+    """
+
+    run: str
+    kind: Literal["coarse", "refined"] = "coarse"
+    settings: tuple[str, ...] = ()
+    refined_by: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        title: as in the paper.
+        cell: of ours.
+        paper: its numbers, by metric; empty where the paper has no such row.
+        against: title of the row that gains are counted from.
+    """
+
+    title: str
+    cell: Cell
+    paper: dict[str, float] = field(default_factory=dict)
+    against: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper.
+
+    Attributes:
+        title: what it shows.
+        metrics: its columns.
+        rows: its lines.
+        curves: for a plot, names of lines and the titles of the rows on each.
+    """
+
+    title: str
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+    curves: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+METRICS: dict[str, tuple[str, str]] = {
+    "AP": ("segm", "AP"),
+    "Boundary AP": ("boundary", "AP"),
+    "AP*": ("lvis", "AP"),
+    "AP*_S": ("lvis", "APs"),
+    "AP*_M": ("lvis", "APm"),
+    "AP*_L": ("lvis", "APl"),
+    "AP_S": ("segm", "APs"),
+    "AP_M": ("segm", "APm"),
+    "AP_L": ("segm", "APl"),
+}
+"""Column -> metric and number of eval.metrics; "ms" comes from scripts/benchmark.py."""
+
+_EVOLUTION = "sharpcontour.evolution."
+_HOST, _SHARP = "Mask R-CNN", "Mask R-CNN + SharpContour"
+_MAIN = ("AP", "Boundary AP", "AP*")
+
+
+def _row(title: str, cell: Cell, against: str, names: tuple[str, ...], *values: float | None) -> Row:
+    """A row whose paper has ``values`` in the columns ``names``; None: nothing there."""
+    return Row(title, cell, {n: v for n, v in zip(names, values, strict=False) if v is not None}, against)
+
+
+def _refined(run: str, *settings: str) -> Cell:
+    return Cell(run, "refined", tuple(_EVOLUTION + setting for setting in settings))
+
+
+def _table_1() -> Table:
+    names = ("AP", "Boundary AP", "AP*", "AP*_S", "AP*_M", "AP*_L", "ms")
+    gap = (None,) * 4
+    by_file = {run: Cell(run, "refined", refined_by="mask_rcnn_refine") for run in ("pointrend", "refinemask")}
+    rows = (
+        _row(_HOST, Cell("mask_rcnn"), "", names, 35.2, 21.2, 37.6, 22.8, 44.7, 53.8, 57.1),
+        _row("DANCE", Cell("dance"), "", names, 34.5, 20.2, *gap, 60.6),
+        _row("CondInst", Cell("condinst"), "", names, 35.7, 21.6, *gap, 57.5),
+        _row("PointRend", Cell("pointrend"), _HOST, names, 36.3, 23.5, 39.7, 22.9, 46.7, 57.4, 76.9),
+        _row("RefineMask", Cell("refinemask"), _HOST, names, 37.3, 24.7, 40.9, 24.1, 48.8, 58.0, 76.9),
+        _row("DANCE + SharpContour", _refined("dance_refine"), "DANCE", names, 36.1, 23.9, *gap, 73.5),
+        _row(_SHARP, _refined("mask_rcnn_refine"), _HOST, names, 37.5, 24.6, 41.2, 24.2, 49.1, 58.5, 66.7),
+        _row("CondInst + SharpContour", _refined("condinst_refine"), "CondInst", names, 37.9, 24.9, *gap, 64.9),
+        _row(
+            "RefineMask + SharpContour",
+            by_file["refinemask"],
+            "RefineMask",
+            names,
+            *(37.8, 25.8, 41.9, 24.3, 49.4, 59.1, 82.6),
+        ),
+        _row("PointRend + SharpContour", by_file["pointrend"], "PointRend", names),
+        _row("RefineMask + SharpContour, one model", _refined("refinemask_refine"), "RefineMask", names),
+        _row("PointRend + SharpContour, one model", _refined("pointrend_refine"), "PointRend", names),
+    )
+    return Table("hosts, rivals and SharpContour", names, rows)
+
+
+def _table_2() -> Table:
+    names = ("AP", "AP_S", "AP_M", "AP_L")
+    rows = (
+        _row(_HOST, Cell("mask_rcnn"), "", names, 33.8, 12.0, 31.5, 51.8),
+        _row("PointRend", Cell("pointrend"), _HOST, names, 35.8),
+        _row("RefineMask", Cell("refinemask"), _HOST, names, 37.6, 14.6, 34.0, 58.1),
+        _row(_SHARP, _refined("mask_rcnn_refine"), _HOST, names, 37.7, 14.4, 34.2, 58.3),
+    )
+    return Table("Cityscapes, scored as COCO is", names, rows)
+
+
+def _table_3() -> Table:
+    rows = (
+        _row(_HOST, Cell("mask_rcnn"), "", _MAIN, 35.2, 21.2, 37.6),
+        _row("joint training", _refined("mask_rcnn_refine"), _HOST, _MAIN, 37.5, None, 41.2),
+        _row("training alone", _refined("mask_rcnn_alone"), _HOST, _MAIN, 36.2, None, 39.8),
+    )
+    return Table("training together, or the refiner alone", _MAIN, rows)
+
+
+def _table_4() -> Table:
+    rows = (
+        _row(_HOST, Cell("mask_rcnn"), "", _MAIN, 35.2, 21.2, 37.6),
+        _row("Mask R-CNN+", Cell("mask_rcnn_refine"), _HOST, _MAIN, 35.5, None, 38.0),
+        _row(_SHARP, _refined("mask_rcnn_refine"), _HOST, _MAIN, 37.5, None, 41.2),
+    )
+    return Table("what joint training does to the host (Mask R-CNN+)", _MAIN, rows)
+
+
+def _table_5() -> Table:
+    rows = (
+        _row("with", _refined("mask_rcnn_refine"), "", _MAIN, 37.5, None, 41.2),
+        _row("without", _refined("mask_rcnn_refine", "adaptive_step=false"), "with", _MAIN, 37.0, None, 40.3),
+    )
+    return Table("step scaled by |phi - 0.5|", _MAIN, rows, {"adaptive step": ("without", "with")})
+
+
+def _table_6() -> Table:
+    values = {"R50": (37.2, 39.5, 39.3, 43.1), "R101": (38.6, 41.4, 40.8, 45.2), "X101": (39.5, 42.1, 41.8, 46.0)}
+    rows: list[Row] = []
+    for body, (ap, star, refined_ap, refined_star) in values.items():
+        host, both = f"{_HOST} {body}", f"{_HOST} {body} + SharpContour"
+        rows.append(_row(host, Cell(f"mask_rcnn_{body}_3x"), "", _MAIN, ap, None, star))
+        rows.append(_row(both, _refined(f"mask_rcnn_refine_{body}_3x"), host, _MAIN, refined_ap, None, refined_star))
+    return Table("larger backbones, three times the schedule", _MAIN, tuple(rows))
+
+
+def _table_7() -> Table:
+    names = ("AP", "Boundary AP", "ms")
+    varied: list[tuple[str, str, float, Mapping[float, float]]] = [
+        ("lambda", "ratio", 0.003, {0.0015: 37.1, 0.003: 37.5, 0.006: 36.6}),
+        ("M", "max_steps", 10, {5: 36.8, 10: 37.5, 15: 37.2, 20: 37.1}),
+        # The paper says 348, presumably for 384.
+        ("N", "vertices", 128, {128: 37.5, 256: 37.8, 384: 38.0, 512: 38.0}),
+    ]
+    rows: list[Row] = []
+    for name, key, usual, values in varied:
+        for value, ap in values.items():
+            changed = () if value == usual else (f"{key}={value}",)
+            against = "" if value == usual else f"{name} = {usual}"
+            rows.append(_row(f"{name} = {value}", _refined("mask_rcnn_refine", *changed), against, names, ap))
+    curves = {name: tuple(f"{name} = {value}" for value in values) for name, _, _, values in varied}
+    return Table("deformation ratio, steps, vertices", names, tuple(rows), curves)
+
+
+def _table_8() -> Table:
+    names = ("AP", "Boundary AP")
+    hosts = {
+        "DANCE": ("dance_refine", (35.2, 35.7, 36.1, 36.2)),
+        _HOST: ("mask_rcnn_refine", (36.6, 37.1, 37.5, 37.7)),
+        "CondInst": ("condinst_refine", (36.9, 37.4, 37.9, 38.0)),
+    }
+    rows: list[Row] = []
+    for title, (run, values) in hosts.items():
+        rows.append(_row(f"{title}, n = 0", Cell(run), "", names))
+        for n, ap in enumerate(values, 1):
+            changed = () if n == 3 else (f"iterations={n}",)
+            rows.append(_row(f"{title}, n = {n}", _refined(run, *changed), f"{title}, n = {n - 1}", names, ap))
+    curves = {title: tuple(f"{title}, n = {n}" for n in range(5)) for title in hosts}
+    return Table("iterations of the evolution", names, tuple(rows), curves)
+
+
+def _table_9() -> Table:
+    names, regression = ("AP", "Boundary AP"), {"Reg.1": "vector", "Reg.2": "distance"}
+    cells = {title: _refined(f"mask_rcnn_{output}") for title, output in regression.items()}
+    rows = (
+        _row(_HOST, Cell("mask_rcnn"), "", names, 35.2),
+        _row("Reg.1", cells["Reg.1"], _HOST, names, 36.1),
+        _row("Reg.2", cells["Reg.2"], _HOST, names, 36.2),
+        _row("SharpContour", _refined("mask_rcnn_refine"), _HOST, names, 37.5),
+    )
+    curves = {"Table 9": (_HOST, "Reg.1", "Reg.2", "SharpContour")}
+    return Table("regression of vectors (Reg.1) or distances along the normal (Reg.2)", names, rows, curves)
+
+
+_ALL = (_table_1, _table_2, _table_3, _table_4, _table_5, _table_6, _table_7, _table_8, _table_9)
+TABLES: dict[int, Table] = {number: table() for number, table in enumerate(_ALL, 1)}
+"""By their number in the paper."""
