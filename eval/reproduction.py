@@ -1,0 +1,130 @@
+"""From the records of runs to the tables of the paper: paper, ours, difference.
+
+A record is what one cell measured with one seed, a JSON object with "coarse" and "refined" (metric -> number by name,
+as of :func:`eval.inference.evaluate_model`) and with what made it: "command", "commit", "iterations",
+"images_per_batch".
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.paper import METRICS, RUNS, Cell, Row, Table
+from eval.results import read_json
+from models import TITLES
+
+Records = Mapping[int, dict[str, Any]]
+"""By seed."""
+NOT_RUN = "not run"
+
+
+def record_name(cell: Cell, seed: int) -> str:
+    """The file of a record; both kinds of a run share it."""
+    parts = [cell.run, *(setting.rpartition(".")[2] for setting in cell.settings)]
+    if cell.refined_by:
+        parts.append(f"by_{cell.refined_by}")
+    return "-".join([*parts, f"seed{seed}"]) + ".json"
+
+
+def read_records(folder: Path, cell: Cell) -> dict[int, dict[str, Any]]:
+    """What has been measured of a cell so far."""
+    found = sorted(folder.glob(record_name(cell, 0).replace("seed0", "seed*")))
+    return {int(path.stem.rpartition("seed")[2]): read_json(path) for path in found}
+
+
+def milliseconds(times: Mapping[str, Any] | None, cell: Cell) -> float | None:
+    """Of an image, from the JSON of scripts/benchmark.py; None where that was not timed."""
+    if times is None or cell.refined_by:
+        return None
+    subject = next((s for s in times["results"] if s["model"] == TITLES[RUNS[cell.run].model]), None)
+    if subject is None:
+        return None
+    total = float(subject["host" if cell.kind == "coarse" else "refined"]["total"])
+    for setting in cell.settings:
+        varied = times["varied"].get(setting)
+        if varied is None or subject is not times["results"][0]:
+            return None
+        total += statistics.median(varied) - statistics.median(times["varied"][""])
+    return total
+
+
+def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Every row of a table: title, seeds, and for each metric "paper", "ours", "difference" and both gains.
+
+    "ours" is the mean over the seeds, with "low" and "high"; gains are counted from another row, ours over the seeds
+    that both have. What is unknown is None.
+    """
+    records = {row.title: read_records(folder, row.cell) for row in table.rows}
+    rows_by_title = {row.title: row for row in table.rows}
+    result = []
+    for row in table.rows:
+        seeds = sorted(records[row.title])
+        values = {m: _values(row, m, records[row.title], times) for m in table.metrics}
+        line: dict[str, Any] = {"title": row.title, "seeds": seeds, "made_by": _made_by(records[row.title])}
+        for metric in table.metrics:
+            found = values[metric]
+            base = rows_by_title.get(row.against)
+            before = _values(base, metric, records[base.title], times) if base else {}
+            common = [seed for seed in found if seed in before]
+            paper = row.paper.get(metric)
+            start = base.paper.get(metric) if base else None
+            ours = statistics.fmean(found.values()) if found else None
+            line[metric] = {
+                "paper": paper,
+                "ours": ours,
+                "low": min(found.values(), default=None),
+                "high": max(found.values(), default=None),
+                "difference": None if paper is None or ours is None else ours - paper,
+                "paper_gain": None if paper is None or start is None else paper - start,
+                "our_gain": statistics.fmean(found[s] - before[s] for s in common) if common else None,
+            }
+        result.append(line)
+    return result
+
+
+def _values(row: Row, metric: str, records: Records, times: Mapping[str, Any] | None) -> dict[int, float]:
+    """By seed; the time is the same for all, under seed -1."""
+    if metric == "ms":
+        value = milliseconds(times, row.cell)
+        return {} if value is None else {-1: value}
+    kind, name = METRICS[metric]
+    found = {seed: record.get(row.cell.kind, {}).get(kind, {}).get(name) for seed, record in records.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _made_by(records: Records) -> list[dict[str, Any]]:
+    keys = ("command", "commit", "iterations", "images_per_batch")
+    return [{"seed": seed, **{key: record.get(key) for key in keys}} for seed, record in sorted(records.items())]
+
+
+def markdown(number: int, table: Table, lines: Sequence[dict[str, Any]], about: str) -> str:
+    """The table as text, a part for each metric; ``about`` says what was measured on what."""
+    parts = [f"# Table {number}: {table.title}", about]
+    for metric in table.metrics:
+        head = f"| {metric} | paper | ours | difference | gain, paper | gain, ours | seeds |"
+        parts.append("\n".join([head, "|---|---|---|---|---|---|---|", *(_line(line, metric) for line in lines)]))
+    commands = [
+        f"- `{made['command']}` at {made['commit']}: {made['iterations']} updates of {made['images_per_batch']} images"
+        for line in lines
+        for made in line["made_by"]
+    ]
+    return "\n\n".join([*parts, "Made by\n\n" + "\n".join(dict.fromkeys(commands) or ["- nothing yet"])]) + "\n"
+
+
+def _line(line: dict[str, Any], metric: str) -> str:
+    value = line[metric]
+    ours = NOT_RUN
+    if value["ours"] is not None:
+        ours = f"**{value['ours']:.1f}**"
+        if value["high"] > value["low"]:
+            ours += f" ({value['low']:.1f}-{value['high']:.1f})"
+    cells = [
+        "" if value["paper"] is None else f"{value['paper']:.1f}",
+        ours,
+        *("" if value[key] is None else f"{value[key]:+.1f}" for key in ("difference", "paper_gain", "our_gain")),
+        " ".join(map(str, line["seeds"])) if metric != "ms" else "",
+    ]
+    return f"| {line['title']} | {' | '.join(cells)} |"

@@ -1,0 +1,298 @@
+"""The tables of the paper by one command: runs or resumes what a table needs, then paper | ours | difference.
+
+    python scripts/reproduce.py --table 1 3 4 9                      # on the built-in shapes, hours on a CPU
+    python scripts/reproduce.py --table 1 --seeds 0 1 2              # mean and range of three trainings
+    python scripts/reproduce.py --table 1 --show                     # only what has been measured so far
+    python scripts/reproduce.py --table 1 --data coco --root /data/coco --nproc 8 --lvis lvis_val_cocofied.json
+    python scripts/reproduce.py --table 2 --data cityscapes --root /data/cityscapes --nproc 8
+
+Every cell leaves a record, results/DATA/runs/NAME.json, with its command, commit and budget; a cell that has one is not
+run again (remove the file to do so), one that has none says "not run". A training that was interrupted goes on when the
+command is given again. Tables are written as tableN.md and tableN.json, ablations also as tableN.png.
+
+COCO begins from torchvision's ImageNet weights and has the recipes coco_1x and coco_3x; AP* needs --lvis. On shapes the
+larger backbones of Table 6 are resnet34 and resnet50 instead of R101 and X101. Milliseconds are of R50 at 800x1333
+with random weights and 100 detections, on this machine, whatever --data is; they are measured once, all models in
+turns, into time.json.
+"""
+
+from __future__ import annotations
+
+import _cli  # puts the repository root on sys.path
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from eval import pictures
+from eval.paper import RUNS, TABLES, Cell, Row, Table
+from eval.pictures.plot import Curve, plot
+from eval.reproduction import compare, markdown, record_name
+from eval.results import read_json, save_results, write_whole
+from sharpcontour.errors import InputError
+
+BODIES = {
+    "shapes": {"R50": "resnet18", "R101": "resnet34", "X101": "resnet50"},
+    "coco": {"R50": "resnet50", "R101": "resnet101", "X101": "resnext101_32x8d"},
+}
+COMMIT = "commit.txt"  # in the folder of a training: the code it ended with
+
+
+def main() -> int:
+    """Table by table: run what is missing, then write what there is."""
+    args = parse_arguments()
+    work = Work(args)
+    for number in args.table:
+        table = TABLES[number]
+        if not args.show:
+            work.run(table)
+        write(number, table, work)
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; --help states defaults."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--table", nargs="+", type=int, choices=sorted(TABLES), required=True, metavar="N", help="1 to 9")
+    add("--data", choices=("shapes", "coco", "cityscapes"), default="shapes", help="default: shapes")
+    add("--root", metavar="DIR", help="folder of the data set")
+    add("--lvis", metavar="FILE", help="LVIS' annotations of COCO's validation images (prepare_data.py lvis), for AP*")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="S", help="a training for each (default: 0)")
+    add("--only", nargs="+", choices=sorted(RUNS), metavar="RUN", help=f"of these runs alone: {', '.join(RUNS)}")
+    add("--show", action="store_true", help="run nothing")
+    add("--nproc", type=int, default=1, metavar="N", help="processes of a training (default: 1)")
+    add("--set", metavar="KEY=VALUE", dest="overrides", nargs="+", default=[], help="for all trainings, see train.py")
+    add("--runs", metavar="DIR", default="runs/reproduce", help="folder of the trainings (default: %(default)s)")
+    add("--results", metavar="DIR", default="results", help="folder of records and tables (default: %(default)s)")
+    args = parser.parse_args()
+    if args.data != "shapes" and not args.root and not args.show:
+        raise InputError(f"--data {args.data} needs --root DIR")
+    return args
+
+
+class Work:
+    """Fills cells, by the project's own commands.
+
+    Args:
+        args: the command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.results = Path(args.results) / args.data
+        self.records = self.results / "runs"
+        self.runs = Path(args.runs) / args.data
+
+    def run(self, table: Table) -> None:
+        """Everything that the rows of a table lack."""
+        wanted = [(row, seed) for row in table.rows for seed in self.args.seeds if self._asked_for(row)]
+        for place, (row, seed) in enumerate(wanted, 1):
+            if not self._record(row.cell, seed).is_file():
+                print(f"[{place} of {len(wanted)}] {row.title}, seed {seed}", flush=True)
+                self.fill(row.cell, seed)
+        if "ms" in table.metrics and not self.args.only and not self._times.is_file():
+            self.time()
+
+    def fill(self, cell: Cell, seed: int) -> None:
+        """Measure a cell and keep its record."""
+        for run in (cell.run, cell.refined_by):
+            if run:
+                self.train(run, seed)
+        record = self._record(cell, seed)
+        if cell.refined_by:
+            scores = self.refine_results(cell, seed)
+        elif cell.settings:
+            scores = self.evaluate(self._folder(cell.run, seed), "--set", *cell.settings)
+        else:
+            scores = {kind: value for kind, value in self._metrics(cell.run, seed).items() if value}
+        self._add_lvis(cell, seed, scores)
+        config = read_json(self._folder(cell.run, seed) / "config.json")["train"]
+        budget = {key: config[key] for key in ("iterations", "images_per_batch")}
+        trained_at = self._folder(cell.run, seed) / COMMIT
+        at = trained_at.read_text().strip() if trained_at.is_file() else "unknown"
+        made = {"command": self._described(cell, seed), "commit": at, **budget}
+        save_results({**made, **scores}, record)
+
+    def train(self, name: str, seed: int) -> None:
+        """A run of :data:`RUNS`, unless it is finished; and first the one that it starts from."""
+        if RUNS[name].alone:
+            self.train(RUNS[name].alone, seed)
+        if self._finished(name, seed):
+            return
+        folder = self._folder(name, seed)
+        call(["scripts/train.py", *self.train_arguments(name, seed), "--out", str(folder)], self.args.nproc)
+        if not self._finished(name, seed):
+            raise InputError(f"{folder}: the training was interrupted; give the same command again")
+        write_whole(commit().encode(), folder / COMMIT)
+
+    def train_arguments(self, name: str, seed: int) -> list[str]:
+        """Of scripts/train.py; --out left out."""
+        run, data = RUNS[name], self.args.data
+        arguments = ["--model", run.model, *(["--refine"] if run.refine else []), "--data", data]
+        settings = [f"train.seed={seed}", f"data.seed={seed}", *run.settings]
+        if data != "shapes":
+            arguments += ["--root", self.args.root]
+        if data == "coco":
+            arguments += ["--recipe", "coco_3x" if run.long else "coco_1x"]
+        elif run.long:
+            settings.append("train.iterations=6000")
+        if run.body != "R50":
+            settings.append(f"host.backbone.name={BODIES['coco' if data != 'shapes' else data][run.body]}")
+        if run.alone:
+            settings += [f"train.init_from={self._folder(run.alone, seed)}", "sharpcontour.train_host=false"]
+            settings += ["train.iterations=1000"] if data == "shapes" else []
+        return [*arguments, "--set", *settings, *self.args.overrides]
+
+    def evaluate(self, checkpoint: Path, *options: str) -> dict[str, Any]:
+        """Scores of a checkpoint, {"coarse": ..., "refined": ...}."""
+        out = self.runs / "scores.json"
+        data = ["--root", self.args.root] if self.args.root else []
+        call(
+            ["scripts/evaluate.py", "--checkpoint", str(checkpoint), *data, *options, "--json", str(out)],
+            self.args.nproc,
+        )
+        return split(read_json(out))
+
+    def refine_results(self, cell: Cell, seed: int) -> dict[str, Any]:
+        """Scores of a run's results as a file, before and after the refiner of another run (section 4.3)."""
+        folder = self._folder(cell.run, seed)
+        annotations, images = self._files()
+        before, after = folder / "results.json", folder / f"by_{cell.refined_by}.json"
+        self.evaluate(folder, "--results-out", str(before))
+        refiner = str(self._folder(cell.refined_by, seed))
+        files = ["--results", str(before), "--images", str(images), "--out", str(after)]
+        call(["scripts/refine.py", "--checkpoint", refiner, *files, "--annotations", str(annotations)])
+        scores = {}
+        for kind, path in (("coarse", before), ("refined", after)):
+            out = self.runs / "scores.json"
+            call(["scripts/evaluate.py", "--results", str(path), "--annotations", str(annotations), "--json", str(out)])
+            scores[kind] = read_json(out)
+        return scores
+
+    def time(self) -> None:
+        """Milliseconds of all models, and of Table 7's settings, in turns."""
+        settings = [setting for row in TABLES[7].rows for setting in row.cell.settings]
+        models = list(dict.fromkeys(RUNS[row.cell.run].model for row in TABLES[1].rows))
+        turns = ["--repeats", "5", "--warmup", "1", "--json", str(self._times)]
+        call(["scripts/benchmark.py", "--models", *models, "--vary", *settings, *turns])
+
+    @property
+    def times(self) -> dict[str, Any] | None:
+        """Of :meth:`time`, if there are."""
+        return read_json(self._times) if self._times.is_file() else None
+
+    @property
+    def _times(self) -> Path:
+        return Path(self.args.results) / "time.json"
+
+    def _asked_for(self, row: Row) -> bool:
+        return not self.args.only or row.cell.run in self.args.only
+
+    def _record(self, cell: Cell, seed: int) -> Path:
+        return self.records / record_name(cell, seed)
+
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.runs / name / f"seed{seed}"
+
+    def _metrics(self, name: str, seed: int) -> dict[str, Any]:
+        found = read_json(self._folder(name, seed) / "metrics.json")
+        return {kind: found.get(kind) for kind in ("coarse", "refined")}
+
+    def _finished(self, name: str, seed: int) -> bool:
+        folder = self._folder(name, seed)
+        if not (folder / "metrics.json").is_file():
+            return False
+        wanted = read_json(folder / "config.json")["train"]["iterations"]
+        return bool(read_json(folder / "metrics.json")["step"] == wanted)
+
+    def _files(self) -> tuple[Path, Path]:
+        """Annotations and folder of the validation images."""
+        if self.args.data == "coco":
+            root = Path(self.args.root)
+            return root / "annotations" / "instances_val2017.json", root / "val2017"
+        if self.args.data != "shapes":
+            raise InputError("results of Cityscapes are refined by hand: see refine.py --help")
+        root = self.runs / "files"
+        if not (root / "annotations" / "instances_val2017.json").is_file():
+            call(["scripts/prepare_data.py", "shapes", "--root", str(root), "--train-count", "1"])
+        return root / "annotations" / "instances_val2017.json", root / "val2017"
+
+    def _add_lvis(self, cell: Cell, seed: int, scores: dict[str, Any]) -> None:
+        """AP* beside the other scores."""
+        if self.args.data != "coco" or not self.args.lvis or cell.refined_by:
+            return
+        files = ["--val-json", self.args.lvis, "--val-images", str(self._files()[1]), "--metrics", "lvis"]
+        settings = ["--set", *cell.settings] if cell.settings else []
+        for kind, found in self.evaluate(self._folder(cell.run, seed), *files, *settings).items():
+            scores[kind].update(found)
+
+    def _described(self, cell: Cell, seed: int) -> str:
+        """What a user types for it."""
+        text = shlex.join(["torchrun", "scripts/train.py", *self.train_arguments(cell.run, seed)])
+        if cell.settings:
+            text += f"; then {shlex.join(['evaluate.py', '--set', *cell.settings])}"
+        if cell.refined_by:
+            text += f"; then refine.py with the refiner of {cell.refined_by}"
+        return text
+
+
+def call(command: list[str], processes: int = 1) -> None:
+    """Run one of the project's commands, its output shown; InputError where it fails."""
+    script, *arguments = command
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    print(f"$ {shlex.join(command)}", flush=True)
+    code = subprocess.run([*start, str(_cli.ROOT / script), *arguments], check=False).returncode
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise InputError(f"{shlex.join(command)} ended with exit code {code}; see what it said above")
+
+
+def split(scores: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of evaluate.py, the host's scores and the refined ones apart."""
+    coarse = scores.pop("coarse", None)
+    return {"coarse": scores} if coarse is None else {"coarse": coarse, "refined": scores}
+
+
+def commit() -> str:
+    """Of this checkout, short."""
+    done = subprocess.run(
+        ["git", "-C", str(_cli.ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def write(number: int, table: Table, work: Work) -> None:
+    """The table to the screen and to files."""
+    times = work.times
+    lines = compare(table, work.records, times)
+    about = f"Paper: COCO{' or Cityscapes' if number == 2 else ''}. Ours: {work.args.data}."
+    if "ms" in table.metrics and times is not None:
+        about += f" Milliseconds of ours: {times['device']}."
+    text = markdown(number, table, lines, about)
+    print(text)
+    write_whole(text.encode(), work.results / f"table{number}.md")
+    save_results({"table": number, "title": table.title, "rows": lines}, work.results / f"table{number}.json")
+    if table.curves and any(line["AP"]["ours"] is not None for line in lines):
+        pictures.save(work.results / f"table{number}.png", plot(curves(table, lines), "AP"))
+
+
+def curves(table: Table, lines: list[dict[str, Any]]) -> list[Curve]:
+    """What the plot of a table shows."""
+    by_title = {line["title"]: line["AP"] for line in lines}
+    found = []
+    for name, titles in table.curves.items():
+        labels = [title.rpartition("= ")[2].rpartition(", ")[2] for title in titles]
+        values = [by_title[title] for title in titles]
+        found.append(Curve(name, labels, [v["ours"] for v in values], [v["paper"] for v in values]))
+    return found
+
+
+if __name__ == "__main__":
+    _cli.run(main)
