@@ -1,113 +1,17 @@
-"""Recipes: functions that return a complete configuration. ``--recipe`` names one, ``--set`` changes single values."""
+"""All recipes by name: those of ``engine/base_recipes.py`` and the schedules that the models were published with.
+
+``--recipe`` names one, ``--set`` changes single values.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from data.config import DataConfig
-from engine.config import Config, TrainConfig
-from models import MODELS, mask_rcnn
+from engine.base_recipes import cityscapes, coco_1x, coco_3x, shapes, small
+from engine.config import Config
+from models import mask_rcnn, pointrend
 from models.backbone import CaffeBody, caffe_body
-from models.snake import SnakeConfig
-from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
-
-TWO_STAGE = ("mask_rcnn", "pointrend", "refinemask")
-
-
-def shapes(model: str, refine: bool) -> Config:
-    """Small model, small drawn images: minutes on two CPU cores, for a look at everything."""
-    host = _host(model)
-    host.backbone.name, host.backbone.weights, host.backbone.norm = "resnet18", "none", "bn"
-    host.backbone.width, host.backbone.fpn_channels = 32, 64
-    if model in ("condinst", "dance", "deepsnake"):
-        host.fcos.num_convs = 2
-        host.fcos.max_positives = 128
-        host.fcos.size_limits = (24.0, 48.0, 96.0, 192.0)  # px: the drawn objects spread over the levels
-    if model == "condinst":
-        host.branch_channels = 48
-    if model in ("dance", "deepsnake"):
-        host.channels, host.snake = 48, SnakeConfig(channels=32, pooled=64, hidden=32)
-        host.vertices = 128
-    if model in TWO_STAGE:
-        host.rpn.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)  # px: the drawn objects are smaller than COCO's
-        host.rpn.batch, host.rpn.pre_nms_train, host.rpn.pre_nms_test = 128, 300, 300
-        host.rpn.post_nms_train, host.rpn.post_nms_test = 100, 100
-        host.box_head.channels, host.box_head.batch, host.box_head.foreground_share = 256, 48, 0.5
-    if model == "mask_rcnn":
-        host.mask_head.channels, host.mask_head.num_convs = 64, 2
-    if model == "pointrend":
-        host.coarse_head.channels, host.point_head.channels = 256, 64
-    if model == "refinemask":
-        host.refine_head.channels, host.refine_head.instance_convs, host.refine_head.semantic_convs = 64, 1, 2
-    train = TrainConfig(
-        images_per_batch=8,
-        reference_batch=8,
-        iterations=2000,
-        optimizer="adamw",
-        base_lr=1.5e-3,
-        weight_decay=0.01,
-        clip_grad_norm=10.0,
-        schedule="cosine",
-        steps=(),
-        warmup_iterations=100,
-        amp="bf16",
-        checkpoint_period=200,
-        eval_batch=8,
-    )
-    # Other images than the drawn ones are predicted at the same scale.
-    data = DataConfig(name="shapes", test_short_side=192, test_max_side=384)
-    return Config(model, host, refine, SharpContourConfig(), data, train)
-
-
-def small(model: str, refine: bool) -> Config:
-    """The model of :func:`shapes` on photographs of a few hundred pixels, for data of your own and no GPU.
-
-    Begin from a run on shapes: train.init_from=runs/mask_rcnn_refine_shapes.
-    """
-    config = shapes(model, refine)
-    config.train.iterations = 1000
-    config.data = DataConfig(
-        name="coco", short_sides=(192, 224, 256, 288), max_side=384, test_short_side=256, test_max_side=384
-    )
-    return config
-
-
-def coco_1x(model: str, refine: bool) -> Config:
-    """16 images, 90k updates: 12 epochs of COCO, as of FCOS and Mask R-CNN; each host with its defaults."""
-    train = TrainConfig(checkpoint_period=2500, eval_period=30_000)
-    config = Config(model, _host(model), refine, SharpContourConfig(), DataConfig(name="coco", workers=4), train)
-    if model in TWO_STAGE:
-        train.base_lr = 0.02
-    if model in ("condinst", *TWO_STAGE):
-        config.data.keep_empty = False
-    return config
-
-
-def coco_3x(model: str, refine: bool) -> Config:
-    """Three times as long, with detectron2's steps for it."""
-    config = coco_1x(model, refine)
-    config.train.iterations, config.train.steps = 270_000, (210_000, 250_000)
-    return config
-
-
-def cityscapes(model: str, refine: bool) -> Config:
-    """64 epochs of Cityscapes' fine images, several sizes: 24k updates of 8 images, from ImageNet's weights."""
-    config = coco_1x(model, refine)
-    train = config.train
-    train.images_per_batch, train.iterations, train.steps = 8, 24_000, (18_000,)  # the rate follows from 16 images
-    train.checkpoint_period, train.eval_period = 1000, 6000
-    config.data = DataConfig(
-        name="cityscapes",
-        short_sides=tuple(range(800, 1025, 32)),
-        max_side=2048,
-        test_short_side=1024,
-        test_max_side=2048,
-        keep_empty=False,
-        workers=4,
-    )
-    return config
 
 
 def condinst_r50_1x(model: str, refine: bool) -> Config:
@@ -193,6 +97,71 @@ def mask_rcnn_original_2x(model: str, refine: bool) -> Config:
     return config
 
 
+def pointrend_r50_1x(model: str, refine: bool) -> Config:
+    """Detectron2's pointrend_rcnn_R_50_FPN_1x. Its ImageNet weights must be given: host.backbone.weights=FILE."""
+    return _pointrend(coco_1x(model, refine), "resnet50")
+
+
+def pointrend_r50_3x(model: str, refine: bool) -> Config:
+    """Detectron2's pointrend_rcnn_R_50_FPN_3x."""
+    return _pointrend(coco_3x(model, refine), "resnet50")
+
+
+def pointrend_r101_3x(model: str, refine: bool) -> Config:
+    """Detectron2's pointrend_rcnn_R_101_FPN_3x."""
+    return _pointrend(coco_3x(model, refine), "resnet101")
+
+
+def pointrend_x101_3x(model: str, refine: bool) -> Config:
+    """Detectron2's pointrend_rcnn_X_101_32x8d_FPN_3x."""
+    return _pointrend(coco_3x(model, refine), "resnext101_32x8d")
+
+
+def pointrend_cityscapes(model: str, refine: bool) -> Config:
+    """Detectron2's pointrend_rcnn_R_50_FPN_1x_cityscapes; like the recipe cityscapes, from Caffe's weights."""
+    return _pointrend(cityscapes(model, refine), "resnet50")
+
+
+def refinemask_r50_1x(model: str, refine: bool) -> Config:
+    """RefineMask's r50-refinemask-1x: 12 epochs of COCO at one size, gradients clipped at 35."""
+    config = coco_1x(model, refine)
+    _only_for("refinemask", config)
+    config.data.short_sides = (800,)
+    train = config.train
+    # 117,266 images with objects: 7,330 updates an epoch; the rate falls after 8 and 11 of them.
+    train.iterations, train.steps = 87_960, (58_640, 80_630)
+    train.norm_weight_decay, train.clip_grad_norm, train.warmup_iterations = train.weight_decay, 35.0, 500
+    return config
+
+
+def refinemask_r50_2x(model: str, refine: bool) -> Config:
+    """RefineMask's r50-refinemask-2x: 24 epochs; with host.backbone.name=resnet101 its R101."""
+    config = refinemask_r50_1x(model, refine)
+    config.train.iterations, config.train.steps = 175_920, (117_280, 161_260)
+    return config
+
+
+def refinemask_cityscapes(model: str, refine: bool) -> Config:
+    """RefineMask's R50 on Cityscapes: 64 passes, every short side from 800 to 1024, smooth L1 for boxes.
+
+    The original does not state its batch; 8 images fit its rate of 0.01.
+    """
+    config = cityscapes(model, refine)
+    _only_for("refinemask", config)
+    config.data.short_sides = tuple(range(800, 1025))
+    config.host.box_head.loss_beta = 1.0
+    train = config.train
+    train.steps = (21_000,)  # after 56 passes
+    train.norm_weight_decay, train.clip_grad_norm, train.warmup_iterations = train.weight_decay, 35.0, 500
+    return config
+
+
+def _pointrend(config: Config, body: CaffeBody) -> Config:
+    _only_for("pointrend", config)
+    config.host, config.data.resize = pointrend.detectron2(body), "detectron2"
+    return config
+
+
 def _mask_rcnn(config: Config, host: mask_rcnn.MaskRCNNConfig) -> Config:
     _only_for("mask_rcnn", config)
     config.host = host
@@ -223,10 +192,6 @@ def _only_for(model: str, config: Config) -> None:
         raise InputError(f"the {model}_* recipes are for --model {model}, not {config.model}; use coco_1x or coco_3x")
 
 
-def _host(model: str) -> Any:
-    return MODELS[model][1]()
-
-
 RECIPES: dict[str, Callable[[str, bool], Config]] = {
     recipe.__name__: recipe
     for recipe in (
@@ -248,5 +213,13 @@ RECIPES: dict[str, Callable[[str, bool], Config]] = {
         mask_rcnn_x101_3x,
         mask_rcnn_torchvision,
         mask_rcnn_original_2x,
+        pointrend_r50_1x,
+        pointrend_r50_3x,
+        pointrend_r101_3x,
+        pointrend_x101_3x,
+        pointrend_cityscapes,
+        refinemask_r50_1x,
+        refinemask_r50_2x,
+        refinemask_cityscapes,
     )
 }

@@ -4,6 +4,9 @@
     python scripts/convert.py --from detectron2 model_final_f10217.pkl mask_rcnn.pt
     python scripts/convert.py --from adelaidet CondInst_MS_R_50_1x.pth condinst.pt
     python scripts/convert.py --from dance Dance_R_50_3x.pth dance.pt
+    # of the rivals: PointRend (told from Mask R-CNN by its names) and RefineMask
+    python scripts/convert.py --from detectron2 model_final_edd263.pkl pointrend.pt
+    python scripts/convert.py --from refinemask r50-coco-1x.pth refinemask.pt
     # ImageNet weights that Detectron2's models begin from (R-50.pkl, ...), for host.backbone.weights
     python scripts/convert.py --from detectron2 R-50.pkl r50.pt
 
@@ -35,7 +38,9 @@ from torch import Tensor
 
 from data.annotations import read_coco
 from data.categories import COCO_UNUSED, published_categories
+from data.transforms import Resize
 from engine import checkpoint
+from engine.base_recipes import TWO_STAGE
 from engine.recipes import RECIPES
 from eval.results import check_writable
 from models import build_model
@@ -44,11 +49,13 @@ from models.convert.condinst import from_adelaidet
 from models.convert.dance import from_dance
 from models.convert.mask_rcnn import from_detectron2, from_torchvision
 from models.convert.names import Renamed
+from models.convert.pointrend import from_pointrend, is_pointrend
 from models.convert.reading import read_weights
+from models.convert.refinemask import from_refinemask
 from sharpcontour.config import to_dict
 from sharpcontour.errors import InputError
 
-SOURCES = ("torchvision", "detectron2", "adelaidet", "dance")
+SOURCES = ("torchvision", "detectron2", "adelaidet", "dance", "refinemask")
 COUNTER = "num_batches_tracked"  # of batch norms; nothing here reads it
 
 
@@ -67,7 +74,8 @@ def main() -> int:
     categories = name_categories(count, args)
     config = RECIPES["coco_1x"](model_name, False)
     config.host = host
-    config.data.resize = "torchvision" if args.origin == "torchvision" else "detectron2"  # the others are built on it
+    own: dict[str, Resize] = {"torchvision": "torchvision", "refinemask": "opencv"}
+    config.data.resize = own.get(args.origin, "detectron2")  # the others are built on it
     model = build_model(host, len(categories))
     fill(model, found.weights, args)
     state = {"model": model.state_dict(), "config": to_dict(config), "categories": categories, "step": 0}
@@ -108,8 +116,12 @@ def translate(weights: dict[str, Tensor], args: argparse.Namespace) -> tuple[str
     """Name of the model, configuration of the host, and tensors by this project's names."""
     if args.origin == "torchvision":
         return "mask_rcnn", *from_torchvision(weights)
+    if args.origin == "detectron2" and is_pointrend(weights):
+        return "pointrend", *from_pointrend(weights, args.source)
     if args.origin == "detectron2":
         return "mask_rcnn", *from_detectron2(weights, args.source)
+    if args.origin == "refinemask":
+        return "refinemask", *from_refinemask(weights, args.source)
     if args.origin == "adelaidet":
         return "condinst", *from_adelaidet(weights, args.source)
     return "dance", *from_dance(weights, args.source)
@@ -128,7 +140,7 @@ def report(found: Renamed) -> None:
 def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
     """Number of classes, the background left out."""
     # A softmax has a place for the background, sigmoids have none.
-    key, extra = ("box_head.scores.bias", 1) if model_name == "mask_rcnn" else ("detector.head.cls_logits.bias", 0)
+    key, extra = ("box_head.scores.bias", 1) if model_name in TWO_STAGE else ("detector.head.cls_logits.bias", 0)
     if key not in weights:
         raise InputError(f"{source}: no {key} among its tensors; is it of another model than --from says?")
     return len(weights[key]) - extra

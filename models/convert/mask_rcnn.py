@@ -53,10 +53,13 @@ def from_torchvision(weights: dict[str, Tensor]) -> tuple[MaskRCNNConfig, Rename
     return config, found
 
 
-def from_detectron2(weights: dict[str, Tensor], source: str) -> tuple[MaskRCNNConfig, Renamed]:
-    """mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN of Detectron2."""
-    name = body_of(weights, source)
-    rules = [
+IGNORED = [r"pixel_(mean|std)", r".*cell_anchors\..*", r".*\.num_batches_tracked"]
+"""What Detectron2's files hold that is of no use."""
+
+
+def detector_rules() -> list[tuple[str, str]]:
+    """Everything in front of the mask branch, by Detectron2's names."""
+    return [
         *detectron2_rules(finest=2),
         (rf"proposal_generator\.rpn_head\.conv\.{_PART}", r"rpn.convs.0.\1"),
         (rf"proposal_generator\.rpn_head\.objectness_logits\.{_PART}", r"rpn.objectness.\1"),
@@ -64,11 +67,17 @@ def from_detectron2(weights: dict[str, Tensor], source: str) -> tuple[MaskRCNNCo
         *((rf"roi_heads\.box_head\.fc{k + 1}\.{_PART}", rf"box_head.fcs.{k}.\1") for k in range(2)),
         (rf"roi_heads\.box_predictor\.cls_score\.{_PART}", r"box_head.scores.\1"),
         (rf"roi_heads\.box_predictor\.bbox_pred\.{_PART}", r"box_head.deltas.\1"),
+    ]
+
+
+def from_detectron2(weights: dict[str, Tensor], source: str) -> tuple[MaskRCNNConfig, Renamed]:
+    """mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN of Detectron2."""
+    config = detectron2(body_of(weights, source))
+    rules = [
+        *detector_rules(),
         *((rf"roi_heads\.mask_head\.mask_fcn{k + 1}\.{_PART}", rf"mask_head.convs.{k}.0.\1") for k in range(4)),
         (rf"roi_heads\.mask_head\.deconv\.{_PART}", r"mask_head.deconv.\1"),
         (rf"roi_heads\.mask_head\.predictor\.{_PART}", r"mask_head.logits.\1"),
     ]
-    config = detectron2(name)
     config.backbone.weights = "none"
-    ignored = [r"pixel_(mean|std)", r".*cell_anchors\..*", r".*\.num_batches_tracked"]
-    return config, rename(weights, rules, ignored)
+    return config, rename(weights, rules, IGNORED)

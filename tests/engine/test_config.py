@@ -124,10 +124,25 @@ def test_every_setting_is_read_somewhere() -> None:
     """A key that nothing reads would be a promise that nothing keeps."""
     root = Path(__file__).resolve().parents[2]
     folders = ("sharpcontour", "models", "data", "engine", "eval", "scripts")
-    files = [path for folder in folders for path in (root / folder).rglob("*.py") if path.name != "recipes.py"]
+    files = [path for folder in folders for path in (root / folder).rglob("*.py") if not path.name.endswith("recipes.py")]
     source = "\n".join(path.read_text() for path in files)
     unread = [f"{owner}.{name}" for owner, name in _settings() if not re.search(rf"\.{name}\b", source)]
     assert unread == []
+
+
+def test_the_rivals_schedules() -> None:
+    """Detectron2's and mmdet's, by their numbers."""
+    pointrend = RECIPES["pointrend_r50_3x"]("pointrend", False)
+    assert (pointrend.train.iterations, pointrend.train.steps) == (270_000, (210_000, 250_000))
+    assert pointrend.host.box_head.masks_on_predictions and pointrend.host.backbone.channel_order == "bgr"
+    city = RECIPES["pointrend_cityscapes"]("pointrend", False).train
+    assert (city.iterations, city.steps, city.images_per_batch) == (24_000, (18_000,), 8)
+    assert city.base_lr * 8 / city.reference_batch == 0.01
+    refinemask = RECIPES["refinemask_r50_1x"]("refinemask", False)
+    train = refinemask.train
+    assert [step / train.iterations for step in train.steps] == pytest.approx([8 / 12, 11 / 12], abs=1e-4)
+    assert (train.clip_grad_norm, train.warmup_iterations, train.norm_weight_decay) == (35.0, 500, 1e-4)
+    assert refinemask.host.box_head.loss_weight == 2.0 and refinemask.data.short_sides == (800,)
 
 
 def test_published_rates() -> None:

@@ -22,9 +22,13 @@ from models.convert.backbones import from_caffe2
 from models.convert.condinst import from_adelaidet
 from models.convert.dance import from_dance
 from models.convert.mask_rcnn import from_detectron2, from_torchvision
+from models.convert.pointrend import from_pointrend, is_pointrend
 from models.convert.reading import read_weights
+from models.convert.refinemask import from_refinemask
 from models.dance import DanceConfig
 from models.mask_rcnn import detectron2
+from models.pointrend import detectron2 as pointrend_preset
+from models.refinemask import RefineMaskConfig
 from sharpcontour.errors import InputError
 
 
@@ -111,6 +115,87 @@ def test_detectron2(name: Any) -> None:
     wanted = detectron2(name)
     wanted.backbone.weights = "none"
     assert config == wanted
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("classes", [80, 8])
+def test_pointrend(classes: int, older: bool) -> None:
+    heads = {"coarse_head": "roi_heads.mask_head.coarse_head", "point_head": "roi_heads.mask_head.point_head"}
+    if older:
+        heads = {"coarse_head": "roi_heads.mask_coarse_head", "point_head": "roi_heads.mask_point_head"}
+    layers = {"reduce": "reduce_spatial_dim_conv", "fcs.0": "fc1", "fcs.1": "fc2", "fcs.2": "fc3"}
+    state, foreign = random_state(pointrend_preset(), classes), {}
+    for key, value in as_detectron2(state).items():
+        head, _, rest = key.partition(".")
+        if head in heads:
+            layer, _, part = rest.rpartition(".")
+            name = "prediction" if (head, layer) == ("coarse_head", "predictor") else layers.get(layer, layer)
+            name = f"coarse_mask_{name}" if older and head == "coarse_head" and name.startswith("fc") else name
+            key = f"{heads[head]}.{name}.{part}"
+        foreign[key] = value
+    assert is_pointrend(foreign) and not is_pointrend({"roi_heads.mask_head.deconv.weight": torch.zeros(1)})
+    config, found = from_pointrend(foreign, "file")
+    same(found.weights, state)
+    assert found.unused == [] and config.box_head.masks_on_predictions and config.backbone.stride_in_1x1
+    assert foreign[f"{heads['point_head']}.fc1.weight"].shape == (256, 256 + classes, 1)
+    wide = 1024, 12544
+    assert foreign[f"{heads['coarse_head']}.{'coarse_mask_' if older else ''}fc1.weight"].shape == wide
+
+
+def refinemask_shapes(classes: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the mask head in a released RefineMask."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def conv(name: str, out: int, channels: int, side: int = 1) -> None:
+        name = f"roi_head.mask_head.{name}"
+        shapes.update({f"{name}.weight": (out, channels, side, side), f"{name}.bias": (out,)})
+
+    for name, count in (("instance_convs", 2), ("semantic_convs", 4)):
+        for k in range(count):
+            conv(f"{name}.{k}.conv", 256, 256, 3)
+    conv("semantic_logits", 1, 256)
+    for k, c in enumerate((256, 128, 64)):
+        stage = f"stages.{k}"
+        conv(f"{stage}.semantic_transform_in", c, 256)
+        conv(f"{stage}.semantic_transform_out", c, c)
+        conv(f"{stage}.instance_logits", classes, c)
+        conv(f"{stage}.fuse_conv.0", c, 2 * c + 2)
+        for d in (1, 2, 3):
+            conv(f"{stage}.fuse_conv.1.dilation_conv_{d}.conv", c, c, 3)
+        conv(f"{stage}.fuse_conv.1.merge_conv.conv", c, c)
+        conv(f"{stage}.fuse_transform_out", c // 2 - 2, c)
+    conv("final_instance_logits", classes, 32)
+    assert len(shapes) == 70
+    return shapes
+
+
+@pytest.mark.parametrize("classes", [80, 8])
+def test_refinemask(classes: int) -> None:
+    names = {
+        "rpn.convs.0": "rpn_head.rpn_conv",
+        "rpn.objectness": "rpn_head.rpn_cls",
+        "rpn.deltas": "rpn_head.rpn_reg",
+        "box_head.fcs.0": "roi_head.bbox_head.shared_fcs.0",
+        "box_head.fcs.1": "roi_head.bbox_head.shared_fcs.1",
+        "box_head.scores": "roi_head.bbox_head.fc_cls",
+        "box_head.deltas": "roi_head.bbox_head.fc_reg",
+        **{f"backbone.fpn.inner_blocks.{k}.0": f"neck.lateral_convs.{k}.conv" for k in range(4)},
+        **{f"backbone.fpn.layer_blocks.{k}.0": f"neck.fpn_convs.{k}.conv" for k in range(4)},
+    }
+    state = random_state(RefineMaskConfig(), classes)
+    foreign = {name: torch.empty(shape, device="meta") for name, shape in refinemask_shapes(classes).items()}
+    for key, value in state.items():
+        module, _, part = key.rpartition(".")
+        if not key.startswith("refine_head."):
+            foreign[f"{names[module]}.{part}" if module in names else key.replace("backbone.body.", "backbone.")] = (
+                value
+            )
+    config, found = from_refinemask(foreign, "file")
+    assert found.unused == [] and config.backbone.norm == "affine_bn" and config.backbone.name == "resnet50"
+    assert {k: v.shape for k, v in found.weights.items()} == {k: v.shape for k, v in state.items()}
+    assert all(torch.equal(v, state[k]) for k, v in found.weights.items() if not k.startswith("refine_head."))
+    with pytest.raises(InputError, match="faster-better"):
+        from_refinemask({"roi_head.mask_head.stage_instance_logits.0.weight": torch.zeros(1)}, "file")
 
 
 def test_dance() -> None:
