@@ -124,7 +124,9 @@ def test_every_setting_is_read_somewhere() -> None:
     """A key that nothing reads would be a promise that nothing keeps."""
     root = Path(__file__).resolve().parents[2]
     folders = ("sharpcontour", "models", "data", "engine", "eval", "scripts")
-    files = [path for folder in folders for path in (root / folder).rglob("*.py") if not path.name.endswith("recipes.py")]
+    files = [
+        path for folder in folders for path in (root / folder).rglob("*.py") if not path.name.endswith("recipes.py")
+    ]
     source = "\n".join(path.read_text() for path in files)
     unread = [f"{owner}.{name}" for owner, name in _settings() if not re.search(rf"\.{name}\b", source)]
     assert unread == []

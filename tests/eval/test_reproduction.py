@@ -1,0 +1,224 @@
+"""Paper | ours | difference: from records to tables, and scripts/reproduce.py as users type it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.paper import METRICS, RUNS, TABLES, Cell, Row, Table
+from eval.pictures.plot import Curve, plot
+from eval.reproduction import compare, markdown, milliseconds, read_records, record_name
+from models import MODELS
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce.py"
+
+
+def scores(ap: float, boundary: float) -> dict[str, Any]:
+    return {"segm": {"AP": ap}, "boundary": {"AP": boundary}}
+
+
+def write(
+    folder: Path, cell: Cell, seed: int, coarse: tuple[float, float], refined: tuple[float, float] | None
+) -> None:
+    record: dict[str, Any] = {"command": f"train {cell.run}", "commit": "abc", "iterations": 9, "images_per_batch": 2}
+    record["coarse"] = scores(*coarse)
+    if refined:
+        record["refined"] = scores(*refined)
+    folder.mkdir(exist_ok=True)
+    (folder / record_name(cell, seed)).write_text(json.dumps(record))
+
+
+def test_the_tables_are_complete() -> None:
+    """The paper's own arithmetic: its gains follow from its numbers."""
+    assert sorted(TABLES) == list(range(1, 10))
+    for table in TABLES.values():
+        titles = [row.title for row in table.rows]
+        assert len(set(titles)) == len(titles)
+        for row in table.rows:
+            assert row.cell.run in RUNS and RUNS[row.cell.run].model in MODELS
+            assert row.cell.kind == "coarse" or RUNS[row.cell.run].refine or row.cell.refined_by
+            assert not row.against or row.against in titles
+            assert set(row.paper) <= set(table.metrics) <= {*METRICS, "ms"}
+        assert all(title in titles for curve in table.curves.values() for title in curve)
+    by_title = {row.title: row for row in TABLES[1].rows}
+    sharp, host = by_title["Mask R-CNN + SharpContour"].paper, by_title["Mask R-CNN"].paper
+    assert sharp["AP"] - host["AP"] == pytest.approx(2.3) and sharp["ms"] - host["ms"] == pytest.approx(9.6)
+    assert by_title["PointRend"].paper["ms"] - host["ms"] == pytest.approx(19.8)
+
+
+def test_means_gains_and_differences(tmp_path: Path) -> None:
+    host, sharp = Cell("mask_rcnn"), Cell("mask_rcnn_refine", "refined")
+    table = Table(
+        "t",
+        ("AP", "Boundary AP", "ms"),
+        (Row("host", host, {"AP": 35.0}), Row("sharp", sharp, {"AP": 37.5, "ms": 66.7}, "host")),
+    )
+    write(tmp_path, host, 0, (60, 40), None)
+    write(tmp_path, host, 1, (62, 42), None)
+    write(tmp_path, sharp, 1, (63, 44), (66, 50))
+    write(tmp_path, sharp, 12, (63, 44), (70, 50))
+    assert sorted(read_records(tmp_path, sharp)) == [1, 12]
+    one, other = compare(table, tmp_path, None)
+    assert (one["AP"]["ours"], one["AP"]["low"], one["AP"]["high"], one["seeds"]) == (61, 60, 62, [0, 1])
+    assert other["AP"]["ours"] == 68 and other["AP"]["difference"] == 68 - 37.5
+    assert other["AP"]["paper_gain"] == 2.5 and other["AP"]["our_gain"] == 66 - 62  # seed 1 alone has both
+    assert other["Boundary AP"]["paper"] is None and other["Boundary AP"]["our_gain"] == 8
+    text = markdown(3, table, [one, other], "about")
+    assert "| sharp | 37.5 | **68.0** (66.0-70.0) | +30.5 | +2.5 | +4.0 | 1 12 |" in text
+    assert "| sharp | 66.7 | not run |" in text
+    assert "- `train mask_rcnn` at abc: 9 updates of 2 images" in text
+
+
+def test_settings_and_refiners_have_records_of_their_own(tmp_path: Path) -> None:
+    usual = Cell("mask_rcnn_refine", "refined")
+    changed = Cell("mask_rcnn_refine", "refined", ("sharpcontour.evolution.ratio=0.006",))
+    given = Cell("pointrend", "refined", refined_by="mask_rcnn_refine")
+    for k, cell in enumerate((usual, changed, given)):
+        write(tmp_path, cell, 0, (50 + k, 1), (60 + k, 2))
+    assert len(list(tmp_path.iterdir())) == 3
+    for k, cell in enumerate((usual, changed, given)):
+        assert read_records(tmp_path, cell)[0]["refined"]["segm"]["AP"] == 60 + k
+
+
+def test_milliseconds_of_settings() -> None:
+    subject = {"model": "Mask R-CNN", "host": {"total": 100.0}, "refined": {"total": 110.0}}
+    times = {"results": [subject], "varied": {"": [8.0, 9.0, 30.0], "a.max_steps=20": [12.0, 11.0, 50.0]}}
+    assert milliseconds(times, Cell("mask_rcnn")) == 100
+    assert milliseconds(times, Cell("mask_rcnn_refine", "refined")) == 110
+    assert milliseconds(times, Cell("mask_rcnn_refine", "refined", ("a.max_steps=20",))) == 113
+    assert milliseconds(times, Cell("mask_rcnn_refine", "refined", ("a.max_steps=5",))) is None
+    assert milliseconds(times, Cell("dance")) is None and milliseconds(None, Cell("mask_rcnn")) is None
+
+
+def test_plots_show_what_there_is() -> None:
+    empty = plot([Curve("a", ["1", "2"], [None, None], [None, None])], "AP")
+    ours = plot([Curve("a", ["1", "2"], [50.0, 52.0], [None, None])], "AP")
+    both = plot([Curve("a", ["1", "2"], [50.0, 52.0], [30.0, 31.0])] * 2, "AP")
+    assert empty.shape == ours.shape and both.shape[1] == 2 * ours.shape[1]
+    assert (empty != ours).any() and (both[:, : ours.shape[1]] != ours).any()
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Callable[..., int]]:
+    """The module, and a call of it in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    spec = importlib.util.spec_from_file_location("reproduce_command", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments])
+        with pytest.raises(SystemExit) as left:
+            module._cli.run(module.main)
+        return int(left.value.code or 0)
+
+    return module, call
+
+
+class FakeCommands:
+    """Writes what the real commands would; stops where it is told to."""
+
+    def __init__(self, stop_at: int = 10**6) -> None:
+        self.seen: list[list[str]] = []
+        self.stop_at = stop_at
+
+    def __call__(self, command: list[str], processes: int = 1) -> None:
+        if len(self.seen) == self.stop_at:
+            raise KeyboardInterrupt
+        self.seen.append(command)
+        value = {
+            name: command[command.index(name) + 1]
+            for name in command
+            if name.startswith("--") and name[2:] in ("out", "json", "results-out")
+        }
+        if command[0] == "scripts/train.py":
+            folder = Path(value["--out"])
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text('{"train": {"iterations": 5, "images_per_batch": 8}}')
+            refined = {"refined": scores(66, 55)} if "--refine" in command else {}
+            (folder / "metrics.json").write_text(json.dumps({"step": 5, "coarse": scores(60, 50), **refined}))
+        elif command[0] == "scripts/evaluate.py" and "--json" in value:
+            found = scores(70, 60) | ({"coarse": scores(60, 50)} if "--set" in command else {})
+            Path(value["--json"]).write_text(json.dumps(found))
+
+
+def test_what_is_there_is_not_run_again(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, call = command
+    stopped = FakeCommands(stop_at=2)
+    monkeypatch.setattr(module, "call", stopped)
+    assert call("--table", "3", "--seeds", "0", "1") == 130
+    assert [c[0] for c in stopped.seen] == ["scripts/train.py"] * 2
+    rest = FakeCommands()
+    monkeypatch.setattr(module, "call", rest)
+    assert call("--table", "3", "--seeds", "0", "1") == 0
+    runs = [c[c.index("--out") + 1].partition("shapes/")[2] for c in rest.seen]
+    assert runs == [f"mask_rcnn_{kind}/seed{seed}" for kind in ("refine", "alone") for seed in (0, 1)]
+    alone = rest.seen[-1]
+    assert "train.init_from=runs/reproduce/shapes/mask_rcnn/seed1" in alone and "train.seed=1" in alone
+    assert "sharpcontour.train_host=false" in alone
+    record = json.loads(Path("results/shapes/runs/mask_rcnn_alone-seed1.json").read_text())
+    assert record["iterations"] == 5 and record["refined"]["segm"]["AP"] == 66 and "train.py" in record["command"]
+    capsys.readouterr()
+    again = FakeCommands()
+    monkeypatch.setattr(module, "call", again)
+    assert call("--table", "3", "4", "--show") == 0 and again.seen == []
+    assert "| joint training | 37.5 | **66.0** |" in capsys.readouterr().out
+    assert json.loads(Path("results/shapes/table4.json").read_text())["rows"][2]["AP"]["our_gain"] == 6
+
+
+def test_settings_and_results_of_others(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, call = command
+    fake = FakeCommands()
+    monkeypatch.setattr(module, "call", fake)
+    assert call("--table", "5", "1", "--only", "mask_rcnn_refine", "pointrend") == 0
+    scripts = [c[0].partition("/")[2] for c in fake.seen]
+    assert (
+        scripts
+        == ["train.py", "evaluate.py", "train.py", "prepare_data.py", "evaluate.py", "refine.py"] + ["evaluate.py"] * 2
+    )
+    assert "sharpcontour.evolution.adaptive_step=false" in fake.seen[1]
+    assert Path("results/shapes/table5.png").is_file()
+    rows = json.loads(Path("results/shapes/table1.json").read_text())["rows"]
+    given = next(row for row in rows if row["title"] == "PointRend + SharpContour")
+    assert given["AP"]["ours"] == 70 and given["AP"]["our_gain"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--table", "1", "--data", "coco"], "needs --root DIR"), (["--table", "12"], "invalid choice")],
+)
+def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2 and message in done.stderr
+
+
+@pytest.mark.slow
+def test_for_real(tmp_path: Path) -> None:
+    small = [
+        "train.iterations=2",
+        "train.pictures=0",
+        "data.shapes_size=96",
+        "data.val_images_count=4",
+        "data.workers=0",
+    ]
+    command = [sys.executable, str(SCRIPT), "--table", "5", "--set", *small]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "results/shapes/table5.json").read_text())["rows"]
+    assert [row["seeds"] for row in rows] == [[0], [0]] and rows[1]["AP"]["ours"] is not None
+    assert all(made["commit"] for row in rows for made in row["made_by"])
