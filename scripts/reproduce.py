@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import pictures
-from eval.paper import RUNS, TABLES, Cell, Row, Table
+from eval.paper import BPR, RUNS, TABLES, Cell, Row, Table
 from eval.pictures.plot import Curve, plot
 from eval.reproduction import compare, markdown, record_name
 from eval.results import read_json, save_results, write_whole
@@ -38,6 +38,7 @@ BODIES = {
     "shapes": {"R50": "resnet18", "R101": "resnet34", "X101": "resnet50"},
     "coco": {"R50": "resnet50", "R101": "resnet101", "X101": "resnext101_32x8d"},
 }
+BPR_UPDATES = 600  # of 32 patches, on shapes: about as long as a training of the refiner alone
 COMMIT = "commit.txt"  # in the folder of a training: the code it ended with
 
 
@@ -57,7 +58,15 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; --help states defaults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--table", nargs="+", type=int, choices=sorted(TABLES), required=True, metavar="N", help="1 to 9")
+    add(
+        "--table",
+        nargs="+",
+        type=int,
+        choices=sorted(TABLES),
+        required=True,
+        metavar="N",
+        help="1 to 9, or 10: other refiners",
+    )
     add("--data", choices=("shapes", "coco", "cityscapes"), default="shapes", help="default: shapes")
     add("--root", metavar="DIR", help="folder of the data set")
     add("--lvis", metavar="FILE", help="LVIS' annotations of COCO's validation images (prepare_data.py lvis), for AP*")
@@ -100,7 +109,7 @@ class Work:
     def fill(self, cell: Cell, seed: int) -> None:
         """Measure a cell and keep its record."""
         for run in (cell.run, cell.refined_by):
-            if run:
+            if run and run != BPR:
                 self.train(run, seed)
         record = self._record(cell, seed)
         if cell.refined_by:
@@ -160,18 +169,33 @@ class Work:
     def refine_results(self, cell: Cell, seed: int) -> dict[str, Any]:
         """Scores of a run's results as a file, before and after the refiner of another run (section 4.3)."""
         folder = self._folder(cell.run, seed)
-        annotations, images = self._files()
+        annotations, images = self._files("val")
         before, after = folder / "results.json", folder / f"by_{cell.refined_by}.json"
         self.evaluate(folder, "--results-out", str(before))
-        refiner = str(self._folder(cell.refined_by, seed))
-        files = ["--results", str(before), "--images", str(images), "--out", str(after)]
-        call(["scripts/refine.py", "--checkpoint", refiner, *files, "--annotations", str(annotations)])
+        files = ["--results", str(before), "--images", str(images), "--annotations", str(annotations)]
+        if cell.refined_by == BPR:
+            refiner = ["scripts/bpr.py", "refine", "--checkpoint", str(self.train_bpr(folder, seed))]
+        else:
+            refiner = ["scripts/refine.py", "--checkpoint", str(self._folder(cell.refined_by, seed))]
+        call([*refiner, *files, "--out", str(after)])
         scores = {}
         for kind, path in (("coarse", before), ("refined", after)):
             out = self.runs / "scores.json"
             call(["scripts/evaluate.py", "--results", str(path), "--annotations", str(annotations), "--json", str(out)])
             scores[kind] = read_json(out)
         return scores
+
+    def train_bpr(self, folder: Path, seed: int) -> Path:
+        """BPR for a run, of the run's own results on training images."""
+        trained, found = folder / "bpr.pt", folder / "train_results.json"
+        if not trained.is_file():
+            annotations, images = self._files("train")
+            own = ["--val-json", str(annotations), "--val-images", str(images), "--results-out", str(found)]
+            call(["scripts/evaluate.py", "--checkpoint", str(folder), *own], self.args.nproc)
+            files = ["--results", str(found), "--annotations", str(annotations), "--images", str(images)]
+            budget = ["--iterations", str(BPR_UPDATES)] if self.args.data == "shapes" else []
+            call(["scripts/bpr.py", "train", *files, "--out", str(trained), "--seed", str(seed), *budget])
+        return trained
 
     def time(self) -> None:
         """Milliseconds of all models, and of Table 7's settings, in turns."""
@@ -209,23 +233,21 @@ class Work:
         wanted = read_json(folder / "config.json")["train"]["iterations"]
         return bool(read_json(folder / "metrics.json")["step"] == wanted)
 
-    def _files(self) -> tuple[Path, Path]:
-        """Annotations and folder of the validation images."""
-        if self.args.data == "coco":
-            root = Path(self.args.root)
-            return root / "annotations" / "instances_val2017.json", root / "val2017"
-        if self.args.data != "shapes":
+    def _files(self, split: str) -> tuple[Path, Path]:
+        """Annotations and folder of the images of "train" or "val"."""
+        if self.args.data == "cityscapes":
             raise InputError("results of Cityscapes are refined by hand: see refine.py --help")
-        root = self.runs / "files"
-        if not (root / "annotations" / "instances_val2017.json").is_file():
-            call(["scripts/prepare_data.py", "shapes", "--root", str(root), "--train-count", "1"])
-        return root / "annotations" / "instances_val2017.json", root / "val2017"
+        root = Path(self.args.root) if self.args.data == "coco" else self.runs / "files"
+        annotations = root / "annotations" / f"instances_{split}2017.json"
+        if self.args.data == "shapes" and not annotations.is_file():
+            call(["scripts/prepare_data.py", "shapes", "--root", str(root)])
+        return annotations, root / f"{split}2017"
 
     def _add_lvis(self, cell: Cell, seed: int, scores: dict[str, Any]) -> None:
         """AP* beside the other scores."""
         if self.args.data != "coco" or not self.args.lvis or cell.refined_by:
             return
-        files = ["--val-json", self.args.lvis, "--val-images", str(self._files()[1]), "--metrics", "lvis"]
+        files = ["--val-json", self.args.lvis, "--val-images", str(self._files("val")[1]), "--metrics", "lvis"]
         settings = ["--set", *cell.settings] if cell.settings else []
         for kind, found in self.evaluate(self._folder(cell.run, seed), *files, *settings).items():
             scores[kind].update(found)
@@ -272,7 +294,7 @@ def write(number: int, table: Table, work: Work) -> None:
     """The table to the screen and to files."""
     times = work.times
     lines = compare(table, work.records, times)
-    about = f"Paper: COCO{' or Cityscapes' if number == 2 else ''}. Ours: {work.args.data}."
+    about = f"Paper: {'Cityscapes' if number == 2 else 'COCO val2017'}. Ours: {work.args.data}."
     if "ms" in table.metrics and times is not None:
         about += f" Milliseconds of ours: {times['device']}."
     text = markdown(number, table, lines, about)
