@@ -1,0 +1,109 @@
+"""Figures 1, 4 and 5 of the paper from trained models: the same objects before and after, or by two models.
+
+    python scripts/figures.py --before-after runs/mask_rcnn_refine_shapes --out figure4.png
+    python scripts/figures.py --two runs/refinemask_shapes runs/mask_rcnn_refine_shapes --out figure5.png
+
+Every validation object that both masks found (IoU of at least 0.5) is ranked by the gain of the second in Boundary IoU;
+the picture shows those with the largest gain, those in the middle of the ranking, and those with the largest loss.
+"""
+
+from __future__ import annotations
+
+import _cli  # puts the repository root on sys.path
+
+import argparse
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from data import DataConfig, build_dataset
+from engine.distributed import choose_device
+from eval.pictures import drawing
+from eval.pictures.pairs import Pair, choose, find_pairs, sheet
+from eval.results import check_writable
+from models import TITLES, load_model
+from models.predictor import Predictor
+from sharpcontour.config import from_dict
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+
+SCORE = 0.3  # of detections, at least
+
+
+def main() -> int:
+    """Collect all objects, choose, draw."""
+    args = parse_arguments()
+    check_writable(args.out)
+    device = choose_device(args.device)
+    models = [load_model(path, device) for path in (args.two or [args.before_after])]
+    if not args.two and not models[0].config["refine"]:
+        raise InputError(f"{args.before_after}: has no refiner; --before-after needs a model trained with --refine")
+    names = [title(model, refined=bool(args.two)) for model in models]
+    if not args.two:
+        names.append(f"{names[0]} + SharpContour")
+    pairs = collect(models, args.images)
+    if not pairs:
+        raise InputError("no object of the validation images was found by both; train longer")
+    drawing.save(args.out, sheet(choose(pairs, args.count), (names[0], names[1])))
+    gains = sorted(pair.gain for pair in pairs)
+    better = sum(gain > 0 for gain in gains) / len(gains)
+    print(
+        f"{args.out}: {len(pairs)} objects, Boundary IoU {100 * sum(p.ious[0] for p in pairs) / len(pairs):.1f} -> "
+        f"{100 * sum(p.ious[1] for p in pairs) / len(pairs):.1f} on average, better on {100 * better:.0f} % of them; "
+        f"gains from {100 * gains[0]:+.1f} over {100 * gains[len(gains) // 2]:+.1f} (median) to {100 * gains[-1]:+.1f}"
+    )
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; --help states defaults."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--before-after", metavar="CKPT", help="a refined model: its coarse masks and the refined ones")
+    what.add_argument("--two", nargs=2, metavar="CKPT", help="two models, the left one and the right one")
+    add = parser.add_argument
+    add("--out", required=True, metavar="PNG", help="picture to write")
+    add("--count", type=int, default=3, metavar="N", help="objects in a row (default: 3)")
+    add("--images", type=int, default=200, metavar="N", help="validation images looked at (default: 200)")
+    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    return parser.parse_args()
+
+
+def title(model: Predictor, refined: bool) -> str:
+    """How a model is called."""
+    name = TITLES[model.config["model"]]
+    return f"{name} + SharpContour" if refined and model.config["refine"] else name
+
+
+@torch.no_grad()
+def collect(models: list[Predictor], count: int) -> list[Pair]:
+    """All objects of the first model's validation images that both found."""
+    config = from_dict(DataConfig, models[0].config["data"], "data.")
+    config.short_sides, config.max_side, config.flip = (config.test_short_side,), config.test_max_side, 0.0
+    dataset, pairs = build_dataset(config, "val"), []
+    for index in tqdm(range(min(count, len(dataset))), desc="objects", unit="image", disable=None):
+        sample: dict[str, Any] = dataset[0, index]
+        image = sample["image"]
+        found = [keep(model.model([image.to(next(model.model.parameters()).device)])[0]) for model in models]
+        first = found[0].coarse if len(found) == 1 else found[0]
+        assert first is not None
+        pixels = image.round().byte().permute(1, 2, 0).numpy()
+        pairs += find_pairs(pixels, first, found[-1], sample["target"]["rings"])
+    return pairs
+
+
+def keep(found: Detections) -> Detections:
+    """Those with a score that counts; they come with the best first."""
+    count = int((found.scores >= SCORE).sum())
+
+    def part(one: Detections) -> Detections:
+        return Detections(one.boxes[:count], one.scores[:count], one.labels[:count], one.shapes[:count], one.size)
+
+    shown = part(found)
+    shown.coarse = None if found.coarse is None else part(found.coarse)
+    return shown
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -1,0 +1,72 @@
+"""Which objects the figures show, and that they show them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eval.pictures.pairs import RULES, Pair, choose, find_pairs, sheet
+from sharpcontour.detections import Detections
+from sharpcontour.interface import Rings
+from tests.models.test_models import checkpoint_of
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "figures.py"
+
+
+def square(x: float, y: float, side: float) -> Rings:
+    return [np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]], np.float32)]
+
+
+def detections(*objects: Rings) -> Detections:
+    n = len(objects)
+    return Detections(torch.zeros(n, 4), torch.ones(n), torch.zeros(n).long(), list(objects), (100, 120))
+
+
+def test_objects_are_paired_by_their_best_masks() -> None:
+    image = np.zeros((100, 120, 3), np.uint8)
+    truth = [square(10, 10, 30), square(60, 60, 20), square(90, 10, 20)]
+    first = detections(square(62, 60, 20), square(14, 10, 30), square(0, 80, 10))
+    second = detections(square(10, 10, 30), square(59, 60, 20), square(92, 10, 20))
+    pairs = find_pairs(image, first, second, truth)
+    assert len(pairs) == 2  # the first one does not have the third object
+    assert pairs[0].first is first.rings[1] and pairs[0].second is second.rings[0]
+    assert pairs[0].ious[1] == 1 and 0 < pairs[0].gain < 1 and pairs[1].gain > 0
+    assert find_pairs(image, first, detections(), truth) == find_pairs(image, first, second, []) == []
+
+
+def test_the_rule_shows_failures_too() -> None:
+    ring = square(10, 10, 30)
+    image = np.full((100, 120, 3), 90, np.uint8)
+    pairs = [Pair(image, ring, ring, ring, (0.5, 0.5 + gain)) for gain in (0.1, -0.3, 0.0, 0.4, 0.2, -0.1, 0.3)]
+    chosen = choose(pairs, 3)
+    assert [[round(p.gain, 1) for p in chosen[rule]] for rule in RULES] == [
+        [0.4, 0.3, 0.2],
+        [0.2, 0.1, 0.0],
+        [-0.3, -0.1, 0.0],
+    ]
+    few = choose(pairs[:2], 3)
+    assert [len(few[rule]) for rule in RULES] == [2, 2, 2]
+    picture = sheet(chosen, ("a", "b"))
+    assert picture.shape[1] > picture.shape[0] and picture.std() > 10
+
+
+def test_the_command_says_what_it_lacks(tmp_path: Path) -> None:
+    checkpoint_of(tmp_path / "plain.pt", False)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(SCRIPT), "--before-after", "plain.pt", "--out", "f.png", "--images", "1"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "trained with --refine" in done.stderr and not (tmp_path / "f.png").exists()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_have_a_row(rule: str) -> None:
+    ring = square(10, 10, 30)
+    pair = Pair(np.zeros((100, 120, 3), np.uint8), ring, ring, ring, (0.4, 0.5))
+    one, two = sheet({rule: [pair]}, ("a", "b")), sheet({rule: [pair], "other": [pair]}, ("a", "b"))
+    assert two.shape[0] > one.shape[0] and two.shape[1] == one.shape[1]
