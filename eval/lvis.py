@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from eval.checks import GroundTruth
-from eval.coco import MaskEval, Scores, accumulated, mean_percent, per_category
+from eval.coco import Scores, accumulated, mean_percent, per_category
+from eval.matching import MaskEval
 from sharpcontour.errors import InputError
 
 MAX_DETECTIONS = 300  # per image, of all categories together
