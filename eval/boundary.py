@@ -16,6 +16,7 @@ import numpy as np
 from eval.rle import RLE, decode_boxes
 from sharpcontour.errors import InputError
 
+_ALIGN = 32  # px: OpenCV erodes rows of such lengths in about half the time
 DILATION_RATIO = 0.02  # of the image diagonal; the value of the Boundary IoU paper for COCO and LVIS
 
 
@@ -98,7 +99,7 @@ class _Band:
 
 def _bands(rles: Sequence[RLE], d: int) -> list[_Band]:
     bands = []
-    for x0, y0, inside in decode_boxes(rles):
+    for x0, y0, inside in decode_boxes(rles, align=_ALIGN):
         pixels = _band(inside, d)
         bands.append(_Band(x0, y0, pixels, cv2.countNonZero(pixels)))
     return bands

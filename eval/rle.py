@@ -102,8 +102,12 @@ def _well_formed(counts: Sequence[bytes]) -> list[bool]:
     return [_COUNTS.fullmatch(text) is not None for text in counts]
 
 
-def decode_boxes(rles: Sequence[RLE]) -> list[tuple[int, int, np.ndarray]]:
+def decode_boxes(rles: Sequence[RLE], align: int = 1) -> list[tuple[int, int, np.ndarray]]:
     """Decode well-formed masks, all in one pass, each inside its box only.
+
+    Args:
+        rles: the masks.
+        align: heights of boxes are rounded up to a multiple of it, with zeros below, where that is possible.
 
     Returns:
         x0, y0 of each box and its pixels, uint8 (box width, box height): transposed, as run lengths go down columns. An
@@ -128,6 +132,9 @@ def decode_boxes(rles: Sequence[RLE]) -> list[tuple[int, int, np.ndarray]]:
     x0, y0 = np.minimum.reduceat(column, begin), np.minimum.reduceat(top, begin)
     columns = np.maximum.reduceat(end_column, begin) + 1 - x0
     rows = np.maximum.reduceat(bottom, begin) - y0
+    # Where a run goes on in the next column nothing may come in between.
+    joined = np.maximum.reduceat(end_column - column, begin) > 0
+    rows = np.where(joined, rows, -(-rows // align) * align)
     places = np.concatenate([[0], np.cumsum(columns * rows)])
     of = np.repeat(np.arange(len(found)), np.diff(np.append(begin, len(mask))))  # index in ``found`` of each run
     first = places[of] + (column - x0[of]) * rows[of] + starts - column * height - y0[of]

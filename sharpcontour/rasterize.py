@@ -131,10 +131,20 @@ def run_lengths(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 def _undo_differences(numbers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Numbers 1, 3, 5, ... and 2, 4, 6, ... of every mask are two running sums; number 0 stands as it is."""
-    begin = np.repeat(offsets[:-1], np.diff(offsets))
-    place = np.arange(len(numbers)) - begin
-    runs = numbers.copy()
-    for chain in ((place & 1) == 1, ((place & 1) == 0) & (place > 0)):
-        sums = np.cumsum(np.where(chain, numbers, 0))
-        runs[chain] = (sums - sums[begin])[chain]  # at a mask's number 0: all that came before the mask
-    return runs
+    counts = np.diff(offsets)
+    pairs = (counts + 1) // 2
+    begins = np.cumsum(pairs) - pairs
+    # Filled up to an even count, every mask is a row of pairs, whose columns are the two sums.
+    gaps = np.cumsum(counts & 1) - (counts & 1)
+    places = np.arange(len(numbers)) + np.repeat(gaps, counts)
+    table = np.zeros((int(pairs.sum()), 2), np.int64)
+    runs = table.reshape(-1)
+    runs[places] = numbers
+    first = table[begins, 0]
+    table[begins, 0] = 0
+    for column in (0, 1):
+        sums = np.cumsum(table[:, column])
+        before = np.where(begins > 0, sums[begins - 1], 0)
+        table[:, column] = sums - np.repeat(before, pairs)
+    table[begins, 0] = first
+    return runs[places]

@@ -95,6 +95,10 @@ def test_boxes_hold_exactly_the_masks() -> None:
     made = masks()
     rles = [coco_mask.encode(np.asfortranarray(mask)) for mask in made]
     runs, offsets = run_lengths([rle["counts"] for rle in rles])
+    for (x0, y0, pixels), (x, y, padded) in zip(decode_boxes(rles), decode_boxes(rles, 32), strict=True):
+        assert (x0, y0) == (x, y) and padded.shape[0] == pixels.shape[0]
+        assert (padded[:, : pixels.shape[1]] == pixels).all() and not padded[:, pixels.shape[1] :].any()
+        assert padded.shape[1] % 32 == 0 or padded.shape == pixels.shape
     for k, (mask, (x0, y0, pixels)) in enumerate(zip(made, decode_boxes(rles), strict=True)):
         values = np.concatenate([[0], mask.T.ravel().astype(int)])
         changes = np.flatnonzero(np.diff(values))
