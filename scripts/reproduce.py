@@ -21,6 +21,7 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -158,13 +159,8 @@ class Work:
 
     def evaluate(self, checkpoint: Path, *options: str) -> dict[str, Any]:
         """Scores of a checkpoint, {"coarse": ..., "refined": ...}."""
-        out = self.runs / "scores.json"
         data = ["--root", self.args.root] if self.args.root else []
-        call(
-            ["scripts/evaluate.py", "--checkpoint", str(checkpoint), *data, *options, "--json", str(out)],
-            self.args.nproc,
-        )
-        return split(read_json(out))
+        return split(self._scored(["--checkpoint", str(checkpoint), *data, *options], self.args.nproc))
 
     def refine_results(self, cell: Cell, seed: int) -> dict[str, Any]:
         """Scores of a run's results as a file, before and after the refiner of another run (section 4.3)."""
@@ -180,9 +176,7 @@ class Work:
         call([*refiner, *files, "--out", str(after)])
         scores = {}
         for kind, path in (("coarse", before), ("refined", after)):
-            out = self.runs / "scores.json"
-            call(["scripts/evaluate.py", "--results", str(path), "--annotations", str(annotations), "--json", str(out)])
-            scores[kind] = read_json(out)
+            scores[kind] = self._scored(["--results", str(path), "--annotations", str(annotations)])
         return scores
 
     def train_bpr(self, folder: Path, seed: int) -> Path:
@@ -208,6 +202,14 @@ class Work:
     def times(self) -> dict[str, Any] | None:
         """Of :meth:`time`, if there are."""
         return read_json(self._times) if self._times.is_file() else None
+
+    def _scored(self, options: list[str], processes: int = 1) -> dict[str, Any]:
+        """The JSON of evaluate.py; in a file of this process, since several may work at once."""
+        out = self.runs / f"scores.{os.getpid()}.json"
+        call(["scripts/evaluate.py", *options, "--json", str(out)], processes)
+        found: dict[str, Any] = read_json(out)
+        out.unlink()
+        return found
 
     @property
     def _times(self) -> Path:
