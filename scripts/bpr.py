@@ -7,8 +7,9 @@
 
 Patches, their preparation and the way they are put together are the published ones; the network is smaller (HRNet
 there), and starts from random weights. It learns from detections whose mask has an IoU above 0.5 with an object of
-their class. refine keeps every entry, in its place and with all its fields but the segmentation; score the two files
-with evaluate.py.
+their class: of one of them at random a patch at random (published: all patches of 70,000 detections), flipped half of
+the time, brightness and contrast changed (published: hue and saturation as well). refine keeps every entry, in its
+place and with all its fields but the segmentation, and prints AP and Boundary AP before and after.
 """
 
 from __future__ import annotations
@@ -32,29 +33,34 @@ from data.coco import read_image
 from engine import checkpoint
 from engine.distributed import choose_device
 from eval.checks import GroundTruth, check_detections
-from eval.results import check_writable, read_json, save_results
+from eval.metrics import evaluate_detections
+from eval.result_files import Entry, ImageFile, find_images, read_entries
+from eval.results import check_writable, format_table, read_json, save_results
 from models.bpr import BPR, BPRConfig
-from models.bpr.patches import propose
+from models.bpr.patches import open_windows, propose
 from sharpcontour.config import from_dict, to_dict
 from sharpcontour.errors import InputError
 
-Entry = dict[str, Any]
 NAME = "bpr"  # in checkpoints, where others have a host's
 MIN_IOU = 0.5  # of a mask with its object, to be learned from
+Pair = tuple[Any, dict[str, Any], dict[str, Any]]  # image id, run lengths of a detection, and of its object
 
 
 def main() -> int:
     """One of the two."""
     args = parse_arguments()
+    if Path(args.out).resolve() == Path(args.results).resolve():
+        raise InputError(f"--out {args.out} is the file of --results; choose another name")
     check_writable(args.out)
-    truth = GroundTruth(read_json(args.annotations), args.annotations)
-    entries = read_json(args.results)
+    entries = read_entries(args.results, scored=True)
+    annotations = read_json(args.annotations)
+    truth = GroundTruth(annotations, args.annotations)
     checked = check_detections(entries, truth, args.results)
-    files = image_files(truth, args)
+    images = find_images(entries, args.results, args.images, annotations, args.annotations)
     if args.task == "train":
-        train(pairs(checked, truth), files, args)
+        train(checked, truth, images, args)
     else:
-        refine(entries, checked, files, args)
+        refine(entries, checked, truth, images, args)
     return 0
 
 
@@ -77,41 +83,53 @@ def parse_arguments() -> argparse.Namespace:
         add("--lr", type=float, default=0.01, metavar="RATE", help="at first; falls to 1e-4 (default: 0.01)")
         add("--seed", type=int, default=0, metavar="S", help="default: 0")
         add("--workers", type=int, default=2, metavar="N", help="loader processes (default: 2)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.task == "train" and (min(args.iterations, args.batch) < 1 or args.workers < 0 or args.lr <= 0):
+        parser.error("--iterations and --batch must be 1 or more, --workers 0 or more, --lr above 0")
+    return args
 
 
-def image_files(truth: GroundTruth, args: argparse.Namespace) -> dict[Any, Path]:
-    """The file of every image; InputError unless all with detections are there."""
-    names = {key: image.get("file_name") for key, image in truth.images.items()}
-    missing = [str(name) for name in names.values() if not name or not (Path(args.images) / name).is_file()]
-    if missing:
-        raise InputError(f"{args.images}: {len(missing)} of {len(names)} images are missing, the first {missing[0]}")
-    return {key: Path(args.images) / str(name) for key, name in names.items()}
+def read(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """An image (height, width, 3) uint8 RGB; InputError unless it has the annotated size."""
+    image = read_image(path)
+    if image.shape[:2] != size:
+        raise InputError(
+            f"{path}: the image has {image.shape[1]} x {image.shape[0]} pixels, the annotations say "
+            f"{size[1]} x {size[0]}; correct one of them"
+        )
+    return image
 
 
-def pairs(detections: list[Entry], truth: GroundTruth) -> list[tuple[Any, Any, Any]]:
-    """Image id, run lengths of a detection, and of the object that it overlaps most, where it does enough."""
+def pairs(detections: list[Entry], truth: GroundTruth, name: str, patch: int) -> list[Pair]:
+    """What can be learned from.
+
+    Args:
+        detections: checked.
+        truth: annotations; crowds do not count.
+        name: of the results, for error messages.
+        patch: px; smaller images have no patches.
+    """
     objects: dict[tuple[Any, Any], list[Any]] = defaultdict(list)
     for annotation in truth.coco.dataset["annotations"]:
-        if not annotation.get("iscrowd"):
+        if not annotation["iscrowd"]:
             objects[annotation["image_id"], annotation["category_id"]].append(annotation["segmentation"])
     found = []
     for entry in detections:
-        candidates = objects[entry["image_id"], entry["category_id"]]
-        iou = (
-            coco_mask.iou([entry["segmentation"]], candidates, [0] * len(candidates))
-            if candidates
-            else np.zeros((1, 1))
-        )
-        if iou.max() > MIN_IOU:
-            found.append((entry["image_id"], entry["segmentation"], candidates[int(iou[0].argmax())]))
+        candidates = objects.get((entry["image_id"], entry["category_id"]))
+        if candidates and min(truth.sizes[entry["image_id"]]) > patch:
+            iou = coco_mask.iou([entry["segmentation"]], candidates, [0] * len(candidates))[0]
+            if iou.max() > MIN_IOU:
+                found.append((entry["image_id"], entry["segmentation"], candidates[int(iou.argmax())]))
     if not found:
-        raise InputError(f"no detection overlaps an object of its class by more than {MIN_IOU}; nothing to learn from")
+        raise InputError(
+            f"{name}: no detection overlaps an object of its class by IoU {MIN_IOU} on an image larger than {patch} "
+            "pixels; nothing to learn from"
+        )
     return found
 
 
 class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """A random patch of a detection: image (3, S, S) uint8, its mask (S, S) bool, its object (S, S) bool.
+    """A random patch of a detection: image (3, S, S) float32, 0 to 255, its mask (S, S) bool, its object (S, S) bool.
 
     Args:
         pairs: from :func:`pairs`.
@@ -121,9 +139,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         count: samples.
     """
 
-    def __init__(
-        self, pairs: list[tuple[Any, Any, Any]], files: dict[Any, Path], config: BPRConfig, seed: int, count: int
-    ) -> None:
+    def __init__(self, pairs: list[Pair], files: dict[Any, Path], config: BPRConfig, seed: int, count: int) -> None:
         self.pairs, self.files, self.config, self.seed, self.count = pairs, files, config, seed, count
 
     def __len__(self) -> int:
@@ -131,31 +147,31 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng((self.seed, index))
-        while True:  # images that are no larger than a patch have none
-            key, coarse, wanted = self.pairs[rng.integers(len(self.pairs))]
-            masks = torch.from_numpy(coco_mask.decode([coarse, wanted])).permute(2, 0, 1).bool()
-            patches = propose(masks[:1], self.config.patch, self.config.nms_train)
-            if len(patches.mask):
-                break
+        key, coarse, wanted = self.pairs[rng.integers(len(self.pairs))]
+        size, side = (coarse["size"][0], coarse["size"][1]), self.config.patch
+        patches = propose(open_windows([coarse], size, side), side, self.config.nms_train)
         x, y = patches.corner[rng.integers(len(patches.mask))].tolist()
-        part = slice(y, y + self.config.patch), slice(x, x + self.config.patch)
-        image = torch.from_numpy(read_image(self.files[key])[part]).permute(2, 0, 1).float()
+        part = slice(y, y + side), slice(x, x + side)
+        masks = torch.from_numpy(coco_mask.decode([coarse, wanted])[part]).permute(2, 0, 1).bool()
+        image = torch.from_numpy(read(self.files[key], size)[part]).permute(2, 0, 1).float()
         # Photometric distortion: contrast and brightness.
         image = ((image - 128) * rng.uniform(0.5, 1.5) + 128 + rng.uniform(-32, 32)).clamp(0, 255)
-        sample = image, masks[0][part], masks[1][part]
+        sample = image, masks[0], masks[1]
         return tuple(value.flip(-1) for value in sample) if rng.random() < 0.5 else sample  # type: ignore[return-value]
 
 
-def train(pairs: list[tuple[Any, Any, Any]], files: dict[Any, Path], args: argparse.Namespace) -> None:
+def train(detections: list[Entry], truth: GroundTruth, images: list[ImageFile], args: argparse.Namespace) -> None:
     """SGD with a polynomial rate, as published."""
     torch.manual_seed(args.seed)
-    device = choose_device(args.device)
-    model = BPR(BPRConfig()).to(device).train()
-    dataset = PatchDataset(pairs, files, model.config, args.seed, args.iterations * args.batch)
+    model = BPR(BPRConfig()).to(choose_device(args.device)).train()
+    device = model.pixel_mean.device
+    examples = pairs(detections, truth, args.results, model.config.patch)
+    files = {image.id: image.path for image in images}
+    dataset = PatchDataset(examples, files, model.config, args.seed, args.iterations * args.batch)
     loader = DataLoader(dataset, args.batch, num_workers=args.workers)
     optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=0.9, weight_decay=5e-4)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    print(f"{len(pairs)} detections to learn from; {parameters:.2f} M parameters", flush=True)
+    print(f"{len(examples)} detections to learn from; {parameters:.2f} M parameters", flush=True)
     recent = 0.0
     with tqdm(loader, desc="bpr", unit="update", disable=None) as bar:
         for step, batch in enumerate(bar):
@@ -178,34 +194,43 @@ def train(pairs: list[tuple[Any, Any, Any]], files: dict[Any, Path], args: argpa
     print(f"{args.out}: after {args.iterations} updates of {args.batch} patches, loss {recent:.3f}")
 
 
-def refine(entries: list[Entry], checked: list[Entry], files: dict[Any, Path], args: argparse.Namespace) -> None:
-    """All results, image by image."""
+def refine(
+    entries: list[Entry], checked: list[Entry], truth: GroundTruth, images: list[ImageFile], args: argparse.Namespace
+) -> None:
+    """All results, image by image, and their AP before and after."""
     model = load(args.checkpoint).to(choose_device(args.device))
-    device = model.pixel_mean.device
-    places: dict[Any, list[int]] = defaultdict(list)
-    for place, entry in enumerate(checked):
-        places[entry["image_id"]].append(place)
-    output, begin = list(entries), time.perf_counter()
-    for key, indices in tqdm(places.items(), desc="refinement", unit="image", disable=None):
-        image = torch.from_numpy(read_image(files[key])).permute(2, 0, 1).to(device)
-        stack = coco_mask.decode([checked[index]["segmentation"] for index in indices])
-        masks = torch.from_numpy(stack).permute(2, 0, 1).bool().to(device)
-        refined = model.refine(image, masks).cpu().numpy()
-        rles = coco_mask.encode(np.asfortranarray(refined.transpose(1, 2, 0).astype(np.uint8)))
-        for index, rle in zip(indices, rles, strict=True):
-            output[index] = {**entries[index], "segmentation": {**rle, "counts": rle["counts"].decode()}}
-    seconds = time.perf_counter() - begin
+    output, seconds = list(entries), 0.0
+    for file in tqdm(images, desc="refinement", unit="image", disable=None):
+        pixels = read(file.path, truth.sizes[file.id])
+        begin = time.perf_counter()  # from run lengths to run lengths, without reading the image
+        coarse = [checked[index]["segmentation"] for index in file.entries]
+        refined = model.refine(torch.from_numpy(pixels).permute(2, 0, 1), coarse)
+        seconds += time.perf_counter() - begin
+        for index, old, new in zip(file.entries, coarse, refined, strict=True):
+            if new is not old:
+                output[index] = {**entries[index], "segmentation": new}
     save_results(output, args.out)
-    print(f"{len(places)} images, {1000 * seconds / max(len(places), 1):.0f} ms each; results are in {args.out}")
+    print(format_table({"coarse": score(entries, truth, args.results), "refined": score(output, truth, args.out)}))
+    each = 1000 * seconds / max(len(images), 1)
+    print(f"{len(images)} images, {each:.0f} ms each without reading them; results are in {args.out}")
+
+
+def score(entries: list[Entry], truth: GroundTruth, name: str) -> dict[str, Any]:
+    """Mask AP and Boundary AP, as :func:`eval.results.format_table` takes them."""
+    return {metric: scores.summary for metric, scores in evaluate_detections(truth, entries, name=name).items()}
 
 
 def load(path: str) -> BPR:
-    """A trained BPR in evaluation mode."""
+    """A trained BPR in evaluation mode; InputError where the file is none, or does not fit."""
     state = checkpoint.load(Path(path))
-    if state["config"].get("model") != NAME:
+    config = state["config"]
+    if not isinstance(config, dict) or config.get("model") != NAME or not isinstance(config.get("bpr"), dict):
         raise InputError(f"{path}: is no checkpoint of bpr.py train")
-    model = BPR(from_dict(BPRConfig, state["config"]["bpr"]))
-    model.load_state_dict(state["model"])
+    try:
+        model = BPR(from_dict(BPRConfig, config["bpr"]))
+    except InputError as error:
+        raise InputError(f"{path}: its configuration does not fit this version ({error})") from error
+    checkpoint.load_weights(model, state, Path(path))
     return model.eval()
 
 

@@ -19,14 +19,11 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -37,6 +34,7 @@ from eval import pictures
 from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
 from eval.refinement import Changes, broken_segmentations
+from eval.result_files import Entry, ImageFile, find_images, read_entries
 from eval.results import check_writable, format_table, read_json, save_results
 from models import load_model
 from models.predictor import Predictor
@@ -44,27 +42,8 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.refiner import RefinedModel
 
-Entry = dict[str, Any]
 PICTURES = 10  # images drawn, those that changed most
 DRAWN_SCORE = 0.3  # of the detections drawn, at least
-LISTED = 3  # images that an error message names
-
-
-@dataclass
-class ImageFile:
-    """An image that has detections.
-
-    Attributes:
-        id: as the results name it.
-        path: of its file.
-        upright: whether its EXIF data are followed.
-        entries: which of the results are on it.
-    """
-
-    id: Any
-    path: Path
-    upright: bool
-    entries: list[int]
 
 
 def main() -> int:
@@ -77,7 +56,7 @@ def main() -> int:
     entries = read_entries(args.results, scored=bool(args.annotations))
     annotations = read_json(args.annotations) if args.annotations else None
     truth = GroundTruth(annotations, args.annotations) if args.annotations else None
-    images = find_images(entries, args, annotations)
+    images = find_images(entries, args.results, args.images, annotations, args.annotations)
     predictor = load_model(args.checkpoint, choose_device(args.device))
     if not isinstance(predictor.model, RefinedModel):
         raise InputError(f"{args.checkpoint}: this checkpoint has no refiner; train with --refine")
@@ -108,76 +87,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--pictures", metavar="DIR", help=f"draw the {PICTURES} images that changed most, before and after, to DIR")
     add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
     return parser.parse_args()
-
-
-def read_entries(path: str, scored: bool) -> list[Entry]:
-    """The results; InputError unless every entry has an image id, a score if needed, and can be written again."""
-    entries = read_json(path)
-    if not isinstance(entries, list):
-        raise InputError(f"{path}: not a list; expected COCO results, a list of detections")
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), (int, str)):
-            raise InputError(f"{path}: entry {index} has no 'image_id'; expected COCO results")
-        if scored and "score" in entry and not isinstance(entry["score"], (int, float)):
-            raise InputError(f"{path}: entry {index} has no number as its 'score', which AP needs")
-        try:
-            json.dumps(entry, allow_nan=False)
-        except ValueError:
-            raise InputError(f"{path}: entry {index} holds NaN or Infinity, which is not JSON; mend it") from None
-    return entries
-
-
-def find_images(entries: list[Entry], args: argparse.Namespace, annotations: Any) -> list[ImageFile]:
-    """The images with detections, in the order in which the results first name them; every file was looked at."""
-    folder = Path(args.images)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of images")
-    groups: dict[Any, list[int]] = {}
-    for index, entry in enumerate(entries):
-        groups.setdefault(entry["image_id"], []).append(index)
-    if annotations is None:
-        names = {key: entries[indices[0]].get("file_name") for key, indices in groups.items()}
-    else:
-        names = {image["id"]: image.get("file_name") for image in annotations["images"]}
-        unknown = [key for key in groups if key not in names]
-        if unknown:
-            raise InputError(
-                f"{args.results}: {len(unknown)} image ids are not in {args.annotations}: {first(unknown)}"
-            )
-    numbered = by_number(folder) if any(not isinstance(names[key], str) for key in groups) else {}
-    images, missing = [], []
-    for key, indices in groups.items():
-        name = names[key]
-        path = folder / name if isinstance(name, str) else numbered.get(str(key))
-        if path is None or not path.is_file():
-            missing.append(f"image {key} ({name or 'no file_name, and no file of this number'})")
-        elif not cv2.haveImageReader(str(path)):
-            raise InputError(f"{path}: is no image, or of a kind that cannot be read; replace it")
-        else:
-            images.append(ImageFile(key, path, annotations is None and isinstance(name, str), indices))
-    if missing:
-        mend = "" if annotations else "; --annotations GT.json (its images are enough) tells the names of the files"
-        raise InputError(f"{folder}: {len(missing)} of {len(groups)} images are missing: {first(missing)}{mend}")
-    return images
-
-
-def by_number(folder: Path) -> dict[str, Path]:
-    """The files whose names are numbers, by that number without leading zeros."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        looks_so = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-        if path.stem.isascii() and path.stem.isdigit() and (looks_so or cv2.haveImageReader(str(path))):
-            number = str(int(path.stem))
-            if number in found:
-                raise InputError(f"{path} and {found[number].name} are both image {number}; remove one")
-            found[number] = path
-    return found
-
-
-def first(items: list[Any]) -> str:
-    """The first few of them as text."""
-    more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
-    return ", ".join(map(str, items[:LISTED])) + more
 
 
 class Job:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.bpr.network import BPRConfig, PatchNetwork
-from models.bpr.patches import propose
+from models.bpr.patches import RLE, Patches, open_windows, propose
 
-AT_ONCE = 256  # patches of a forward pass
+AT_ONCE = 128  # patches of a forward pass: the widest map of so many takes 64 MiB
 
 
 class BPR(nn.Module):
-    """Needs nothing but an image and binary masks.
+    """Needs nothing but an image and binary masks. Preparation of patches, loss and reassembly are the published ones.
 
     Args:
         config: all choices.
@@ -42,13 +45,26 @@ class BPR(nn.Module):
         return F.cross_entropy(self(images, masks), wanted.long())
 
     @torch.no_grad()
-    def refine(self, image: Tensor, masks: Tensor) -> Tensor:
-        """(K, H, W) bool masks of one image (3, H, W) uint8 -> the same masks, redrawn along their boundaries."""
-        patches = propose(masks, self.config.patch, self.config.nms_test)
+    def refine(self, image: Tensor, masks: Sequence[RLE]) -> list[RLE]:
+        """Redraw masks along their boundaries, those of all instances of an image in one batch of patches.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+            masks: K compressed COCO RLEs of it.
+
+        Returns:
+            K compressed COCO RLEs in the same order; ``masks[k]`` itself where there is no patch: an empty mask, or an
+            image with a side of at most ``config.patch``.
+        """
+        size, device = (image.shape[1], image.shape[2]), self.pixel_mean.device
+        windows = open_windows(masks, size, self.config.patch)
+        patches = propose(windows, self.config.patch, self.config.nms_test)
+        image, found = image.to(device), []
+        for corner, index in zip(patches.corner.split(AT_ONCE), patches.mask.split(AT_ONCE), strict=True):
+            part = Patches(corner, index, patches.side)
+            pixels = replace(part, corner=corner.to(device)).cut_image(image)
+            found.append(self(pixels, part.cut_masks(windows).to(device)).softmax(1)[:, 1].cpu())
         if len(patches.mask) == 0:
-            return masks
-        pixels = patches.cut(image[None], torch.zeros_like(patches.mask))
-        coarse = patches.cut(masks[:, None], patches.mask)[:, 0]
-        parts = zip(pixels.split(AT_ONCE), coarse.split(AT_ONCE), strict=True)
-        found = [self(part, mask).softmax(1)[:, 1] for part, mask in parts]
-        return patches.merge(torch.cat(found), masks)
+            return list(masks)
+        merged, seen = patches.merge(torch.cat(found), windows), set(patches.mask.tolist())
+        return [merged.rle(k) if k in seen else mask for k, mask in enumerate(masks)]

@@ -1,18 +1,57 @@
-"""Patches along the boundary of a mask, and how their answers become a mask again.
+"""Patches along the boundaries of masks, and how their answers become masks again.
 
-Shapes: K masks of one image, P patches of S x S pixels.
+Shapes: K masks of one image, P patches of S x S pixels. Each mask is kept only in the window that its patches can
+reach, and the windows of all masks lie one after another in one vector: memory follows the objects, not K images.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-AT_ONCE = 1 << 24  # pixels of masks searched together
+from sharpcontour.rasterize import crop_to_rle
+
+RLE = dict[str, Any]
+
+
+@dataclass
+class Windows:
+    """K masks of one image, each in a window of its own.
+
+    Attributes:
+        values: (T,) bool, the pixels of all windows, row by row.
+        begin: (K,) int64, where each window begins in ``values``.
+        corner: (K, 2) int64, x and y of its upper left pixel in the image.
+        extent: (K, 2) int64, its width and height; zeros for an empty mask.
+        size: (height, width) of the image.
+    """
+
+    values: Tensor
+    begin: Tensor
+    corner: Tensor
+    extent: Tensor
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+    def pixels(self, k: int) -> Tensor:
+        """(h, w) bool, window k."""
+        begin, (width, height) = int(self.begin[k]), self.extent[k].tolist()
+        return self.values[begin : begin + width * height].view(height, width)
+
+    def rle(self, k: int) -> RLE:
+        """Mask k as a compressed COCO RLE of the image."""
+        x, y = self.corner[k].tolist()
+        return crop_to_rle(self.pixels(k).cpu().numpy(), x, y, *self.size)
 
 
 @dataclass
@@ -20,7 +59,7 @@ class Patches:
     """Where patches lie.
 
     Attributes:
-        corner: (P, 2) int64, x and y of the upper left pixel.
+        corner: (P, 2) int64, x and y of the upper left pixel in the image.
         mask: (P,) int64, the mask of each, ascending.
         side: S.
     """
@@ -29,56 +68,95 @@ class Patches:
     mask: Tensor
     side: int
 
-    def cut(self, images: Tensor, index: Tensor) -> Tensor:
-        """(P, C, S, S) of ``images`` (N, C, H, W), patch p of image ``index[p]``."""
-        row, column = self._pixels()
-        return images[index[:, None, None], :, row, column].permute(0, 3, 1, 2)
+    def cut_image(self, image: Tensor) -> Tensor:
+        """(P, C, S, S) of ``image`` (C, H, W)."""
+        row, column = self._pixels(self.corner)
+        return image[:, row, column].transpose(0, 1)
 
-    def _pixels(self) -> tuple[Tensor, Tensor]:
-        """Rows (P, S, 1) and columns (P, 1, S)."""
-        step = torch.arange(self.side, device=self.corner.device)
-        return self.corner[:, 1, None, None] + step[:, None], self.corner[:, 0, None, None] + step
+    def cut_masks(self, windows: Windows) -> Tensor:
+        """(P, S, S) bool, each patch of its own mask."""
+        return windows.values[self._places(windows)]
 
-    def merge(self, probabilities: Tensor, masks: Tensor) -> Tensor:
-        """(K, H, W) bool: above one half on average where patches lie, and as it was elsewhere.
+    def merge(self, probabilities: Tensor, windows: Windows) -> Windows:
+        """Above one half on average where patches lie, as it was elsewhere; all patches weigh the same.
 
         Args:
-            probabilities: (P, S, S) of the foreground.
-            masks: (K, H, W) bool, before.
+            probabilities: (P, S, S) float32, of the foreground.
+            windows: the masks before.
         """
-        row, column = self._pixels()
-        place = (self.mask[:, None, None], row, column)
-        total = torch.zeros(masks.shape, device=masks.device).index_put(place, probabilities, accumulate=True)
-        count = torch.zeros_like(total).index_put(place, torch.ones_like(probabilities), accumulate=True)
-        return torch.where(count > 0, total > 0.5 * count, masks)
+        places = self._places(windows).flatten()
+        total = probabilities.new_zeros(len(windows.values)).index_add_(0, places, probabilities.flatten())
+        count = torch.zeros_like(total).index_add_(0, places, torch.ones_like(places, dtype=total.dtype))
+        return replace(windows, values=torch.where(count > 0, total > 0.5 * count, windows.values))
+
+    def _places(self, windows: Windows) -> Tensor:
+        """(P, S, S) int64, where the pixels lie in ``windows.values``."""
+        row, column = self._pixels(self.corner - windows.corner[self.mask])
+        return windows.begin[self.mask, None, None] + row * windows.extent[self.mask, :1, None] + column
+
+    def _pixels(self, corner: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (P, S, 1) and columns (P, 1, S)."""
+        step = torch.arange(self.side, device=corner.device)
+        return corner[:, 1, None, None] + step[:, None], corner[:, 0, None, None] + step
 
 
-def propose(masks: Tensor, side: int, threshold: float) -> Patches:
-    """A patch around every pixel at a boundary, the straightest first, thinned out by non-maximum suppression.
+def open_windows(rles: Sequence[RLE], size: tuple[int, int], side: int) -> Windows:
+    """The masks in the windows that patches can reach; one mask at a time is decoded.
 
     Args:
-        masks: (K, H, W) bool; what lies outside the image counts as background.
-        side: S, pixels. Images that are not larger get no patches.
-        threshold: IoU from which a patch is suppressed; a higher one leaves more patches that overlap more.
+        rles: K compressed COCO RLEs of the image.
+        size: (height, width) of the image.
+        side: S, pixels.
     """
-    k, height, width = masks.shape
-    if k == 0 or min(height, width) <= side:
-        nothing = torch.zeros(0, dtype=torch.int64, device=masks.device)
-        return Patches(nothing.view(0, 2), nothing, side)
-    boxes, scores, index = [], [], []
-    rows = max(AT_ONCE // (height * width), 1)
-    for begin in range(0, k, rows):
-        covered = 9 * F.avg_pool2d(masks[begin : begin + rows, None].float(), 3, 1, 1)[:, 0]
+    corners, extents, parts = [], [], [np.zeros(0, bool)]
+    for rle in rles:
+        x, y, width, height = (int(value) for value in coco_mask.toBbox(rle))
+        if width == 0 or height == 0:
+            corners.append((0, 0))
+            extents.append((0, 0))
+            continue
+        (left, right), (top, bottom) = _reach(x, x + width, size[1], side), _reach(y, y + height, size[0], side)
+        corners.append((left, top))
+        extents.append((right - left, bottom - top))
+        parts.append(coco_mask.decode(rle)[top:bottom, left:right].astype(bool).ravel())
+    corner, extent = (torch.tensor(pairs, dtype=torch.int64).view(-1, 2) for pairs in (corners, extents))
+    area = extent.prod(1)
+    return Windows(torch.from_numpy(np.concatenate(parts)), area.cumsum(0) - area, corner, extent, size)
+
+
+def _reach(start: int, end: int, length: int, side: int) -> tuple[int, int]:
+    """Where patches around the boundary of ``start`` to ``end`` can lie on an axis, those moved inside included."""
+    low = min(max(start - 1 - side // 2, 0), max(length - side - 1, 0))
+    return low, min(max(end + side // 2, side), length)
+
+
+def propose(windows: Windows, side: int, threshold: float) -> Patches:
+    """A patch around every pixel at a boundary, the strongest first, thinned out by non-maximum suppression.
+
+    No pixel is left out before the suppression. What lies outside the image counts as background.
+
+    Args:
+        windows: the masks, on the CPU.
+        side: S, pixels. Images with a side that is not longer get no patches.
+        threshold: IoU above which a patch is suppressed; a higher one leaves more patches that overlap more.
+    """
+    height, width = windows.size
+    corners, scores, index = [torch.zeros(0, 2, dtype=torch.int64)], [torch.zeros(0)], []
+    for k in range(len(windows) if min(height, width) > side else 0):
+        inside = windows.pixels(k)
+        if inside.numel() == 0:
+            continue
+        # A sum, not a mean times nine: 4 and 5 of nine pixels must tie exactly.
+        covered = F.avg_pool2d(inside[None].float(), 3, 1, 1, divisor_override=1)[0]
         strength = torch.minimum(covered, 9 - covered) / 4.5
-        mask, y, x = (strength > 1e-3).nonzero(as_tuple=True)
-        scores.append(strength[mask, y, x])
-        boxes.append(torch.stack([x - side // 2, y - side // 2, x + side // 2, y + side // 2], 1))
-        index.append(mask + begin)
-    box, mask = torch.cat(boxes), torch.cat(index)
-    kept = batched_nms(box.float(), torch.cat(scores), mask, threshold)
+        y, x = strength.nonzero(as_tuple=True)
+        corners.append(torch.stack([x, y], 1) + windows.corner[k] - side // 2)
+        scores.append(strength[y, x])
+        index.append(torch.full((len(x),), k))
+    corner, mask = torch.cat(corners), torch.cat([torch.zeros(0, dtype=torch.int64), *index])
+    kept = batched_nms(torch.cat([corner, corner + side], 1).float(), torch.cat(scores), mask, threshold)
     kept = kept[mask[kept].argsort(stable=True)]
     # Moved inside as the original does it, which leaves the last row and column out.
-    limit = torch.tensor([width - side, height - side], device=masks.device)
-    corner = box[kept, :2].clamp(min=0)
-    corner = torch.where(corner >= limit, limit - 1, corner)
-    return Patches(corner, mask[kept], side)
+    limit = torch.tensor([width - side, height - side])
+    moved = corner[kept].clamp(min=0)
+    return Patches(torch.where(moved >= limit, limit - 1, moved), mask[kept], side)

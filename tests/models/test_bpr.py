@@ -2,57 +2,114 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import pytest
 import torch
 from pycocotools import mask as coco_mask
+from torch import Tensor
 from torchvision.ops import box_iou
 
 from models.bpr import BPR, BPRConfig
-from models.bpr.patches import Patches, propose
+from models.bpr.patches import RLE, Patches, Windows, open_windows, propose
 from tests.models.helpers import disc, rle_of
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
-def test_patches_cover_the_boundary_and_lie_inside() -> None:
-    masks = np.stack([disc(100, 70, 40, 150, 200), disc(5, 5, 20, 150, 200), np.zeros((150, 200), bool)])
+def rles(masks: np.ndarray) -> list[RLE]:
+    return [rle_of(mask, text=True) for mask in masks]
+
+
+def opened(masks: np.ndarray, side: int = 64) -> Windows:
+    return open_windows(rles(masks), (masks.shape[1], masks.shape[2]), side)
+
+
+def full(windows: Windows) -> np.ndarray:
+    return np.stack([coco_mask.decode(windows.rle(k)).astype(bool) for k in range(len(windows))])
+
+
+def square(x0: int, y0: int, x1: int, y1: int, height: int, width: int) -> np.ndarray:
+    mask = np.zeros((1, height, width), bool)
+    mask[0, y0:y1, x0:x1] = True
+    return mask
+
+
+def test_patches_of_a_square_counted_by_hand() -> None:
+    """Without suppression one patch a boundary pixel: 10 x 10 has 36 pixels inside and 44 around it, 80 in all."""
+    mask = square(100, 90, 110, 100, 200, 220)
+    patches = propose(opened(mask), 64, 1.0)
+    centres = {(x + 32, y + 32) for x, y in patches.corner.tolist()}
+    ring = {(x, y) for x in range(99, 111) for y in range(89, 101)} - {
+        (x, y) for x in range(101, 109) for y in range(91, 99)
+    }
+    assert len(patches.mask) == 80 and centres == ring
+    # 64 px patches 10 px apart overlap by more than a quarter: one is left.
+    assert len(propose(opened(mask), 64, 0.25).mask) == 1
+    # A corner pixel inside has S = 4 and so the full strength; a straight edge S = 6 inside and 3 outside.
+    first = propose(opened(mask), 64, 0.25).corner[0] + 32
+    assert first.tolist() == [100, 90]
+
+
+def test_patches_of_a_border_are_moved_inside() -> None:
+    """What lies outside counts as background, and the last row and column are left out, as in the original."""
+    for mask, corner in (
+        (square(0, 0, 1, 1, 100, 120), [0, 0]),
+        (square(119, 99, 120, 100, 100, 120), [120 - 65, 100 - 65]),
+        (square(119, 0, 120, 1, 100, 120), [120 - 65, 0]),
+    ):
+        assert propose(opened(mask), 64, 0.25).corner.tolist() == [corner]
+    everything = propose(opened(square(0, 0, 120, 100, 100, 120)), 64, 1.0)
+    assert len(everything.mask) == 2 * 120 + 2 * 98  # the border is a boundary, the inside is none
+    # Column 88 is the first whose patch would end at the image's width.
+    ends = propose(opened(square(86, 50, 88, 51, 100, 120)), 64, 1.0)
+    assert ends.corner[:, 0].max() == 55 and (ends.corner[:, 0] == 55).sum() == 6  # columns 87 and 88
+
+
+def test_patches_cover_the_boundary() -> None:
+    masks = np.stack([disc(100, 75, 40, 150, 200), disc(5, 5, 20, 150, 200), np.zeros((150, 200), bool)])
+    windows = opened(masks)
+    counts = []
     for threshold in (0.15, 0.55):
-        patches = propose(torch.from_numpy(masks), 64, threshold)
+        patches = propose(windows, 64, threshold)
+        counts.append(len(patches.mask))
         assert (patches.mask.diff() >= 0).all() and set(patches.mask.tolist()) == {0, 1}
-        assert patches.corner.min() >= 0
-        # The original moves patches to the last pixel but one.
-        assert (patches.corner + 64 <= torch.tensor([200, 150])).all()
-        covered = patches.merge(torch.ones(len(patches.mask), 64, 64), torch.zeros(3, 150, 200, dtype=torch.bool))
-        edge = masks[0] ^ disc(100, 70, 38, 150, 200)
-        assert covered[0].numpy()[edge].mean() > 0.85 and not covered[2].any()
+        assert patches.corner.min() >= 0 and (patches.corner + 64 <= torch.tensor([200, 150])).all()
+        covered = full(patches.merge(torch.ones(len(patches.mask), 64, 64), windows))
+        edge = masks[0] ^ disc(100, 75, 38, 150, 200)
+        assert covered[0][edge].mean() > 0.85 and not covered[2].any()
         of_first = patches.corner[patches.mask == 0]
         boxes = torch.cat([of_first, of_first + 64], 1).float()
-        assert (box_iou(boxes, boxes) - torch.eye(len(boxes))).max() <= threshold + 0.1  # some were moved inside
-    assert len(propose(torch.from_numpy(masks), 64, 0.55).mask) > len(propose(torch.from_numpy(masks), 64, 0.15).mask)
+        assert (box_iou(boxes, boxes) - torch.eye(len(boxes))).max() <= threshold  # none of these was moved
+    assert counts[1] > counts[0]
 
 
-def test_the_strength_of_a_boundary() -> None:
-    """Of a straight edge every pixel on both sides gets a patch; the first one kept is one of the strongest."""
-    mask = torch.zeros(1, 100, 100, dtype=torch.bool)
-    mask[0, :, 50:] = True
-    patches = propose(mask, 64, 1.0)
-    rows = {(int(x) + 32, int(y) + 32) for x, y in patches.corner if 0 < x < 35 and 0 < y < 35}
-    assert {x for x, _ in rows} == {49, 50} and {y for _, y in rows} >= set(range(33, 67))
+def test_windows_hold_the_objects_and_little_else() -> None:
+    masks = np.stack([disc(300, 200, 10, 900, 1000), np.zeros((900, 1000), bool), disc(990, 890, 20, 900, 1000)])
+    windows = opened(masks)
+    assert (full(windows) == masks).all()
+    assert len(windows.values) < 2 * (42 + 66) ** 2
+    assert windows.extent[1].tolist() == [0, 0]
 
 
-def test_small_images_pass() -> None:
-    masks = torch.from_numpy(np.stack([disc(30, 30, 20, 64, 90)]))
-    assert len(propose(masks, 64, 0.25).mask) == 0
-    model = BPR(BPRConfig()).eval()
-    assert torch.equal(model.refine(torch.zeros(3, 64, 90, dtype=torch.uint8), masks), masks)
-    assert model.refine(torch.zeros(3, 90, 90, dtype=torch.uint8), masks[:0, :, :0].new_zeros(0, 90, 90)).shape[0] == 0
+@pytest.mark.parametrize("shape", [(64, 90), (90, 64), (20, 30)])
+def test_small_images_pass_unchanged(shape: tuple[int, int]) -> None:
+    given = rles(disc(12, 12, 8, *shape)[None])
+    refined = BPR(BPRConfig()).eval().refine(torch.zeros(3, *shape, dtype=torch.uint8), given)
+    assert refined[0] is given[0]
+
+
+def test_nothing_to_refine() -> None:
+    model, image = BPR(BPRConfig()).eval(), torch.zeros(3, 90, 90, dtype=torch.uint8)
+    empty = rles(np.zeros((1, 90, 90), bool))
+    assert model.refine(image, []) == [] and model.refine(image, empty)[0] is empty[0]
 
 
 def test_merging_is_an_average() -> None:
@@ -62,47 +119,92 @@ def test_merging_is_an_average() -> None:
     answers = rng.random((5, 8, 8)).astype(np.float32)
     total, count = np.zeros(masks.shape), np.zeros(masks.shape)
     for (x, y), k, answer in zip(corner, mask, answers, strict=True):
-        total[k, y : y + 8, x : x + 8] += answer
-        count[k, y : y + 8, x : x + 8] += 1
+        for i in range(8):
+            for j in range(8):
+                total[k, y + i, x + j] += answer[i, j]
+                count[k, y + i, x + j] += 1
     wanted = np.where(count > 0, total / np.maximum(count, 1) > 0.5, masks)
-    patches = Patches(torch.from_numpy(corner), torch.from_numpy(mask), 8)
-    assert (patches.merge(torch.from_numpy(answers), torch.from_numpy(masks)).numpy() == wanted).all()
-    image = torch.from_numpy(rng.integers(0, 255, (1, 3, 20, 24)))
-    cut = patches.cut(image, torch.zeros(5, dtype=torch.int64))
+    patches, windows = Patches(torch.from_numpy(corner), torch.from_numpy(mask), 8), opened(masks, 8)
+    assert (full(patches.merge(torch.from_numpy(answers), windows)) == wanted).all()
+    image = torch.from_numpy(rng.integers(0, 255, (3, 20, 24)))
     x, y = corner[4]
-    assert torch.equal(cut[4], image[0, :, y : y + 8, x : x + 8])
+    assert torch.equal(patches.cut_image(image)[4], image[:, y : y + 8, x : x + 8])
+    assert (patches.cut_masks(windows)[4].numpy() == masks[1, y : y + 8, x : x + 8]).all()
 
 
-def test_it_learns_a_bright_disc() -> None:
+def test_outside_of_patches_nothing_changes() -> None:
+    torch.manual_seed(0)
+    masks = np.stack([disc(150, 150, 110, 300, 300), disc(40, 40, 15, 300, 300)])
+    masks[0] |= disc(150, 150, 3, 300, 300)
+    refined = BPR(BPRConfig()).eval().refine(torch.randint(0, 255, (3, 300, 300), dtype=torch.uint8), rles(masks))
+    windows = opened(masks)
+    patches = propose(windows, 64, 0.25)
+    for k, rle in enumerate(refined):
+        covered = np.zeros((300, 300), bool)
+        for x, y in patches.corner[patches.mask == k].tolist():
+            covered[y : y + 64, x : x + 64] = True
+        changed = coco_mask.decode(rle).astype(bool) ^ masks[k]
+        assert changed.any() and not changed[~covered].any()
+
+
+def test_it_learns_two_images() -> None:
+    """Bright discs on dark, dark discs on bright: masks that are too small become right on both."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    truth = disc(60, 55, 30, 110, 120)
-    image = np.where(truth[..., None], 200, 60) + rng.integers(-20, 20, (110, 120, 3))
-    pixels = torch.from_numpy(image.astype(np.uint8)).permute(2, 0, 1)
-    coarse, wanted = torch.from_numpy(disc(60, 55, 26, 110, 120))[None], torch.from_numpy(truth)[None]
     model = BPR(BPRConfig(width=8, blocks=1, size=64)).train()
+    scenes: list[tuple[Tensor, list[RLE], np.ndarray]] = []
+    parts: list[list[Tensor]] = []
+    for inside, outside in ((200, 60), (40, 180)):
+        truth = np.stack([disc(60, 55, 30, 110, 120), disc(30, 90, 14, 110, 120)])
+        coarse = np.stack([disc(60, 55, 26, 110, 120), disc(32, 90, 11, 110, 120)])
+        noise = rng.integers(-20, 20, (110, 120, 3))
+        pixels = np.where(truth.any(0)[..., None], inside, outside) + noise
+        image = torch.from_numpy(pixels.astype(np.uint8)).permute(2, 0, 1)
+        patches = propose(opened(coarse), 64, 0.25)
+        # Windows of all of the image, since the object may leave those of its coarse mask.
+        wanted = torch.from_numpy(truth)[patches.mask]
+        targets = [w[y : y + 64, x : x + 64] for w, (x, y) in zip(wanted, patches.corner.tolist(), strict=True)]
+        parts.append([patches.cut_image(image), patches.cut_masks(opened(coarse)), torch.stack(targets)])
+        scenes.append((image, rles(coarse), truth))
+    batch = [torch.cat(values) for values in zip(*parts, strict=True)]
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    patches = propose(coarse, 64, 0.25)
-    images = patches.cut(pixels[None], torch.zeros_like(patches.mask))
-    parts = [patches.cut(mask[:, None], patches.mask)[:, 0] for mask in (coarse, wanted)]
-    for _ in range(40):
+    for _ in range(80):
         optimizer.zero_grad()
-        model.loss(images, *parts).backward()
+        model.loss(*batch).backward()
         optimizer.step()
-    refined = model.eval().refine(pixels, coarse)[0]
-    before, after = (float((m & wanted[0]).sum() / (m | wanted[0]).sum()) for m in (coarse[0], refined))
-    assert before < 0.8 and after > 0.95
+    model.eval()
+    for image, coarse_rles, truth in scenes:
+        wanted_rles = rles(truth)
+        for old, new, goal in zip(coarse_rles, model.refine(image, coarse_rles), wanted_rles, strict=True):
+            before, after = (float(coco_mask.iou([rle], [goal], [0])[0, 0]) for rle in (old, new))
+            assert before < 0.8 and after > 0.95
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(SCRIPTS / arguments[0]), *arguments[1:]]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+Command = Callable[..., tuple[int, str, str]]
 
 
-def test_the_command(tmp_path: Path) -> None:
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a script in this process and an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+    def call(script: str, *arguments: str) -> tuple[int, str, str]:
+        spec = importlib.util.spec_from_file_location(f"{script}_command", SCRIPTS / f"{script}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
+        with pytest.raises(SystemExit) as left:
+            module._cli.run(module.main)
+        return (int(left.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_the_command(run: Command, tmp_path: Path) -> None:
     counts = ("--train-count", "1", "--val-count", "3")
-    assert run("prepare_data.py", "shapes", "--root", ".", *counts, cwd=tmp_path).returncode == 0
+    assert run("prepare_data", "shapes", "--root", ".", *counts)[0] == 0
     annotations = json.loads((tmp_path / "annotations/instances_val2017.json").read_text())
     entries: list[dict[str, Any]] = []
     for k, one in enumerate(annotations["annotations"]):
@@ -115,16 +217,68 @@ def test_the_command(tmp_path: Path) -> None:
     entries.reverse()
     (tmp_path / "r.json").write_text(json.dumps(entries))
     files = ("--results", "r.json", "--annotations", "annotations/instances_val2017.json", "--images", "val2017")
-    trained = run(
-        "bpr.py", "train", *files, "--out", "b.pt", "--iterations", "3", "--batch", "4", "--workers", "0", cwd=tmp_path
-    )
-    assert trained.returncode == 0 and "detections to learn from" in trained.stdout, trained.stderr
-    done = run("bpr.py", "refine", "--checkpoint", "b.pt", *files, "--out", "r2.json", cwd=tmp_path)
-    assert done.returncode == 0 and "3 images" in done.stdout, done.stderr
+    code, out, err = run("bpr", "train", *files, "--out", "b.pt", "--iterations", "3", "--batch", "4", "--workers", "0")
+    assert code == 0 and "detections to learn from" in out, err
+    code, out, err = run("bpr", "refine", "--checkpoint", "b.pt", *files, "--out", "r2.json")
+    assert code == 0 and "3 images" in out, err
+    assert "mask AP" in out and "Boundary AP" in out and "ms each" in out
     refined = json.loads((tmp_path / "r2.json").read_text())
     assert [{**e, "segmentation": 0} for e in refined] == [{**e, "segmentation": 0} for e in entries]
     assert refined != entries
-    wrong = run(
-        "bpr.py", "refine", "--checkpoint", "b.pt", *files[:4], "--images", ".", "--out", "r3.json", cwd=tmp_path
-    )
-    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "3 of 3 images are missing" in wrong.stderr
+    state = torch.load(tmp_path / "b.pt", weights_only=True)
+    again = (*files, "--out", "c.pt", "--iterations", "3", "--batch", "4", "--workers", "0")
+    assert run("bpr", "train", *again)[0] == 0
+    repeated = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert all(torch.equal(value, repeated["model"][name]) for name, value in state["model"].items())
+
+
+def test_what_the_command_refuses(run: Command, tmp_path: Path) -> None:
+    """One line that names the file, and exit code 2."""
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((80, 90, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "2.png"), np.zeros((50, 50, 3), np.uint8))
+    one = disc(40, 40, 20, 80, 90)
+
+    def truth(name: str) -> dict[str, Any]:
+        image = {"id": 1, "height": 80, "width": 90, "file_name": name}
+        fields = {"id": 1, "image_id": 1, "category_id": 1, "area": 9.0, "iscrowd": 0}
+        return {
+            "images": [image],
+            "categories": [{"id": 1}],
+            "annotations": [fields | {"segmentation": rle_of(one, text=True)}],
+        }
+
+    entry = {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": rle_of(one, text=True)}
+    away = {**entry, "segmentation": rle_of(disc(80, 70, 4, 80, 90), text=True)}
+    written = {
+        "gt.json": truth("1.png"),
+        "other.json": truth("2.png"),
+        "gone.json": truth("3.png"),
+        "r.json": [entry],
+        "away.json": [away],
+        "broken.json": [{**entry, "segmentation": {"size": [80, 90], "counts": "1"}}],
+        "dict.json": {},
+    }
+    for name, value in written.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    (tmp_path / "garbage.pt").write_bytes(b"no checkpoint")
+    model = BPR(BPRConfig(width=8))
+    state = {"model": model.state_dict(), "config": {"model": "bpr", "bpr": {"width": 16}}, "categories": [], "step": 1}
+    torch.save(state, tmp_path / "misfit.pt")
+    torch.save({**state, "config": {"model": "dance"}}, tmp_path / "host.pt")
+    for task, truths, results, checkpoint, named in (
+        ("train", "gt.json", "away.json", "", "away.json"),
+        ("train", "gt.json", "dict.json", "", "dict.json"),
+        ("train", "other.json", "r.json", "", "2.png"),
+        ("train", "gone.json", "r.json", "", "3.png"),
+        ("refine", "gt.json", "broken.json", "misfit.pt", "broken.json"),
+        ("refine", "gt.json", "r.json", "garbage.pt", "garbage.pt"),
+        ("refine", "gt.json", "r.json", "misfit.pt", "misfit.pt"),
+        ("refine", "gt.json", "r.json", "host.pt", "host.pt"),
+        ("refine", "gt.json", "r.json", "none.pt", "none.pt"),
+    ):
+        more = ["--checkpoint", checkpoint] if checkpoint else ["--iterations", "1", "--batch", "1", "--workers", "0"]
+        files = ["--annotations", truths, "--results", results, "--images", ".", "--out", "out"]
+        code, _, err = run("bpr", task, *files, *more)
+        assert code == 2 and named in err.splitlines()[-1], (named, err)
+        assert err.count("error: ") == 1 and "Traceback" not in err
+        assert not (tmp_path / "out").exists()
