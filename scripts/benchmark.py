@@ -229,6 +229,15 @@ def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind:
         run(data, refine=kind == "refined")
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    return _most_held()
+
+
+def _most_held() -> float:
+    """MiB that this process held at most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent too, whose memory a new process has for a moment
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
     unit = 1 if sys.platform == "darwin" else 2**10  # bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
