@@ -23,7 +23,8 @@ NOT_RUN = "not run"
 
 def record_name(cell: Cell, seed: int) -> str:
     """The file of a record; both kinds of a run share it."""
-    parts = [cell.run, *(setting.rpartition(".")[2] for setting in cell.settings)]
+    changed = [setting.partition("=") for setting in cell.settings]
+    parts = [cell.run, *(f"{key.rpartition('.')[2]}={value}" for key, _, value in changed)]
     if cell.refined_by:
         parts.append(f"by_{cell.refined_by}")
     return "-".join([*parts, f"seed{seed}"]) + ".json"
@@ -77,6 +78,7 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
                 "ours": ours,
                 "low": min(found.values(), default=None),
                 "high": max(found.values(), default=None),
+                "seeds": [] if metric == "ms" else sorted(found),
                 "difference": None if paper is None or ours is None else ours - paper,
                 "paper_gain": None if paper is None or start is None else paper - start,
                 "our_gain": statistics.fmean(found[s] - before[s] for s in common) if common else None,
@@ -125,6 +127,6 @@ def _line(line: dict[str, Any], metric: str) -> str:
         "" if value["paper"] is None else f"{value['paper']:.1f}",
         ours,
         *("" if value[key] is None else f"{value[key]:+.1f}" for key in ("difference", "paper_gain", "our_gain")),
-        " ".join(map(str, line["seeds"])) if metric != "ms" else "",
+        " ".join(map(str, value["seeds"])),
     ]
     return f"| {line['title']} | {' | '.join(cells)} |"

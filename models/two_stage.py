@@ -184,9 +184,12 @@ class TwoStage(Host):
         for proposed, target, limit in zip(proposals, targets, image_limits(sizes, proposals[0].device), strict=True):
             own = target["boxes"]
             jittered = clip_boxes(jitter_boxes(own.repeat(config.jittered, 1), config.jitter), limit)
-            candidates = torch.cat([proposed, own, jittered])
-            least = config.foreground_iou
-            matched = match(candidates, own, least, least, least if config.claim_seizes else None, seize=True)
+            candidates, least = torch.cat([proposed, jittered, own]), config.foreground_iou
+            if config.claim_seizes:  # before the objects' own boxes join in, which would claim themselves
+                others = match(candidates[: len(candidates) - len(own)], own, least, least, claim=least, seize=True)
+                matched = torch.cat([others, torch.arange(len(own), device=own.device)])
+            else:
+                matched = match(candidates, own, least, least)
             index, counts = draw(matched, config.batch, config.foreground_share)
             index = index[counts]
             boxes.append(candidates[index])

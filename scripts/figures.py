@@ -34,6 +34,8 @@ SCORE = 0.3  # of detections, at least
 def main() -> int:
     """Collect all objects, choose, draw."""
     args = parse_arguments()
+    if min(args.count, args.images) < 1:
+        raise InputError("--count and --images must be 1 or more")
     check_writable(args.out)
     device = choose_device(args.device)
     models = [load_model(path, device) for path in (args.two or [args.before_after])]

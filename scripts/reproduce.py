@@ -7,8 +7,9 @@
     python scripts/reproduce.py --table 2 --data cityscapes --root /data/cityscapes --nproc 8
 
 Every cell leaves a record, results/DATA/runs/NAME.json, with its command, commit and budget; a cell that has one is not
-run again (remove the file to do so), one that has none says "not run". A training that was interrupted goes on when the
-command is given again. Tables are written as tableN.md and tableN.json, ablations also as tableN.png.
+run again, whatever --set says (remove the file to do so); one that has none says "not run". A training that was
+interrupted goes on when the command is given again. Tables are written as tableN.md and tableN.json, ablations also as
+tableN.png.
 
 COCO begins from torchvision's ImageNet weights and has the recipes coco_1x and coco_3x; AP* needs --lvis. On shapes the
 larger backbones of Table 6 are resnet34 and resnet50 instead of R101 and X101. Milliseconds are of R50 at 800x1333
@@ -36,8 +37,8 @@ from eval.results import read_json, save_results, write_whole
 from sharpcontour.errors import InputError
 
 BODIES = {
-    "shapes": {"R50": "resnet18", "R101": "resnet34", "X101": "resnet50"},
-    "coco": {"R50": "resnet50", "R101": "resnet101", "X101": "resnext101_32x8d"},
+    "shapes": {"R101": "resnet34", "X101": "resnet50"},
+    "coco": {"R101": "resnet101", "X101": "resnext101_32x8d"},
 }
 BPR_UPDATES = 600  # of 32 patches, on shapes: about as long as a training of the refiner alone
 COMMIT = "commit.txt"  # in the folder of a training: the code it ended with
@@ -81,6 +82,10 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.data != "shapes" and not args.root and not args.show:
         raise InputError(f"--data {args.data} needs --root DIR")
+    if args.data == "shapes" and args.root:
+        raise InputError("--data shapes is drawn on the fly; leave out --root")
+    if args.data == "cityscapes" and 6 in args.table:
+        raise InputError("Table 6 is on COCO: its schedule means nothing on Cityscapes")
     return args
 
 
@@ -114,6 +119,8 @@ class Work:
                 self.train(run, seed)
         record = self._record(cell, seed)
         if cell.refined_by:
+            if any(setting.startswith("data.") for setting in self.args.overrides):
+                raise InputError("--set data...: the image files for refine.py are those of the usual settings")
             scores = self.refine_results(cell, seed)
         elif cell.settings:
             scores = self.evaluate(self._folder(cell.run, seed), "--set", *cell.settings)
@@ -165,7 +172,7 @@ class Work:
     def refine_results(self, cell: Cell, seed: int) -> dict[str, Any]:
         """Scores of a run's results as a file, before and after the refiner of another run (section 4.3)."""
         folder = self._folder(cell.run, seed)
-        annotations, images = self._files("val")
+        annotations, images = self._files("val", seed)
         before, after = folder / "results.json", folder / f"by_{cell.refined_by}.json"
         self.evaluate(folder, "--results-out", str(before))
         files = ["--results", str(before), "--images", str(images), "--annotations", str(annotations)]
@@ -177,13 +184,16 @@ class Work:
         scores = {}
         for kind, path in (("coarse", before), ("refined", after)):
             scores[kind] = self._scored(["--results", str(path), "--annotations", str(annotations)])
+            if self.args.lvis:
+                own = ["--results", str(path), "--annotations", self.args.lvis, "--metrics", "lvis"]
+                scores[kind].update(self._scored(own))
         return scores
 
     def train_bpr(self, folder: Path, seed: int) -> Path:
         """BPR for a run, of the run's own results on training images."""
         trained, found = folder / "bpr.pt", folder / "train_results.json"
         if not trained.is_file():
-            annotations, images = self._files("train")
+            annotations, images = self._files("train", seed)
             own = ["--val-json", str(annotations), "--val-images", str(images), "--results-out", str(found)]
             call(["scripts/evaluate.py", "--checkpoint", str(folder), *own], self.args.nproc)
             files = ["--results", str(found), "--annotations", str(annotations), "--images", str(images)]
@@ -216,7 +226,8 @@ class Work:
         return Path(self.args.results) / "time.json"
 
     def _asked_for(self, row: Row) -> bool:
-        return not self.args.only or row.cell.run in self.args.only
+        needed = {row.cell.run, row.cell.refined_by} - {"", BPR}
+        return not self.args.only or needed <= set(self.args.only)
 
     def _record(self, cell: Cell, seed: int) -> Path:
         return self.records / record_name(cell, seed)
@@ -235,21 +246,21 @@ class Work:
         wanted = read_json(folder / "config.json")["train"]["iterations"]
         return bool(read_json(folder / "metrics.json")["step"] == wanted)
 
-    def _files(self, split: str) -> tuple[Path, Path]:
-        """Annotations and folder of the images of "train" or "val"."""
+    def _files(self, split: str, seed: int) -> tuple[Path, Path]:
+        """Annotations and folder of the images of "train" or "val"; of shapes those that the seed trains on."""
         if self.args.data == "cityscapes":
             raise InputError("results of Cityscapes are refined by hand: see refine.py --help")
-        root = Path(self.args.root) if self.args.data == "coco" else self.runs / "files"
+        root = Path(self.args.root) if self.args.data == "coco" else self.runs / f"files_seed{seed}"
         annotations = root / "annotations" / f"instances_{split}2017.json"
         if self.args.data == "shapes" and not annotations.is_file():
-            call(["scripts/prepare_data.py", "shapes", "--root", str(root)])
+            call(["scripts/prepare_data.py", "shapes", "--root", str(root), "--seed", str(seed)])
         return annotations, root / f"{split}2017"
 
     def _add_lvis(self, cell: Cell, seed: int, scores: dict[str, Any]) -> None:
         """AP* beside the other scores."""
         if self.args.data != "coco" or not self.args.lvis or cell.refined_by:
-            return
-        files = ["--val-json", self.args.lvis, "--val-images", str(self._files("val")[1]), "--metrics", "lvis"]
+            return  # refine_results() has its own way
+        files = ["--val-json", self.args.lvis, "--val-images", str(self._files("val", seed)[1]), "--metrics", "lvis"]
         settings = ["--set", *cell.settings] if cell.settings else []
         for kind, found in self.evaluate(self._folder(cell.run, seed), *files, *settings).items():
             scores[kind].update(found)
@@ -260,7 +271,7 @@ class Work:
         if cell.settings:
             text += f"; then {shlex.join(['evaluate.py', '--set', *cell.settings])}"
         if cell.refined_by:
-            text += f"; then refine.py with the refiner of {cell.refined_by}"
+            text += "; then bpr.py" if cell.refined_by == BPR else f"; then refine.py with {cell.refined_by}"
         return text
 
 
@@ -269,7 +280,7 @@ def call(command: list[str], processes: int = 1) -> None:
     script, *arguments = command
     start = [sys.executable]
     if processes > 1:
-        start += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     print(f"$ {shlex.join(command)}", flush=True)
     code = subprocess.run([*start, str(_cli.ROOT / script), *arguments], check=False).returncode
     if code == 130:

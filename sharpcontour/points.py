@@ -38,7 +38,7 @@ def boundary_samples(objects: list[Rings], count: int, rng: np.random.Generator)
 
 def sample_points(
     boundary: Tensor, boxes: Tensor, masks: PackedMasks, target_index: Tensor, config: PointConfig
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Draw Q training points for each of K instances.
 
     Paper silent on the band: the offset across the boundary is Gaussian with sigma = 0.02 sqrt(A) (A: area of the
@@ -52,8 +52,7 @@ def sample_points(
         target_index: (K,) int64, the object of each instance.
 
     Returns:
-        points (K, Q, 2), labels (K, Q) float32, 1 outside and 0 inside; off the image is outside; and the boundary
-        points (K, Q', 2) that the first Q' lie beside.
+        points (K, Q, 2) and labels (K, Q) float32, 1 outside and 0 inside; off the image is outside.
     """
     k, uniform = len(target_index), round(config.points * config.uniform)
     band = config.points - uniform
@@ -65,4 +64,4 @@ def sample_points(
     across = torch.randn(k, band, 1, device=boundary.device) * sigma[:, None, None]
     spread = torch.rand(k, uniform, 2, device=boundary.device) * (1 + 2 * config.enlarge) - config.enlarge
     points = torch.cat([near[..., :2] + across * near[..., 2:], box[:, None, :2] + spread * size[:, None]], 1)
-    return points, (~masks.inside(target_index, points)).float(), near[..., :2]
+    return points, (~masks.inside(target_index, points)).float()

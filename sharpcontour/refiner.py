@@ -74,11 +74,11 @@ class SharpContour(nn.Module):
         boundary = torch.cat([target["boundary"] for target in targets])
         boxes = torch.cat([target["boxes"] for target in targets])
         masks = PackedMasks.cat([target["masks"] for target in targets])
-        points, labels, origins = sample_points(boundary, boxes, masks, inputs.target_index, self.config.points)
+        points, labels = sample_points(boundary, boxes, masks, inputs.target_index, self.config.points)
         found = self._evaluate(fine, theta, inputs, torch.arange(len(theta), device=theta.device), points)
         if self.config.classifier.output != "phi":
             samples, unit = boundary[inputs.target_index, :, :2], self.config.points.sigma * _area(inputs.boxes).sqrt()
-            loss = regression_loss(found, points, labels, origins, samples, unit)
+            loss = regression_loss(found, points, labels, samples, unit)
             return {"loss_ipc": self.config.loss.regression_weight * loss + idle}
         phi = found[:, 0].detach().sigmoid()
         return {

@@ -185,8 +185,9 @@ def refine_losses(
         learns = _at_size(near, finer)
         every = F.binary_cross_entropy_with_logits(finer, targets[k], reduction="none")
         losses.append((every * learns).sum() / learns.sum().clamp(min=1))
-        replaced = _at_size(boundary(mask >= 0, compose_width), finer)
-        mask = torch.where(replaced, finer.detach(), _resized(logits[k - 1].detach(), finer))
+        if k == 2:
+            replaced = _at_size(boundary(mask >= 0, compose_width), finer)
+            mask = torch.where(replaced, finer.detach(), _resized(logits[1].detach(), finer))
     return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
 
 

@@ -147,7 +147,7 @@ def square_object() -> tuple[torch.Tensor, torch.Tensor, PackedMasks]:
 def test_training_points_lie_near_the_boundary_and_are_labelled_by_the_mask() -> None:
     torch.manual_seed(0)
     boundary, boxes, masks = square_object()
-    points, labels, _ = sample_points(boundary, boxes, masks, torch.tensor([1, 0, 1]), PointConfig(points=200))
+    points, labels = sample_points(boundary, boxes, masks, torch.tensor([1, 0, 1]), PointConfig(points=200))
     assert points.shape == (3, 200, 2) and labels.shape == (3, 200)
     x, y = points[0].unbind(-1)
     inside = (x >= 20) & (x < 40) & (y >= 10) & (y < 50)
