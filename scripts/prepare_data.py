@@ -102,6 +102,9 @@ def write_shapes(args: argparse.Namespace) -> None:
         shapes_size=args.size, train_images_count=args.train_count, val_images_count=args.val_count, seed=args.seed
     )
     root = Path(args.root)
+    for path in (root / "annotations").glob("instances_*2017.json"):
+        if '"shapes_' not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
+            raise InputError(f"{path}: is there already and of another data set; choose another --root")
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for split in ("train", "val"):
         data = ShapesDataset(config, split)

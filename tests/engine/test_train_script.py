@@ -38,6 +38,8 @@ TINY_HOSTS = {
     "dance": ["host.channels=32", "host.snake.channels=32", "host.snake.pooled=32"],
     "deepsnake": ["host.channels=32", "host.snake.channels=32", "host.snake.pooled=32"],
     "mask_rcnn": ["host.box_head.channels=64", "host.mask_head.channels=32"],
+    "pointrend": ["host.box_head.channels=64", "host.coarse_head.channels=32", "host.point_head.channels=32"],
+    "refinemask": ["host.box_head.channels=64", "host.refine_head.channels=32"],
 }
 
 
