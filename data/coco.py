@@ -173,7 +173,7 @@ def _paths(config: DataConfig, split: str) -> tuple[Path, Path]:
         missing = f"--{split}-json" if not json_path else f"--{split}-images"
         raise InputError(f"no {split} data given: use --root DIR ({config.name}'s folders) or {missing}")
     if config.name != "coco" and not Path(json_path).is_file():
-        raise InputError(f"{json_path}: no such file; scripts/prepare_data.py {config.name} --root DIR makes it")
+        raise InputError(f"{json_path}: no such file; scripts/prepare_data.py {config.name} says how to make it")
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder of images")
     return Path(json_path), Path(folder)

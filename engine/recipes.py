@@ -124,13 +124,11 @@ def pointrend_cityscapes(model: str, refine: bool) -> Config:
 
 def refinemask_r50_1x(model: str, refine: bool) -> Config:
     """RefineMask's r50-refinemask-1x: 12 epochs of COCO at one size, gradients clipped at 35."""
-    config = coco_1x(model, refine)
-    _only_for("refinemask", config)
+    config = _refinemask(coco_1x(model, refine))
     config.data.short_sides = (800,)
     train = config.train
     # 117,266 images with objects: 7,330 updates an epoch; the rate falls after 8 and 11 of them.
     train.iterations, train.steps = 87_960, (58_640, 80_630)
-    train.norm_weight_decay, train.clip_grad_norm, train.warmup_iterations = train.weight_decay, 35.0, 500
     return config
 
 
@@ -146,12 +144,16 @@ def refinemask_cityscapes(model: str, refine: bool) -> Config:
 
     The original does not state its batch; 8 images fit its rate of 0.01.
     """
-    config = cityscapes(model, refine)
-    _only_for("refinemask", config)
+    config = _refinemask(cityscapes(model, refine))
     config.data.short_sides = tuple(range(800, 1025))
     config.host.box_head.loss_beta = 1.0
+    config.train.steps = (21_000,)  # after 56 passes
+    return config
+
+
+def _refinemask(config: Config) -> Config:
+    _only_for("refinemask", config)
     train = config.train
-    train.steps = (21_000,)  # after 56 passes
     train.norm_weight_decay, train.clip_grad_norm, train.warmup_iterations = train.weight_decay, 35.0, 500
     return config
 

@@ -210,7 +210,9 @@ def _lines(path: Path, folder: Path) -> list[tuple[Path, int, float]]:
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> dict[str, Any]:
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    if not path.is_file():
+        raise InputError(f"{path}: no such mask; a text file names it")
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if mask is None or mask.ndim != 2:
         raise InputError(f"{path}: is no image of one channel; write masks as grey PNG files")
     if mask.shape != size:

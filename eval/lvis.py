@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data.lvis import SYNSETS
 from eval.checks import GroundTruth
 from eval.coco import Scores, accumulated, mean_percent, per_category
 from eval.matching import MaskEval
@@ -76,6 +77,13 @@ def without_other_categories(
             "scripts/prepare_data.py lvis gives LVIS annotations COCO's categories"
         )
     return kept, others
+
+
+def has_cocos_ids(detections: Sequence[dict[str, Any]], ground_truth: GroundTruth) -> bool:
+    """Whether all detections have COCO's category ids, but the annotations LVIS' own: equal numbers, other things."""
+    own = {key: one["synset"] for key, one in ground_truth.categories.items() if "synset" in one}
+    used = {found["category_id"] for found in detections}
+    return bool(used) and used <= set(SYNSETS) and any(SYNSETS.get(key, name) != name for key, name in own.items())
 
 
 class _LvisEval(MaskEval):

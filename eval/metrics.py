@@ -10,7 +10,7 @@ from eval.boundary import DILATION_RATIO, band_width
 from eval.checks import GroundTruth, check_detections
 from eval.cityscapes import evaluate_cityscapes
 from eval.coco import Scores, evaluate_coco
-from eval.lvis import evaluate_lvis, without_other_categories
+from eval.lvis import evaluate_lvis, has_cocos_ids, without_other_categories
 
 METRICS = ("segm", "boundary", "lvis", "cityscapes")
 USUAL = ("segm", "boundary")
@@ -54,6 +54,12 @@ def evaluate_detections(
         evaluate_coco(ground_truth, checked, metrics, dilation_ratio, processes) if set(metrics) & set(USUAL) else {}
     )
     if "lvis" in metrics:
+        if has_cocos_ids(checked, ground_truth):
+            print(
+                f"warning: {name} seems to have COCO's category ids and {ground_truth.name} LVIS' own, which mean "
+                "other things; scripts/prepare_data.py lvis gives LVIS annotations COCO's",
+                file=sys.stderr,
+            )
         scores["lvis"] = evaluate_lvis(ground_truth, checked)
     if "cityscapes" in metrics:
         scores["cityscapes"] = evaluate_cityscapes(ground_truth, checked)

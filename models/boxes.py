@@ -24,6 +24,11 @@ def at_least_one_pixel(boxes: Tensor, limits: Tensor) -> Tensor:
     return torch.cat([low, high], 1)
 
 
+def indexed_boxes(boxes: Tensor, index: Tensor) -> Tensor:
+    """Boxes (R, 4) and the map of each (R,) as RoIAlign wants them: (R, 5)."""
+    return torch.cat([index[:, None].to(boxes.dtype), boxes], 1)
+
+
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     """(K,) IoU of box k of ``a`` with box k of ``b``; 0 where both are empty."""
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms, roi_align
 
 from models.box_coder import Weights, decode, encode
-from models.boxes import clip_boxes, image_limits
+from models.boxes import clip_boxes, image_limits, indexed_boxes
 
 Norm = Literal["none", "bn", "sync_bn"]
 
@@ -53,7 +53,7 @@ class Pool:
     def __call__(self, maps: Sequence[Tensor], boxes: Tensor, image_index: Tensor, size: int) -> Tensor:
         """Features (R, channels, size, size) of boxes (R, 4), network-input pixels, of the images (R,) int64."""
         config, level = self.config, self.levels(boxes)
-        rois = torch.cat([image_index[:, None].to(boxes.dtype), self.covered(boxes)], 1)
+        rois = indexed_boxes(self.covered(boxes), image_index)
         order = level.argsort(stable=True)
         counts = level.bincount(minlength=len(maps)).tolist()
         with torch.autocast(boxes.device.type, enabled=False):  # coordinates in half precision would be pixels off
@@ -140,8 +140,7 @@ class BoxHead(nn.Module):
             boxes: (R, 4), the objects of the foreground; anything for the background.
         """
         foreground = labels < self.num_classes
-        column = labels.clamp(max=self.num_classes - 1)
-        found = deltas[torch.arange(len(deltas), device=deltas.device), column]
+        found = self._of_class(deltas, labels)
         wanted = torch.where(foreground[:, None], encode(boxes, rois, self.config.weights), 0.0)
         loss = F.smooth_l1_loss(found, wanted, beta=self.config.loss_beta, reduction="none")
         scale = self.config.loss_weight / max(len(labels), 1)
@@ -153,9 +152,7 @@ class BoxHead(nn.Module):
     @torch.no_grad()
     def predicted(self, deltas: Tensor, rois: Tensor, labels: Tensor) -> Tensor:
         """Where RoIs (R, 4) move if they are of the classes ``labels`` (R,), not clipped to the image: (R, 4)."""
-        column = labels.clamp(max=self.num_classes - 1)
-        chosen = deltas[torch.arange(len(deltas), device=deltas.device), column]
-        return decode(chosen, rois, self.config.weights)
+        return decode(self._of_class(deltas, labels), rois, self.config.weights)
 
     @torch.no_grad()
     def detect(
@@ -177,6 +174,10 @@ class BoxHead(nn.Module):
             keep = batched_nms(candidates, values, label, config.nms_threshold)[: config.max_detections]
             detections.append((candidates[keep], values[keep], label[keep]))
         return detections
+
+    def _of_class(self, deltas: Tensor, labels: Tensor) -> Tensor:
+        """(R, C, 4) -> (R, 4); of background any."""
+        return deltas[torch.arange(len(deltas), device=deltas.device), labels.clamp(max=self.num_classes - 1)]
 
 
 def roi_conv(channels: int, out_channels: int, norm: Norm, dilation: int = 1) -> nn.Sequential:

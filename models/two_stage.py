@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from models.backbone import Backbone, BackboneConfig
-from models.boxes import at_least_one_pixel, clip_boxes, image_limits, jitter_boxes
+from models.boxes import at_least_one_pixel, clip_boxes, image_limits, indexed_boxes, jitter_boxes
 from models.host import Host, image_indices, per_image
 from models.matching import draw, match
 from models.roi import BoxHead, BoxHeadConfig, Pool, PoolConfig
@@ -253,7 +253,7 @@ def roi_masks(
         image = target["masks"].dense(*size).to(box.dtype)[:, None]
         if len(image) == 0:
             image = box.new_zeros(1, 1, *size)
-        cut = torch.cat([(index - before)[:, None].to(box.dtype), box], 1)
+        cut = indexed_boxes(box, index - before)
         for part, side in zip(parts, sides, strict=True):
             part.append(roi_align(image, cut, side, 1.0, -1, aligned=not soft)[:, 0])
         before += len(target["boxes"])

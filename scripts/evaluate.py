@@ -18,8 +18,10 @@
     python scripts/evaluate.py --results FOLDER --annotations gtFine/val --metrics cityscapes
 
 All numbers are in percent. S, M and L are objects up to 32 x 32, up to 96 x 96, and larger, in pixels: annotations by
-their "area", detections by the pixels of their mask. The file of --json has them in full precision, null where there is
-no object to find; with a refined model those before refinement are under "coarse".
+their "area", detections by the pixels of their mask. (pycocotools takes the area of their "bbox" where they have one:
+its AP is the same, its S, M and L are not.) The file of --json has all in full precision, {"segm": {"AP": ...},
+"boundary": {...}}, null where there is no object to find; with a refined model those before refinement are under
+"coarse".
 
 The last line of a refined model: contours; restored, those put back because refinement did harm; for each iteration
 flip_share, vertices that found a change of side, and sharpness, the mean of |phi - 0.5|; and the share of contours that
@@ -160,7 +162,8 @@ def evaluate_results(args: argparse.Namespace) -> None:
     print(format_table({"results": numbers}))
     if args.per_category:
         print(format_categories(categories))
-    print(f"{len(found)} detections on {len(truth.sizes)} images")
+    with_some = len({one["image_id"] for one in found})
+    print(f"{len(found)} detections on {with_some} of {len(truth.sizes)} images")
     if args.json:
         save_results(numbers | ({"per_category": categories} if args.per_category else {}), args.json)
 

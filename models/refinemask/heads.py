@@ -129,11 +129,6 @@ class Stage(nn.Module):
             return roi_align(maps.float(), rois, side, 1 / self.stride, -1, aligned=True)
 
 
-def together(boxes: Tensor, image_index: Tensor) -> Tensor:
-    """Boxes (R, 4) and the image of each (R,) as RoIAlign wants them: (R, 5)."""
-    return torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)
-
-
 def composed(logits: Sequence[Tensor], width: int) -> Tensor:
     """The final mask logits (R, 112, 112): each finer stage replaces what lies near the boundary of the mask so far.
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.backbone import Backbone
+from models.boxes import indexed_boxes
 from models.refinemask.config import RefineMaskConfig
-from models.refinemask.heads import RefineHead, composed, refine_losses, together
+from models.refinemask.heads import RefineHead, composed, refine_losses
 from models.two_stage import Encoded, RoIs, TwoStage, roi_masks
 
 
@@ -37,7 +38,7 @@ class RefineMask(TwoStage):
     ) -> dict[str, Tensor]:
         """The four stages' loss, and binary cross entropy of the semantic head over all cells of P2."""
         config, semantic = self.config.refine_head, self.refine_head.semantic(encoded.pyramid["p2"])
-        logits = self.refine_head(features, semantic, together(rois.boxes, rois.image_index), labels)
+        logits = self.refine_head(features, semantic, indexed_boxes(rois.boxes, rois.image_index), labels)
         wanted = any_object(targets, encoded.sizes, encoded.padded, semantic.logits)
         losses = {"loss_semantic": F.binary_cross_entropy_with_logits(semantic.logits, wanted)}
         if len(labels) == 0:  # touches every parameter: no process may wait for this one's gradients
@@ -49,7 +50,7 @@ class RefineMask(TwoStage):
     def probabilities(self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor) -> Tensor:
         """(R, 112, 112)."""
         semantic = self.refine_head.semantic(encoded.pyramid["p2"])
-        logits = self.refine_head(features, semantic, together(rois.boxes, rois.image_index), labels)
+        logits = self.refine_head(features, semantic, indexed_boxes(rois.boxes, rois.image_index), labels)
         return composed(logits, self.config.refine_head.compose_width).sigmoid()
 
 

@@ -47,7 +47,7 @@ def test_cityscapes_from_its_folders_to_its_score(tmp_path: Path) -> None:
     told = run("prepare_data.py", "cityscapes", cwd=tmp_path)
     assert told.returncode == 0 and "11 GB" in told.stdout and "account" in told.stdout
     early = run("prepare_data.py", "cityscapes", "--root", "cs", "--check", cwd=tmp_path)
-    assert early.returncode == 2 and "prepare_data.py cityscapes --root DIR makes it" in early.stderr
+    assert early.returncode == 2 and "prepare_data.py cityscapes says how to make it" in early.stderr
     made = run("prepare_data.py", "cityscapes", "--root", "cs", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "instances_val.json: 1 of Cityscapes' 500 images, 3 objects, 1 groups" in made.stdout

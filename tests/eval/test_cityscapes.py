@@ -152,7 +152,7 @@ def test_converted_annotations_are_the_pixels(tmp_path: Path) -> None:
         ("twice", r"2 files bonn_000001_000019\*.txt"),
         ("fields", "line 1 is not a mask file, a label id and a score: 'a.png 26'"),
         ("outside", r"line 1 names a mask outside .*: \.\./a.png"),
-        ("gone", r"nowhere.png: is no image of one channel"),
+        ("gone", r"nowhere.png: no such mask; a text file names it"),
         ("size", r"the mask is 5 x 4 pixels, its image 200 x 120"),
     ],
 )

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from data.lvis import SYNSETS, with_coco_categories
 from eval.checks import GroundTruth, check_detections
-from eval.lvis import evaluate_lvis, without_other_categories
+from eval.lvis import evaluate_lvis, has_cocos_ids, without_other_categories
 from sharpcontour.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
@@ -135,6 +135,18 @@ def test_other_annotations_are_refused() -> None:
     del data["images"][0]["neg_category_ids"]
     with pytest.raises(InputError, match="image id 1 has no 'neg_category_ids'; the metric lvis needs LVIS"):
         evaluate_lvis(GroundTruth(data), [])
+
+
+def test_ids_of_coco_against_annotations_with_lvis_own() -> None:
+    data, found = federated(0)  # ids 2, 5, 8, ...
+    data["categories"] = [{**c, "synset": SYNSETS[c["id"]]} for c in data["categories"]]
+    found = [{**one, "category_id": data["categories"][0]["id"]} for one in found]
+    assert not has_cocos_ids(found, GroundTruth(data))
+    data["categories"][1]["synset"] = "aardvark.n.01"
+    assert has_cocos_ids(found, GroundTruth(data))
+    assert not has_cocos_ids([], GroundTruth(data))
+    data["categories"].append({"id": 1203, "name": "zucchini", "frequency": "c", "synset": "zucchini.n.02"})
+    assert not has_cocos_ids([*found, {**found[0], "category_id": 1203}], GroundTruth(data))
 
 
 def real_data() -> dict[str, Any]:
