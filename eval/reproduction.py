@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.paper import METRICS, RUNS, Cell, Row, Table
+from eval.pictures.plot import Curve
 from eval.results import read_json
 from models import TITLES
 
@@ -100,6 +101,17 @@ def _values(row: Row, metric: str, records: Records, times: Mapping[str, Any] | 
 def _made_by(records: Records) -> list[dict[str, Any]]:
     keys = ("command", "commit", "iterations", "images_per_batch")
     return [{"seed": seed, **{key: record.get(key) for key in keys}} for seed, record in sorted(records.items())]
+
+
+def curves(table: Table, lines: Sequence[dict[str, Any]]) -> list[Curve]:
+    """What the plot of a table shows."""
+    by_title = {line["title"]: line["AP"] for line in lines}
+    found = []
+    for name, titles in table.curves.items():
+        labels = [title.rpartition("= ")[2].rpartition(", ")[2] for title in titles]
+        values = [by_title[title] for title in titles]
+        found.append(Curve(name, labels, [v["ours"] for v in values], [v["paper"] for v in values]))
+    return found
 
 
 def markdown(number: int, table: Table, lines: Sequence[dict[str, Any]], about: str) -> str:

@@ -7,7 +7,7 @@
     python scripts/reproduce.py --table 2 --data cityscapes --root /data/cityscapes --nproc 8
 
 Every cell leaves a record, results/DATA/runs/NAME.json, with its command, commit and budget; a cell that has one is not
-run again, whatever --set says (remove the file to do so); one that has none says "not run". A training that was
+run again, whatever --set says (remove the file to do so); one without says "not run". A training that was
 interrupted goes on when the command is given again. Tables are written as tableN.md and tableN.json, ablations also as
 tableN.png.
 
@@ -31,8 +31,8 @@ from typing import Any
 
 from eval import pictures
 from eval.paper import BPR, RUNS, TABLES, Cell, Row, Table
-from eval.pictures.plot import Curve, plot
-from eval.reproduction import compare, markdown, record_name
+from eval.pictures.plot import plot
+from eval.reproduction import compare, curves, markdown, record_name
 from eval.results import read_json, save_results, write_whole
 from sharpcontour.errors import InputError
 
@@ -106,9 +106,12 @@ class Work:
         """Everything that the rows of a table lack."""
         wanted = [(row, seed) for row in table.rows for seed in self.args.seeds if self._asked_for(row)]
         for place, (row, seed) in enumerate(wanted, 1):
-            if not self._record(row.cell, seed).is_file():
+            record = self._record(row.cell, seed)
+            if not record.is_file():
                 print(f"[{place} of {len(wanted)}] {row.title}, seed {seed}", flush=True)
                 self.fill(row.cell, seed)
+            elif (before := read_json(record).get("command")) != self._described(row.cell, seed):
+                print(f"kept: {record}, made by another command: {before}", flush=True)
         if "ms" in table.metrics and not self.args.only and not self._times.is_file():
             self.time()
 
@@ -125,7 +128,8 @@ class Work:
         elif cell.settings:
             scores = self.evaluate(self._folder(cell.run, seed), "--set", *cell.settings)
         else:
-            scores = {kind: value for kind, value in self._metrics(cell.run, seed).items() if value}
+            metrics = self._metrics(cell.run, seed)
+            scores = {kind: metrics[kind] for kind in ("coarse", "refined") if metrics.get(kind)}
         self._add_lvis(cell, seed, scores)
         config = read_json(self._folder(cell.run, seed) / "config.json")["train"]
         budget = {key: config[key] for key in ("iterations", "images_per_batch")}
@@ -138,11 +142,11 @@ class Work:
         """A run of :data:`RUNS`, unless it is finished; and first the one that it starts from."""
         if RUNS[name].alone:
             self.train(RUNS[name].alone, seed)
-        if self._finished(name, seed):
+        if self._metrics(name, seed):
             return
         folder = self._folder(name, seed)
         call(["scripts/train.py", *self.train_arguments(name, seed), "--out", str(folder)], self.args.nproc)
-        if not self._finished(name, seed):
+        if not self._metrics(name, seed):
             raise InputError(f"{folder}: the training was interrupted; give the same command again")
         write_whole(commit().encode(), folder / COMMIT)
 
@@ -236,15 +240,12 @@ class Work:
         return self.runs / name / f"seed{seed}"
 
     def _metrics(self, name: str, seed: int) -> dict[str, Any]:
-        found = read_json(self._folder(name, seed) / "metrics.json")
-        return {kind: found.get(kind) for kind in ("coarse", "refined")}
-
-    def _finished(self, name: str, seed: int) -> bool:
+        """Of a training at its end; empty before."""
         folder = self._folder(name, seed)
         if not (folder / "metrics.json").is_file():
-            return False
-        wanted = read_json(folder / "config.json")["train"]["iterations"]
-        return bool(read_json(folder / "metrics.json")["step"] == wanted)
+            return {}
+        found: dict[str, Any] = read_json(folder / "metrics.json")
+        return found if found["step"] == read_json(folder / "config.json")["train"]["iterations"] else {}
 
     def _files(self, split: str, seed: int) -> tuple[Path, Path]:
         """Annotations and folder of the images of "train" or "val"; of shapes those that the seed trains on."""
@@ -316,17 +317,6 @@ def write(number: int, table: Table, work: Work) -> None:
     save_results({"table": number, "title": table.title, "rows": lines}, work.results / f"table{number}.json")
     if table.curves and any(line["AP"]["ours"] is not None for line in lines):
         pictures.save(work.results / f"table{number}.png", plot(curves(table, lines), "AP"))
-
-
-def curves(table: Table, lines: list[dict[str, Any]]) -> list[Curve]:
-    """What the plot of a table shows."""
-    by_title = {line["title"]: line["AP"] for line in lines}
-    found = []
-    for name, titles in table.curves.items():
-        labels = [title.rpartition("= ")[2].rpartition(", ")[2] for title in titles]
-        values = [by_title[title] for title in titles]
-        found.append(Curve(name, labels, [v["ours"] for v in values], [v["paper"] for v in values]))
-    return found
 
 
 if __name__ == "__main__":
