@@ -163,7 +163,7 @@ def _detection(found: Mapping[str, Any], index: int, ground_truth: GroundTruth, 
 
 
 def _refuse_unknown(kind: str, ids: Iterable[Any], known: Mapping[Any, Any], truth: GroundTruth, name: str) -> None:
-    unknown = list(dict.fromkeys(str(key) for key in ids if not _known(key, known)))
+    unknown = list(dict.fromkeys(repr(key) for key in ids if not _known(key, known)))
     if unknown:
         raise InputError(
             f"{name}: {len(unknown)} {kind} ids are not in {truth.name}: {', '.join(unknown[:_LISTED])}"

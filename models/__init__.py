@@ -132,10 +132,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of a checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own
-        raise InputError(f"{path}: cannot be read as a checkpoint ({_last_line(error)})") from error
-    missing = [key for key in ("model", "config", "categories") if key not in checkpoint]
+        kind = type(error).__name__  # its text is about torch.load
+        raise InputError(
+            f"{path}: a damaged checkpoint, or none ({kind}); scripts/convert.py reads other projects' weights"
+        ) from error
+    keys = checkpoint if isinstance(checkpoint, dict) else {}
+    missing = [key for key in ("model", "config", "categories") if key not in keys]
     if missing:
         raise InputError(
             f"{path}: no checkpoint of this project, {missing[0]!r} is missing; bare weights are not enough"

@@ -6,6 +6,7 @@ python scripts/prepare_data.py cityscapes --root DIR       makes annotations/ins
 python scripts/prepare_data.py cityscapes --root DIR --check
 python scripts/prepare_data.py lvis --annotations lvis_v0.5_val.json --out lvis_val_cocofied.json    ground truth of AP*
 python scripts/prepare_data.py shapes --root DIR           the built-in set as PNG files and COCO annotations
+python scripts/prepare_data.py shapes --root DIR --check
 
 Without --root, cityscapes and lvis tell where they come from and how large they are, too.
 """
@@ -61,10 +62,10 @@ as COCO_DIR/annotations/lvis_val.json it is found by evaluate.py --data lvis --r
 def main() -> int:
     """Do what the arguments say."""
     args = parse_arguments()
-    if args.data == "shapes":
-        write_shapes(args)
-    elif args.check:
+    if args.check:
         check_data(args)
+    elif args.data == "shapes":
+        write_shapes(args)
     elif args.data == "cityscapes" and args.root:
         write_cityscapes(Path(args.root))
     elif args.data == "lvis" and args.annotations:
@@ -158,7 +159,7 @@ def check_data(args: argparse.Namespace) -> None:
     values = {
         f"{split}_{kind}": getattr(args, f"{split}_{kind}") for split in ("train", "val") for kind in ("json", "images")
     }
-    config = DataConfig(name=args.data, root=args.root, **values)
+    config = DataConfig(name="coco" if args.data == "shapes" else args.data, root=args.root, **values)
     splits = [split for split in ("train", "val") if args.root or values[f"{split}_json"]]
     if args.data == "lvis":
         splits = [s for s in splits if s == "val" or (Path(args.root) / LAYOUTS["lvis"][0].format(split=s)).is_file()]

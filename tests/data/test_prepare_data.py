@@ -17,7 +17,7 @@ def test_shapes_are_written_and_pass_the_check(tmp_path: Path) -> None:
     root = str(tmp_path / "set")
     done = run("shapes", "--root", root, "--train-count", "3", "--val-count", "2", "--size", "96", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    checked = run("coco", "--root", root, "--check", cwd=tmp_path)
+    checked = run("shapes", "--root", root, "--check", cwd=tmp_path)
     assert checked.returncode == 0 and checked.stdout.count("all readable") == 2
     (tmp_path / "set" / "val2017" / "shapes_val_000001.png").write_text("<html>")
     broken = run("coco", "--root", root, "--check", cwd=tmp_path)

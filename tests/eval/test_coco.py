@@ -203,6 +203,7 @@ def test_broken_ground_truth_is_refused(change: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"image_id": "1"}, "1 image ids are not in gt.json: '1'; use the annotations"),
         ({"image_id": 99}, "1 image ids are not in gt.json: 99; use the annotations"),
         ({"category_id": 99}, "1 category ids are not in gt.json: 99"),
         ({"score": float("nan")}, r"entry 1 \(image id 2\): score is not"),

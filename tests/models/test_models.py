@@ -200,8 +200,11 @@ def test_broken_checkpoints_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent.pt: no such file"):
         load_model(tmp_path / "absent.pt")
     (tmp_path / "text.pt").write_text("no checkpoint")
-    with pytest.raises(InputError, match=r"text.pt: cannot be read"):
+    with pytest.raises(InputError, match=r"text.pt: a damaged checkpoint, or none \(UnpicklingError\)"):
         load_model(tmp_path / "text.pt")
+    torch.save(torch.zeros(2), tmp_path / "tensor.pt")
+    with pytest.raises(InputError, match=r"tensor.pt.*'model' is missing"):
+        load_model(tmp_path / "tensor.pt")
     torch.save({"model": {}}, tmp_path / "bare.pt")
     with pytest.raises(InputError, match=r"bare.pt.*'config' is missing"):
         load_model(tmp_path / "bare.pt")
