@@ -49,7 +49,7 @@ class CocoDataset:
         self.categories, self.problems = file.categories, file.problems
         self.category_ids = [category["id"] for category in file.categories]
         self.objects = PackedObjects(file)
-        usable = np.ones(len(file.images), bool)
+        usable: np.ndarray = np.ones(len(file.images), bool)
         if split == "train":
             counts = np.diff(self.objects.first)
             if not counts.any():

@@ -85,7 +85,7 @@ def evaluate_cityscapes(ground_truth: GroundTruth, detections: list[dict[str, An
             regions = [one for one in truths.get(key, ()) if one["category_id"] == category]
             mine = [one for one in found.get(key, ()) if one["category_id"] == category]
             pairs = _pairs(mine, regions, image["void"])
-            for index, threshold in enumerate(THRESHOLDS):
+            for index, threshold in enumerate(THRESHOLDS.tolist()):
                 outcomes[category, index].append(_judge(pairs, threshold))
     values = np.array(
         [[_average_precision(outcomes[c, i]) for i in range(len(THRESHOLDS))] for c in ground_truth.category_names]

@@ -50,8 +50,8 @@ def soft_roi(mask: np.ndarray, box: np.ndarray, size: int = GRID) -> np.ndarray:
 def noisy_roi(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A soft mask with a learned one's errors: blurred by a cell, shifted at its edges by a smooth random field."""
     soft = cv2.GaussianBlur(soft, (0, 0), 1.0, borderType=cv2.BORDER_CONSTANT)
-    field = cv2.GaussianBlur(rng.standard_normal(soft.shape).astype(np.float32), (0, 0), 2.5)
-    field *= 0.22 / field.std()
+    field = cv2.GaussianBlur(np.asarray(rng.standard_normal(soft.shape), np.float32), (0, 0), 2.5)
+    field = field * (0.22 / field.std())
     return np.clip(soft + field * 4 * soft * (1 - soft), 0, 1)
 
 

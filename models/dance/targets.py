@@ -57,7 +57,7 @@ def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: in
     ]
     kept = [k for k, _ in matched]
     start, goal = (np.array([pair[i] for _, pair in matched], np.float32).reshape(-1, vertices, 2) for i in (0, 1))
-    goal = goal.clip(0, np.array([width - 1, height - 1], np.float32))
+    np.clip(goal, 0, np.array([width - 1, height - 1], np.float32), out=goal)
     extremes = [extreme_points(outline, box) for outline, box in zip(outlines, boxes.numpy(), strict=True)]
     return {
         **target,
