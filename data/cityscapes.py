@@ -71,7 +71,7 @@ def read_regions(path: Path) -> tuple[tuple[int, int], dict[str, Any], list[dict
     if values is None or values.ndim != 2 or values.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: is no image of 16 bits and one channel; unpack gtFine_trainvaltest.zip again")
     height, width = values.shape
-    present = np.flatnonzero(np.bincount(values.ravel()))
+    present = np.flatnonzero(np.bincount(values.ravel().astype(np.int64)))
     labels = np.where(present >= 1000, present // 1000, present)
     chosen = present[np.isin(labels, list(CLASSES))]
     number = np.zeros(int(present[-1]) + 1, np.int32)

@@ -123,5 +123,5 @@ def _has_area(values: list[float]) -> bool:
     if abs((x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)) > MIN_AREA:
         return True  # nearly always
     shifted = np.array(values, np.float64).reshape(-1, 2) - values[:2]
-    far = shifted[np.abs(shifted).sum(1).argmax()]
+    far = shifted[int(np.argmax(np.abs(shifted).sum(1)))]
     return bool((np.abs(shifted[:, 0] * far[1] - shifted[:, 1] * far[0]) > MIN_AREA).any())

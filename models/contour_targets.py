@@ -82,7 +82,7 @@ def extreme_points(polygon: np.ndarray, box: np.ndarray) -> tuple[float, float, 
         return x, y, x, y
     middle = []
     for axis, _, depth, tolerance in box_sides(polygon):
-        along = polygon[run_along(depth, int(depth.argmin()), tolerance), axis]
+        along = polygon[run_along(depth, int(np.argmin(depth)), tolerance), axis]
         middle.append((along.min() + along.max()) / 2)
     top, bottom, left, right = middle
     return top, left, bottom, right

@@ -100,7 +100,7 @@ def characteristic_points(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         band = depth <= tolerance
         while band.any():
             candidates = band.nonzero()[0]
-            run = run_along(depth, candidates[depth[candidates].argmin()], tolerance)
+            run = run_along(depth, int(candidates[np.argmin(depth[candidates])]), tolerance)
             along = boundary[run, axis]
             middle = (along.min() + along.max()) / 2
             points.append((middle, side) if axis == 0 else (side, middle))
