@@ -44,7 +44,9 @@ def milliseconds(times: Mapping[str, Any] | None, cell: Cell) -> float | None:
     subject = next((s for s in times["results"] if s["model"] == TITLES[RUNS[cell.run].model]), None)
     if subject is None:
         return None
-    total = float(subject["host" if cell.kind == "coarse" else "refined"]["total"])
+    total = float(subject["host"]["total"])
+    if cell.kind == "refined":
+        total *= subject["ratio"][1]  # of paired turns: what a refiner adds is less than their scatter
     for setting in cell.settings:
         varied = times["varied"].get(setting)
         if varied is None or subject is not times["results"][0]:
