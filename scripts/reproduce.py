@@ -41,7 +41,7 @@ BODIES = {
     "coco": {"R101": "resnet101", "X101": "resnext101_32x8d"},
 }
 BPR_UPDATES = 600  # of 32 patches, on shapes: about as long as a training of the refiner alone
-COMMIT = "commit.txt"  # in the folder of a training: the code it ended with
+COMMIT = "commit.txt"  # in the folder of a training: the code it was last run with
 
 
 def main() -> int:
@@ -145,10 +145,10 @@ class Work:
         if self._metrics(name, seed):
             return
         folder = self._folder(name, seed)
+        write_whole(commit().encode(), folder / COMMIT)
         call(["scripts/train.py", *self.train_arguments(name, seed), "--out", str(folder)], self.args.nproc)
         if not self._metrics(name, seed):
             raise InputError(f"{folder}: the training was interrupted; give the same command again")
-        write_whole(commit().encode(), folder / COMMIT)
 
     def train_arguments(self, name: str, seed: int) -> list[str]:
         """Of scripts/train.py; --out left out."""

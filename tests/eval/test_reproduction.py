@@ -142,7 +142,7 @@ class FakeCommands:
         }
         if command[0] == "scripts/train.py":
             folder = Path(value["--out"])
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.json").write_text('{"train": {"iterations": 5, "images_per_batch": 8}}')
             refined = {"refined": scores(66, 55)} if "--refine" in command else {}
             (folder / "metrics.json").write_text(json.dumps({"step": 5, "coarse": scores(60, 50), **refined}))
@@ -175,6 +175,25 @@ def test_what_is_there_is_not_run_again(
     assert call("--table", "3", "4", "--show") == 0 and again.seen == []
     assert "| joint training | 37.5 | **66.0** |" in capsys.readouterr().out
     assert json.loads(Path("results/shapes/table4.json").read_text())["rows"][2]["AP"]["our_gain"] == 6
+
+
+def test_a_training_whose_end_was_its_last_sign_keeps_its_commit(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, call = command
+
+    def killed(arguments: list[str], processes: int = 1) -> None:
+        FakeCommands()(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "commit", lambda: "first")
+    monkeypatch.setattr(module, "call", killed)
+    assert call("--table", "9", "--only", "mask_rcnn_vector") == 130
+    monkeypatch.setattr(module, "commit", lambda: "second")
+    monkeypatch.setattr(module, "call", FakeCommands())
+    assert call("--table", "9", "--only", "mask_rcnn_vector") == 0
+    record = json.loads(Path("results/shapes/runs/mask_rcnn_vector-seed0.json").read_text())
+    assert record["commit"] == "first"
 
 
 def test_settings_and_results_of_others(
