@@ -2,7 +2,7 @@
 
 A record is what one cell measured with one seed, a JSON object with "coarse" and "refined" (metric -> number by name,
 as of :func:`eval.inference.evaluate_model`) and with what made it: "command", "commit", "iterations",
-"images_per_batch".
+"images_per_batch", and, where another run's refiner did it, the same of that as "refiner".
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _values(row: Row, metric: str, records: Records, times: Mapping[str, Any] | 
 
 
 def _made_by(records: Records) -> list[dict[str, Any]]:
-    keys = ("command", "commit", "iterations", "images_per_batch")
+    keys = ("command", "commit", "iterations", "images_per_batch", "refiner")
     return [{"seed": seed, **{key: record.get(key) for key in keys}} for seed, record in sorted(records.items())]
 
 
@@ -124,6 +124,7 @@ def markdown(number: int, table: Table, lines: Sequence[dict[str, Any]], about: 
         parts.append("\n".join([head, "|---|---|---|---|---|---|---|", *(_line(line, metric) for line in lines)]))
     commands = [
         f"- `{made['command']}` at {made['commit']}: {made['iterations']} updates of {made['images_per_batch']} images"
+        + (f"; the refiner: `{made['refiner']['command']}` at {made['refiner']['commit']}" if made["refiner"] else "")
         for line in lines
         for made in line["made_by"]
     ]

@@ -30,7 +30,7 @@ from data.cityscapes import convert
 from data.coco import LAYOUTS, CocoDataset
 from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
-from eval.results import check_writable, read_json, save_results
+from eval.results import check_writable, read_json, save_results, write_whole
 from sharpcontour.errors import InputError
 
 LISTED = 20  # unreadable images named
@@ -117,7 +117,7 @@ def write_shapes(args: argparse.Namespace) -> None:
             if not cv2.imwrite(str(folder / entry["file_name"]), picture):
                 raise InputError(f"{folder / entry['file_name']}: cannot be written")
         path = root / "annotations" / f"instances_{split}2017.json"
-        path.write_text(json.dumps(truth), encoding="utf-8")
+        write_whole(json.dumps(truth).encode(), path)
         print(f"{path}: {len(truth['images'])} images, {len(truth['annotations'])} objects")
     print(f"train on them with: torchrun scripts/train.py --model dance --refine --data coco --root {root}")
 

@@ -7,14 +7,15 @@
     python scripts/reproduce.py --table 2 --data cityscapes --root /data/cityscapes --nproc 8
 
 Every cell leaves a record, results/DATA/runs/NAME.json, with its command, commit and budget; a cell that has one is not
-run again, whatever --set says (remove the file to do so); one without says "not run". A training that was
+run again, whatever --set says, nor is a finished training: remove the file, or the training's folder. The repository's
+results/ holds our records; --results DIR begins with none. A cell without one says "not run". A training that was
 interrupted goes on when the command is given again. Tables are written as tableN.md and tableN.json, ablations also as
 tableN.png.
 
 COCO begins from torchvision's ImageNet weights and has the recipes coco_1x and coco_3x; AP* needs --lvis. On shapes the
 larger backbones of Table 6 are resnet34 and resnet50 instead of R101 and X101. Milliseconds are of R50 at 800x1333
-with random weights and 100 detections, on this machine, whatever --data is; they are measured once, all models in
-turns, into time.json.
+with random weights and 100 detections, whatever --data is; they are measured once, all models in turns, into time.json
+beside the records (remove it to measure on this machine).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ BODIES = {
     "coco": {"R101": "resnet101", "X101": "resnext101_32x8d"},
 }
 BPR_UPDATES = 600  # of 32 patches, on shapes: about as long as a training of the refiner alone
-COMMIT = "commit.txt"  # in the folder of a training: the code it was last run with
+MADE_BY = "made_by.json"  # in the folder of a training: its command, and the commit it was last run with
 
 
 def main() -> int:
@@ -105,14 +106,14 @@ class Work:
     def run(self, table: Table) -> None:
         """Everything that the rows of a table lack."""
         wanted = [(row, seed) for row in table.rows for seed in self.args.seeds if self._asked_for(row)]
-        for place, (row, seed) in enumerate(wanted, 1):
-            record = self._record(row.cell, seed)
-            if not record.is_file():
-                print(f"[{place} of {len(wanted)}] {row.title}, seed {seed}", flush=True)
-                self.fill(row.cell, seed)
-            elif (before := read_json(record).get("command")) != self._described(row.cell, seed):
-                print(f"kept: {record}, made by another command: {before}", flush=True)
-        if "ms" in table.metrics and not self.args.only and not self._times.is_file():
+        missing = [(row, seed) for row, seed in wanted if not self._is_complete(row.cell, seed)]
+        if any(row.cell.refined_by for row, _ in missing) and any(s.startswith("data.") for s in self.args.overrides):
+            raise InputError("--set data...: the image files for refine.py are those of the usual settings")
+        print(f"{len(wanted) - len(missing)} of {len(wanted)} cells have a record in {self.records}", flush=True)
+        for place, (row, seed) in enumerate(missing, 1):
+            print(f"[{place} of {len(missing)}] {row.title}, seed {seed}", flush=True)
+            self.fill(row.cell, seed)
+        if "ms" in table.metrics and not self.args.only and self.times is None:
             self.time()
 
     def fill(self, cell: Cell, seed: int) -> None:
@@ -120,10 +121,7 @@ class Work:
         for run in (cell.run, cell.refined_by):
             if run and run != BPR:
                 self.train(run, seed)
-        record = self._record(cell, seed)
         if cell.refined_by:
-            if any(setting.startswith("data.") for setting in self.args.overrides):
-                raise InputError("--set data...: the image files for refine.py are those of the usual settings")
             scores = self.refine_results(cell, seed)
         elif cell.settings:
             scores = self.evaluate(self._folder(cell.run, seed), "--set", *cell.settings)
@@ -131,21 +129,23 @@ class Work:
             metrics = self._metrics(cell.run, seed)
             scores = {kind: metrics[kind] for kind in ("coarse", "refined") if metrics.get(kind)}
         self._add_lvis(cell, seed, scores)
-        config = read_json(self._folder(cell.run, seed) / "config.json")["train"]
-        budget = {key: config[key] for key in ("iterations", "images_per_batch")}
-        trained_at = self._folder(cell.run, seed) / COMMIT
-        at = trained_at.read_text().strip() if trained_at.is_file() else "unknown"
-        made = {"command": self._described(cell, seed), "commit": at, **budget}
-        save_results({**made, **scores}, record)
+        made = self._made_by(cell.run, seed)
+        made["command"] = described(cell, made["command"])
+        if cell.refined_by:
+            refiner = self._folder(cell.run, seed) / BPR / MADE_BY
+            made["refiner"] = read_json(refiner) if cell.refined_by == BPR else self._made_by(cell.refined_by, seed)
+        save_results({**made, **scores}, self._record(cell, seed))
 
     def train(self, name: str, seed: int) -> None:
         """A run of :data:`RUNS`, unless it is finished; and first the one that it starts from."""
         if RUNS[name].alone:
             self.train(RUNS[name].alone, seed)
-        if self._metrics(name, seed):
-            return
         folder = self._folder(name, seed)
-        write_whole(commit().encode(), folder / COMMIT)
+        if self._metrics(name, seed):
+            if (before := self._made_by(name, seed)["command"]) != self._training(name, seed):
+                print(f"kept: {folder}, trained by another command: {before}", flush=True)
+            return
+        save_results({"command": self._training(name, seed), "commit": commit()}, folder / MADE_BY)
         call(["scripts/train.py", *self.train_arguments(name, seed), "--out", str(folder)], self.args.nproc)
         if not self._metrics(name, seed):
             raise InputError(f"{folder}: the training was interrupted; give the same command again")
@@ -188,21 +188,23 @@ class Work:
         scores = {}
         for kind, path in (("coarse", before), ("refined", after)):
             scores[kind] = self._scored(["--results", str(path), "--annotations", str(annotations)])
-            if self.args.lvis:
+            if self._with_lvis:
                 own = ["--results", str(path), "--annotations", self.args.lvis, "--metrics", "lvis"]
                 scores[kind].update(self._scored(own))
         return scores
 
     def train_bpr(self, folder: Path, seed: int) -> Path:
         """BPR for a run, of the run's own results on training images."""
-        trained, found = folder / "bpr.pt", folder / "train_results.json"
+        trained, found = folder / BPR / "bpr.pt", folder / BPR / "train_results.json"
         if not trained.is_file():
             annotations, images = self._files("train", seed)
             own = ["--val-json", str(annotations), "--val-images", str(images), "--results-out", str(found)]
             call(["scripts/evaluate.py", "--checkpoint", str(folder), *own], self.args.nproc)
             files = ["--results", str(found), "--annotations", str(annotations), "--images", str(images)]
             budget = ["--iterations", str(BPR_UPDATES)] if self.args.data == "shapes" else []
-            call(["scripts/bpr.py", "train", *files, "--out", str(trained), "--seed", str(seed), *budget])
+            training = ["scripts/bpr.py", "train", *files, "--out", str(trained), "--seed", str(seed), *budget]
+            save_results({"command": shlex.join(training), "commit": commit()}, trained.with_name(MADE_BY))
+            call(training)
         return trained
 
     def time(self) -> None:
@@ -226,12 +228,29 @@ class Work:
         return found
 
     @property
+    def _with_lvis(self) -> bool:
+        return self.args.data == "coco" and bool(self.args.lvis)
+
+    @property
     def _times(self) -> Path:
         return Path(self.args.results) / "time.json"
 
     def _asked_for(self, row: Row) -> bool:
+        if self.args.data == "cityscapes" and row.cell.refined_by:
+            print(f"not run: {row.title}: results of Cityscapes are refined by hand, see refine.py --help", flush=True)
+            return False
         needed = {row.cell.run, row.cell.refined_by} - {"", BPR}
         return not self.args.only or needed <= set(self.args.only)
+
+    def _is_complete(self, cell: Cell, seed: int) -> bool:
+        """Whether there is a record, with AP* where that is asked for; tells one made by another command."""
+        path = self._record(cell, seed)
+        if not path.is_file():
+            return False
+        record = read_json(path)
+        if (before := record.get("command")) != described(cell, self._training(cell.run, seed)):
+            print(f"kept: {path}, made by another command: {before}", flush=True)
+        return not self._with_lvis or "lvis" in record.get(cell.kind, {})
 
     def _record(self, cell: Cell, seed: int) -> Path:
         return self.records / record_name(cell, seed)
@@ -249,8 +268,6 @@ class Work:
 
     def _files(self, split: str, seed: int) -> tuple[Path, Path]:
         """Annotations and folder of the images of "train" or "val"; of shapes those that the seed trains on."""
-        if self.args.data == "cityscapes":
-            raise InputError("results of Cityscapes are refined by hand: see refine.py --help")
         root = Path(self.args.root) if self.args.data == "coco" else self.runs / f"files_seed{seed}"
         annotations = root / "annotations" / f"instances_{split}2017.json"
         if self.args.data == "shapes" and not annotations.is_file():
@@ -259,21 +276,33 @@ class Work:
 
     def _add_lvis(self, cell: Cell, seed: int, scores: dict[str, Any]) -> None:
         """AP* beside the other scores."""
-        if self.args.data != "coco" or not self.args.lvis or cell.refined_by:
+        if not self._with_lvis or cell.refined_by:
             return  # refine_results() has its own way
         files = ["--val-json", self.args.lvis, "--val-images", str(self._files("val", seed)[1]), "--metrics", "lvis"]
         settings = ["--set", *cell.settings] if cell.settings else []
         for kind, found in self.evaluate(self._folder(cell.run, seed), *files, *settings).items():
             scores[kind].update(found)
 
-    def _described(self, cell: Cell, seed: int) -> str:
+    def _training(self, name: str, seed: int) -> str:
         """What a user types for it."""
-        text = shlex.join(["torchrun", "scripts/train.py", *self.train_arguments(cell.run, seed)])
-        if cell.settings:
-            text += f"; then {shlex.join(['evaluate.py', '--set', *cell.settings])}"
-        if cell.refined_by:
-            text += "; then bpr.py" if cell.refined_by == BPR else f"; then refine.py with {cell.refined_by}"
-        return text
+        return shlex.join(["torchrun", "scripts/train.py", *self.train_arguments(name, seed)])
+
+    def _made_by(self, name: str, seed: int) -> dict[str, Any]:
+        """Command, commit and budget of a training."""
+        folder = self._folder(name, seed)
+        known = read_json(folder / MADE_BY) if (folder / MADE_BY).is_file() else {}
+        config = read_json(folder / "config.json")["train"]
+        budget = {key: config[key] for key in ("iterations", "images_per_batch")}
+        return {"command": "unknown", "commit": "unknown", **known, **budget}
+
+
+def described(cell: Cell, training: str) -> str:
+    """How a cell is made once its run has been trained by the command ``training``."""
+    if cell.settings:
+        training += f"; then {shlex.join(['evaluate.py', '--set', *cell.settings])}"
+    if cell.refined_by:
+        training += "; then bpr.py" if cell.refined_by == BPR else f"; then refine.py with {cell.refined_by}"
+    return training
 
 
 def call(command: list[str], processes: int = 1) -> None:

@@ -37,10 +37,8 @@ def test_boundary_is_a_window_count(width: int, needed: int) -> None:
     assert found[1, 0].all() and not found[1, 5:-5, 5:-5].any() and not found[2].any()
     for count in (needed - 1, needed):
         mask = torch.zeros(1, 21, 21, dtype=torch.bool)
-        mask.view(-1)[[10 * 21 + 10 - width + k for k in range(count)]] = True
-        mask[0, 10, 10] = False
-        if mask.sum() == count:
-            assert boundary(mask, width)[0, 10, 10] == (count >= needed)
+        mask[0, 10 - width, 10 - width : 10 - width + count] = True  # in the first row of the centre's window
+        assert boundary(mask, width)[0, 10, 10] == (count >= needed)
 
 
 def resized(x: Tensor, side: int) -> Tensor:
