@@ -8,8 +8,9 @@
 Patches, their preparation and the way they are put together are the published ones; the network is smaller (HRNet
 there), and starts from random weights. It learns from detections whose mask has an IoU above 0.5 with an object of
 their class: of one of them at random a patch at random (published: all patches of 70,000 detections), flipped half of
-the time, brightness and contrast changed (published: hue and saturation as well). refine keeps every entry, in its
-place and with all its fields but the segmentation, and prints AP and Boundary AP before and after.
+the time, brightness and contrast changed (published: hue and saturation as well). An interrupted training goes on from
+OUT.part when the same command is given again. refine keeps every entry, in its place and with all its fields but the
+segmentation, and prints AP and Boundary AP before and after.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from data.coco import read_image
@@ -43,6 +44,7 @@ from sharpcontour.errors import InputError
 
 NAME = "bpr"  # in checkpoints, where others have a host's
 MIN_IOU = 0.5  # of a mask with its object, to be learned from
+SAVE_EVERY = 500  # updates; an interrupted training loses no more
 Pair = tuple[Any, dict[str, Any], dict[str, Any]]  # image id, run lengths of a detection, and of its object
 
 
@@ -161,20 +163,24 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 def train(detections: list[Entry], truth: GroundTruth, images: list[ImageFile], args: argparse.Namespace) -> None:
-    """SGD with a polynomial rate, as published."""
+    """SGD with a polynomial rate, as published; resumes what was interrupted."""
     torch.manual_seed(args.seed)
     model = BPR(BPRConfig()).to(choose_device(args.device)).train()
     device = model.pixel_mean.device
     examples = pairs(detections, truth, args.results, model.config.patch)
     files = {image.id: image.path for image in images}
     dataset = PatchDataset(examples, files, model.config, args.seed, args.iterations * args.batch)
-    loader = DataLoader(dataset, args.batch, num_workers=args.workers)
     optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=0.9, weight_decay=5e-4)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{len(examples)} detections to learn from; {parameters:.2f} M parameters", flush=True)
+    partial = Path(f"{args.out}.part")
+    budget = {key: getattr(args, key) for key in ("iterations", "batch", "lr", "seed")} | {"detections": len(examples)}
+    first = resume(partial, model, optimizer, budget)
+    rest = Subset(dataset, range(first * args.batch, len(dataset)))
+    loader = DataLoader(rest, args.batch, num_workers=args.workers)
     recent = 0.0
-    with tqdm(loader, desc="bpr", unit="update", disable=None) as bar:
-        for step, batch in enumerate(bar):
+    with tqdm(loader, desc="bpr", unit="update", initial=first, total=args.iterations, disable=None) as bar:
+        for step, batch in enumerate(bar, first):
             rate = (args.lr - 1e-4) * (1 - step / args.iterations) ** 0.9 + 1e-4
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -182,16 +188,41 @@ def train(detections: list[Entry], truth: GroundTruth, images: list[ImageFile], 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if step % 20 == 0:
+            done, to_save = step + 1, (step + 1) % SAVE_EVERY == 0
+            if step % 20 == 0 or to_save or done == args.iterations:
                 value = loss.item()
                 if not np.isfinite(value):
                     raise InputError(f"the loss is {value} after {step} updates; choose a lower --lr")
-                recent = 0.8 * recent + 0.2 * value if step else value
+                recent = 0.8 * recent + 0.2 * value if step > first else value
                 bar.set_postfix(loss=f"{recent:.3f}")
-    config = {"model": NAME, "bpr": to_dict(model.config)}
-    state = {"model": model.state_dict(), "config": config, "categories": [], "step": args.iterations}
-    checkpoint.save_file(state, args.out)
+            if to_save:
+                save(partial, model, done, optimizer=optimizer.state_dict(), budget=budget)
+    save(Path(args.out), model, args.iterations)
+    partial.unlink(missing_ok=True)
     print(f"{args.out}: after {args.iterations} updates of {args.batch} patches, loss {recent:.3f}")
+
+
+def save(path: Path, model: BPR, step: int, **more: Any) -> None:
+    """A checkpoint, as :func:`load` and :func:`resume` read it."""
+    config = {"model": NAME, "bpr": to_dict(model.config)}
+    checkpoint.save_file({"model": model.state_dict(), "config": config, "categories": [], "step": step, **more}, path)
+
+
+def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: dict[str, Any]) -> int:
+    """Restore what an interrupted training has left, if it has; the updates that were done.
+
+    Raises:
+        InputError: where that training had another budget.
+    """
+    if not path.is_file():
+        return 0
+    state = checkpoint.load(path)
+    if state.get("budget") != budget:
+        raise InputError(f"{path}: was begun with {state.get('budget')}, not {budget}; remove it or change --out")
+    checkpoint.load_weights(model, state, path)
+    optimizer.load_state_dict(state["optimizer"])
+    print(f"{path}: goes on after {state['step']} updates", flush=True)
+    return int(state["step"])
 
 
 def refine(

@@ -185,15 +185,17 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a script in this process and an empty folder: exit code, stdout, stderr."""
+    """Runs a script in this process and an empty folder, its constants changed: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(SCRIPTS))
 
-    def call(script: str, *arguments: str) -> tuple[int, str, str]:
+    def call(script: str, *arguments: str, **constants: int) -> tuple[int, str, str]:
         spec = importlib.util.spec_from_file_location(f"{script}_command", SCRIPTS / f"{script}.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        for name, value in constants.items():
+            setattr(module, name, value)
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
         with pytest.raises(SystemExit) as left:
             module._cli.run(module.main)
@@ -230,6 +232,36 @@ def test_the_command(run: Command, tmp_path: Path) -> None:
     assert run("bpr", "train", *again)[0] == 0
     repeated = torch.load(tmp_path / "c.pt", weights_only=True)
     assert all(torch.equal(value, repeated["model"][name]) for name, value in state["model"].items())
+
+
+def test_an_interrupted_training_goes_on(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit as if it had not been; another budget is refused."""
+    assert run("prepare_data", "shapes", "--root", ".", "--train-count", "1", "--val-count", "2")[0] == 0
+    annotations = json.loads((tmp_path / "annotations/instances_val2017.json").read_text())
+    keys = ("image_id", "category_id", "segmentation")
+    found = [{"score": 0.5} | {key: one[key] for key in keys} for one in annotations["annotations"]]
+    (tmp_path / "r.json").write_text(json.dumps(found))
+    files = ("--results", "r.json", "--annotations", "annotations/instances_val2017.json", "--images", "val2017")
+    options = ("train", *files, "--batch", "2", "--workers", "0", "--iterations")
+    assert run("bpr", *options, "5", "--out", "whole.pt")[0] == 0
+    learn, updates = BPR.loss, []
+
+    def interrupted(self: BPR, *batch: Tensor) -> Tensor:
+        updates.append(1)
+        if len(updates) == 5:
+            raise KeyboardInterrupt
+        return learn(self, *batch)
+
+    monkeypatch.setattr(BPR, "loss", interrupted)
+    assert run("bpr", *options, "5", "--out", "parts.pt", SAVE_EVERY=3)[0] == 130
+    assert (tmp_path / "parts.pt.part").is_file() and not (tmp_path / "parts.pt").exists()
+    code, _, err = run("bpr", *options, "6", "--out", "parts.pt")
+    assert code == 2 and "parts.pt.part: was begun with" in err
+    code, out, _ = run("bpr", *options, "5", "--out", "parts.pt")
+    assert code == 0 and "goes on after 3 updates" in out and len(updates) == 5 + 2
+    whole, parts = (torch.load(tmp_path / name, weights_only=True) for name in ("whole.pt", "parts.pt"))
+    assert all(torch.equal(value, parts["model"][name]) for name, value in whole["model"].items())
+    assert not (tmp_path / "parts.pt.part").exists()
 
 
 def test_what_the_command_refuses(run: Command, tmp_path: Path) -> None:
