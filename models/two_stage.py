@@ -134,7 +134,7 @@ class TwoStage(Host):
         if self._box_config.masks_on_predictions:
             deltas = self.box_head(self._box_features(encoded, sample))[1]
             sample.boxes = self.box_head.predicted(deltas, sample.boxes, self._objects(sample, targets)[0])
-        rois = _with_object(sample)
+        rois = _inside(encoded, _with_object(sample))
         return self._inputs(encoded, rois, self.mask_features(encoded, rois))
 
     @torch.no_grad()
@@ -166,11 +166,10 @@ class TwoStage(Host):
         return self.pooled(encoded, rois, self._box_config.resolution)
 
     def _inputs(self, encoded: Encoded, rois: RoIs, features: Tensor) -> RefinerInputs:
-        limits = image_limits(encoded.sizes, rois.boxes.device)[rois.image_index]
         return RefinerInputs(
             fine=encoded.pyramid["p2"],
             stride=Backbone.strides["p2"],
-            boxes=at_least_one_pixel(rois.boxes.detach(), limits),
+            boxes=_inside(encoded, rois).boxes.detach(),
             image_index=rois.image_index,
             feats=features,
             image_sizes=encoded.sizes,
@@ -213,8 +212,11 @@ class TwoStage(Host):
         rois = _with_object(sample)
         features = self.mask_features(encoded, rois)
         labels = torch.cat([target["labels"] for target in targets])[rois.target_index]
-        inputs = self._inputs(encoded, rois, features)
-        return inputs, self.mask_losses(encoded, rois, features, labels, targets)
+        losses = self.mask_losses(encoded, rois, features, labels, targets)
+        if self._box_config.masks_on_predictions:  # which may leave the image; the refiner's instances never do
+            rois = _inside(encoded, rois)
+            features = self.mask_features(encoded, rois)
+        return self._inputs(encoded, rois, features), losses
 
 
 def _with_object(sample: RoIs) -> RoIs:
@@ -226,6 +228,12 @@ def _with_object(sample: RoIs) -> RoIs:
         image_index=sample.image_index[index],
         target_index=sample.target_index[index],
     )
+
+
+def _inside(encoded: Encoded, rois: RoIs) -> RoIs:
+    """The same, cut at the image's borders, one pixel long at least."""
+    limits = image_limits(encoded.sizes, rois.boxes.device)[rois.image_index]
+    return replace(rois, boxes=at_least_one_pixel(rois.boxes, limits))
 
 
 def roi_masks(

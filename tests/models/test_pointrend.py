@@ -99,14 +99,21 @@ def test_masks_are_learned_on_predicted_boxes(monkeypatch: pytest.MonkeyPatch) -
     model = PointRend(tiny_pointrend(), 2)
     nn.init.constant_(model.box_head.deltas.bias, 0.5)
     seen: list[Tensor] = []
-    learn = PointRend.mask_losses
+    pooled: list[Tensor] = []
+    learn, pool = PointRend.mask_losses, PointRend.mask_features
     monkeypatch.setattr(
         PointRend, "mask_losses", lambda self, *args: (seen.append(args[1].boxes), learn(self, *args))[1]
+    )
+    monkeypatch.setattr(
+        PointRend, "mask_features", lambda self, *args: (pooled.append(args[1].boxes), pool(self, *args))[1]
     )
     images, targets = prepared(model, 2)
     _, inputs = model.losses(images, targets)
     assert (seen[0][:, 2] > 128).any() and not seen[0].requires_grad  # not clipped
-    assert inputs.boxes[:, 2].max() <= 128
+    assert torch.equal(pooled[0], seen[0]) and torch.equal(pooled[1], inputs.boxes)
+    alone = model.training_instances(images, targets)
+    assert torch.equal(pooled[2], alone.boxes)
+    assert max(part.boxes[:, 2].max() for part in (inputs, alone)) <= 128
     assert torch.equal(inputs.target_index.bincount() > 0, torch.ones(2, dtype=torch.bool))  # type: ignore[union-attr]
 
 
