@@ -16,6 +16,7 @@ from eval.paper import METRICS, RUNS, Cell, Row, Table
 from eval.pictures.plot import Curve
 from eval.results import read_json
 from models import TITLES
+from sharpcontour.errors import InputError
 
 Records = Mapping[int, dict[str, Any]]
 """By seed."""
@@ -34,7 +35,16 @@ def record_name(cell: Cell, seed: int) -> str:
 def read_records(folder: Path, cell: Cell) -> dict[int, dict[str, Any]]:
     """What has been measured of a cell so far."""
     found = sorted(folder.glob(record_name(cell, 0).replace("seed0", "seed*")))
-    return {int(path.stem.rpartition("seed")[2]): read_json(path) for path in found}
+    return {int(path.stem.rpartition("seed")[2]): read_record(path) for path in found}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """One record; InputError where the file holds none."""
+    record = read_json(path)
+    parts = [record.get(kind, {}) for kind in ("coarse", "refined", "refiner")] if isinstance(record, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts) or not isinstance(record.get("command"), str):
+        raise InputError(f"{path}: is no record of a run; remove it, and the run is measured again")
+    return dict(record)
 
 
 def milliseconds(times: Mapping[str, Any] | None, cell: Cell) -> float | None:

@@ -33,7 +33,7 @@ from typing import Any
 from eval import pictures
 from eval.paper import BPR, RUNS, TABLES, Cell, Row, Table
 from eval.pictures.plot import plot
-from eval.reproduction import compare, curves, markdown, record_name
+from eval.reproduction import compare, curves, markdown, read_record, record_name
 from eval.results import read_json, save_results, write_whole
 from sharpcontour.errors import InputError
 
@@ -247,8 +247,8 @@ class Work:
         path = self._record(cell, seed)
         if not path.is_file():
             return False
-        record = read_json(path)
-        if (before := record.get("command")) != described(cell, self._training(cell.run, seed)):
+        record = read_record(path)
+        if (before := record["command"]) != described(cell, self._training(cell.run, seed)):
             print(f"kept: {path}, made by another command: {before}", flush=True)
         return not self._with_lvis or "lvis" in record.get(cell.kind, {})
 

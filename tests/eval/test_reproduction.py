@@ -16,6 +16,7 @@ from eval.paper import METRICS, RUNS, TABLES, Cell, Row, Table
 from eval.pictures.plot import Curve, plot
 from eval.reproduction import compare, markdown, milliseconds, read_records, record_name
 from models import MODELS
+from sharpcontour.errors import InputError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce.py"
 
@@ -109,6 +110,14 @@ def test_settings_and_refiners_have_records_of_their_own(tmp_path: Path) -> None
     assert len(list(tmp_path.iterdir())) == 3
     for k, cell in enumerate((usual, changed, given)):
         assert read_records(tmp_path, cell)[0]["refined"]["segm"]["AP"] == 60 + k
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"command": "x", "coarse": []}', '{"command": 1}', "{"])
+def test_what_is_no_record_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / record_name(Cell("mask_rcnn"), 0)
+    path.write_text(text)
+    with pytest.raises(InputError, match=path.name):
+        read_records(tmp_path, Cell("mask_rcnn"))
 
 
 def test_milliseconds_of_settings() -> None:
