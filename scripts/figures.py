@@ -3,8 +3,9 @@
     python scripts/figures.py --before-after runs/mask_rcnn_refine_shapes --out figure4.png
     python scripts/figures.py --two runs/refinemask_shapes runs/mask_rcnn_refine_shapes --out figure5.png
 
-Every validation object that both masks found (IoU of at least 0.5) is ranked by the gain of the second in Boundary IoU;
-the picture shows those with the largest gain, those in the middle of the ranking, and those with the largest loss.
+Every validation object that both masks found (detections of a score of at least 0.3, IoU of at least 0.5) is ranked by
+the gain of the second in Boundary IoU; the picture shows those with the largest gain, those in the middle of the
+ranking, and those with the largest loss. White is the annotation.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from data import DataConfig, build_dataset
 from engine.distributed import choose_device
 from eval.pictures import drawing
-from eval.pictures.pairs import Pair, choose, find_pairs, sheet
+from eval.pictures.pairs import FOUND, Pair, choose, find_pairs, sheet
 from eval.results import check_writable
 from models import TITLES, load_model
 from models.predictor import Predictor
@@ -46,7 +47,7 @@ def main() -> int:
         names.append(f"{names[0]} + SharpContour")
     pairs = collect(models, args.images)
     if not pairs:
-        raise InputError("no object of the validation images was found by both; train longer")
+        raise InputError(f"no validation object was found by both masks (score {SCORE}, IoU {FOUND}); train longer")
     drawing.save(args.out, sheet(choose(pairs, args.count), (names[0], names[1])))
     gains = sorted(pair.gain for pair in pairs)
     better = sum(gain > 0 for gain in gains) / len(gains)

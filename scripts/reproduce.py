@@ -81,6 +81,9 @@ def parse_arguments() -> argparse.Namespace:
     add("--runs", metavar="DIR", default="runs/reproduce", help="folder of the trainings (default: %(default)s)")
     add("--results", metavar="DIR", default="results", help="folder of records and tables (default: %(default)s)")
     args = parser.parse_args()
+    used = {name for n in args.table for row in TABLES[n].rows for name in (row.cell.run, row.cell.refined_by)}
+    if args.only and not used & set(args.only):
+        raise InputError(f"--only {' '.join(args.only)}: these tables are made of {', '.join(sorted(used - {''}))}")
     if args.data != "shapes" and not args.root and not args.show:
         raise InputError(f"--data {args.data} needs --root DIR")
     if args.data == "shapes" and args.root:

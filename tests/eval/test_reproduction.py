@@ -306,7 +306,11 @@ def test_what_cannot_be_run_is_told_before_hours_of_training(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--table", "1", "--data", "coco"], "needs --root DIR"), (["--table", "12"], "invalid choice")],
+    [
+        (["--table", "1", "--data", "coco"], "needs --root DIR"),
+        (["--table", "12"], "invalid choice"),
+        (["--table", "9", "--only", "dance"], "made of mask_rcnn, mask_rcnn_distance"),
+    ],
 )
 def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -> None:
     done = subprocess.run(
