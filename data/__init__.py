@@ -18,7 +18,7 @@ from data.config import DataConfig
 from data.loader import Loader, build_loader
 from data.shapes import ShapesDataset
 from sharpcontour.errors import InputError
-from sharpcontour.interface import TargetBuilder
+from sharpcontour.host import TargetBuilder
 
 __all__ = ["DataConfig", "DatasetLike", "Loader", "build_dataset", "build_loader"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sharpcontour.errors import InputError
-from sharpcontour.rasterize import decode_counts
+from sharpcontour.masks.run_lengths import decode_counts
 
 
 @dataclass

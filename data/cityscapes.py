@@ -17,7 +17,7 @@ from scipy.ndimage import find_objects
 from tqdm import tqdm
 
 from sharpcontour.errors import InputError
-from sharpcontour.rasterize import crop_to_rle
+from sharpcontour.masks.run_lengths import crop_to_rle
 
 CLASSES = {
     24: "person",

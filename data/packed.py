@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from data.annotations import CocoFile, Problems, to_rle
 from data.transforms import MIN_BOX, Crop, Instances, mask_to_crop, polygons_to_crop, resize_mask
-from sharpcontour.tracing import trace_mask
+from sharpcontour.contours.tracing import trace_mask
 
 MIN_AREA = 1e-6  # px^2: points that span less lie on a line
 

@@ -16,8 +16,9 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sharpcontour.interface import Rings, TargetBuilder
-from sharpcontour.masks import PackedMasks
+from sharpcontour.contours.types import Rings
+from sharpcontour.host import TargetBuilder
+from sharpcontour.masks.packed import PackedMasks
 
 Resize = Literal["opencv", "detectron2", "torchvision"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from data.config import DataConfig
 from engine.config import Config, TrainConfig
 from models import MODELS
-from models.snake import SnakeConfig
+from models.snake.network import SnakeConfig
 from sharpcontour.config import SharpContourConfig
 
 TWO_STAGE = ("mask_rcnn", "pointrend", "refinemask")

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from data.config import DataConfig
 from models import MODELS
-from sharpcontour.config import SharpContourConfig, from_dict
+from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
+from sharpcontour.io.plain import from_dict
 
 
 @dataclass

@@ -17,12 +17,13 @@ from engine.logging import say
 from eval import pictures
 from eval.checks import GroundTruth
 from eval.inference import evaluate_model
-from eval.results import format_table, save_results
+from eval.results import format_table
 from models import TITLES
+from sharpcontour.contours.tracing import trace_mask
+from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
-from sharpcontour.interface import Rings
-from sharpcontour.refiner import RefinedModel
-from sharpcontour.tracing import trace_mask
+from sharpcontour.io.files import save_results
+from sharpcontour.refined_model import RefinedModel
 
 _SHOWN = 0.45  # score from which an instance is drawn
 _LOOKED_AT = 6  # images among which each one drawn is chosen

@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from eval.checks import GroundTruth
 from eval.coco import Scores
 from sharpcontour.errors import InputError
-from sharpcontour.rasterize import crop_to_rle
+from sharpcontour.masks.run_lengths import crop_to_rle
 
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 MIN_PIXELS = 100  # of a target

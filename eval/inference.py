@@ -18,9 +18,9 @@ from tqdm import tqdm
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth
 from eval.metrics import USUAL, evaluate_detections
-from eval.results import save_results
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import save_results
 
 Entries = list[dict[str, Any]]
 Found = dict[int, tuple[Entries | None, Entries]]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sharpcontour.rasterize import run_lengths
+from sharpcontour.masks.run_lengths import run_lengths
 
 RLE = dict[str, Any]
 

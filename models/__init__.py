@@ -15,9 +15,11 @@ from models.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from models.pointrend import PointRend, PointRendConfig
 from models.predictor import Predictor
 from models.refinemask import RefineMask, RefineMaskConfig
-from sharpcontour.config import SharpContourConfig, from_dict
+from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
-from sharpcontour.refiner import RefinedModel, SharpContour
+from sharpcontour.io.plain import from_dict
+from sharpcontour.refined_model import RefinedModel
+from sharpcontour.refiner import SharpContour
 
 MODELS: dict[str, tuple[Any, Any]] = {
     "condinst": (CondInst, CondInstConfig),

@@ -17,13 +17,6 @@ def clip_boxes(boxes: Tensor, limits: Tensor) -> Tensor:
     return boxes.clamp(min=0).minimum(limits)
 
 
-def at_least_one_pixel(boxes: Tensor, limits: Tensor) -> Tensor:
-    """The same, keeping every side one pixel long at least and inside the image."""
-    low = boxes[:, :2].clamp(min=0).minimum(limits[:, :2] - 1)
-    high = boxes[:, 2:].minimum(limits[:, 2:]).maximum(low + 1)
-    return torch.cat([low, high], 1)
-
-
 def indexed_boxes(boxes: Tensor, index: Tensor) -> Tensor:
     """Boxes (R, 4) and the map of each (R,) as RoIAlign wants them: (R, 5)."""
     return torch.cat([index[:, None].to(boxes.dtype), boxes], 1)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import BackboneConfig
+from sharpcontour.contours.lazy_masks import LazyMasks
+from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
-from sharpcontour.interface import RefinerInputs, Rings, TargetBuilder
-from sharpcontour.soft_masks import LazyMasks
+from sharpcontour.host import RefinerInputs, TargetBuilder
 
 
 class Host(nn.Module):

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from data.transforms import Resize, resize_image, to_tensor
-from models.given import read_masks, refine_given, valid_boxes
+from sharpcontour.anymask.foreign_masks import read_masks, valid_boxes
+from sharpcontour.anymask.refinement import refine_given
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.refiner import RefinedModel
+from sharpcontour.refined_model import RefinedModel
 
 
 class Predictor:
@@ -79,7 +80,7 @@ class Predictor:
         Args:
             image: (H, W, 3) uint8 RGB.
             masks: (K, H, W) bool, or a list of K masks, COCO RLEs or lists of COCO polygons; see
-                :func:`models.given.read_masks`.
+                :func:`sharpcontour.anymask.foreign_masks.read_masks`.
             boxes: (K, 4) xyxy in pixels of the image: of the detections; with None, or None in the place of a row, the
                 box of the mask. They are cut off at the image, and a pixel large at least.
             scores: (K,), only handed on; without them 1.

@@ -38,12 +38,12 @@ from tqdm import tqdm
 from engine.config import Config, apply_overrides
 from engine.distributed import choose_device
 from engine.recipes import RECIPES
-from eval.results import check_writable, save_results
-from eval.timing import Pipeline, Timings, drawn_instances, time_pipelines, time_settings
+from eval.diagnostics.timing import Pipeline, Timings, drawn_instances, time_pipelines, time_settings
 from models import MODELS, TITLES, build_model, load_model
 from models.predictor import Predictor
 from sharpcontour.errors import InputError
-from sharpcontour.refiner import RefinedModel
+from sharpcontour.io.files import check_writable, save_results
+from sharpcontour.refined_model import RefinedModel
 
 CLASSES = 80  # of a model without a checkpoint
 CANDIDATES = 1000  # of its detector before suppression: what trained ones have on a busy image

@@ -30,17 +30,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from data.coco import read_image
+from data.result_files import Entry, ImageFile, find_images, read_entries
 from engine import checkpoint
 from engine.distributed import choose_device
 from eval.checks import GroundTruth, check_detections
 from eval.metrics import evaluate_detections
-from eval.result_files import Entry, ImageFile, find_images, read_entries
-from eval.results import check_writable, format_table, read_json, save_results
+from eval.results import format_table
 from models.bpr import BPR, BPRConfig
 from models.bpr.patches import open_windows, propose
-from sharpcontour.config import from_dict, to_dict
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import check_writable, read_json, save_results
+from sharpcontour.io.images import read_image
+from sharpcontour.io.plain import from_dict, to_dict
 
 NAME = "bpr"  # in checkpoints, where others have a host's
 MIN_IOU = 0.5  # of a mask with its object, to be learned from

@@ -42,7 +42,6 @@ from data.transforms import Resize
 from engine import checkpoint
 from engine.base_recipes import TWO_STAGE
 from engine.recipes import RECIPES
-from eval.results import check_writable
 from models import build_model
 from models.convert.backbones import from_caffe2
 from models.convert.condinst import from_adelaidet
@@ -52,8 +51,9 @@ from models.convert.names import Renamed
 from models.convert.pointrend import from_pointrend, is_pointrend
 from models.convert.reading import read_weights
 from models.convert.refinemask import from_refinemask
-from sharpcontour.config import to_dict
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import check_writable
+from sharpcontour.io.plain import to_dict
 
 SOURCES = ("torchvision", "detectron2", "adelaidet", "dance", "refinemask")
 COUNTER = "num_batches_tracked"  # of batch norms; nothing here reads it

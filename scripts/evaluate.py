@@ -51,15 +51,16 @@ from engine.logging import say
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth
 from eval.cityscapes import read_submission
+from eval.diagnostics.study import KINDS, refinement_study
 from eval.inference import evaluate_model
 from eval.metrics import METRICS, USUAL, evaluate_detections
-from eval.results import check_writable, format_categories, format_table, read_json, save_results
-from eval.study import KINDS, refinement_study
+from eval.results import format_categories, format_table
 from models import load_model
 from models.predictor import Predictor
-from sharpcontour.config import from_dict
 from sharpcontour.errors import InputError
-from sharpcontour.refiner import RefinedModel
+from sharpcontour.io.files import check_writable, read_json, save_results
+from sharpcontour.io.plain import from_dict
+from sharpcontour.refined_model import RefinedModel
 from sharpcontour.statistics import EvolutionStatistics
 
 
@@ -217,7 +218,7 @@ def change(predictor: Predictor, assignments: list[str]) -> None:
 
 
 def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
-    """See :func:`eval.study.refinement_study`; on the validation images at test size."""
+    """See :func:`eval.diagnostics.study.refinement_study`; on the validation images at test size."""
     if not isinstance(predictor.model, RefinedModel):
         raise InputError("--study needs a model that was trained with --refine")
     plain = replace(config, short_sides=(config.test_short_side,), max_side=config.test_max_side, flip=0.0)

@@ -22,12 +22,12 @@ from data import DataConfig, build_dataset
 from engine.distributed import choose_device
 from eval.pictures import drawing
 from eval.pictures.pairs import FOUND, Pair, choose, find_pairs, sheet
-from eval.results import check_writable
 from models import TITLES, load_model
 from models.predictor import Predictor
-from sharpcontour.config import from_dict
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import check_writable
+from sharpcontour.io.plain import from_dict
 
 SCORE = 0.3  # of detections, at least
 

@@ -27,14 +27,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.coco import read_image
 from engine.distributed import choose_device
 from eval import pictures
-from eval.results import check_writable, save_results
 from models import TITLES, load_model
+from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.tracing import is_hole
+from sharpcontour.io.files import check_writable, save_results
+from sharpcontour.io.images import read_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 

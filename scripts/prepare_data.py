@@ -30,8 +30,8 @@ from data.cityscapes import convert
 from data.coco import LAYOUTS, CocoDataset
 from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
-from eval.results import check_writable, read_json, save_results, write_whole
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import check_writable, read_json, save_results, write_whole
 
 LISTED = 20  # unreadable images named
 

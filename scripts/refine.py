@@ -28,19 +28,20 @@ import numpy as np
 from tqdm import tqdm
 
 from data.annotations import Problems
-from data.coco import read_image
+from data.result_files import Entry, ImageFile, find_images, read_entries
 from engine.distributed import choose_device
 from eval import pictures
 from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
 from eval.refinement import Changes, broken_segmentations
-from eval.result_files import Entry, ImageFile, find_images, read_entries
-from eval.results import check_writable, format_table, read_json, save_results
+from eval.results import format_table
 from models import load_model
 from models.predictor import Predictor
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.refiner import RefinedModel
+from sharpcontour.io.files import check_writable, read_json, save_results
+from sharpcontour.io.images import read_image
+from sharpcontour.refined_model import RefinedModel
 
 PICTURES = 10  # images drawn, those that changed most
 DRAWN_SCORE = 0.3  # of the detections drawn, at least

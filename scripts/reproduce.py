@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from eval import pictures
-from eval.paper import BPR, RUNS, TABLES, Cell, Row, Table
 from eval.pictures.plot import plot
-from eval.reproduction import compare, curves, markdown, read_record, record_name
-from eval.results import read_json, save_results, write_whole
+from eval.tables.paper import BPR, RUNS, TABLES, Cell, Row, Table
+from eval.tables.reproduction import compare, curves, markdown, read_record, record_name
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import read_json, save_results, write_whole
 
 BODIES = {
     "shapes": {"R101": "resnet34", "X101": "resnet50"},

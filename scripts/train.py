@@ -40,8 +40,8 @@ from engine.logging import say
 from engine.recipes import RECIPES
 from engine.trainer import Batches, Trainer, images_per_pass
 from models import MODELS, build_model
-from sharpcontour.config import to_dict
 from sharpcontour.errors import InputError
+from sharpcontour.io.plain import to_dict
 
 COCO_HINT = "for COCO: --data coco --root DIR (with annotations/, train2017/ and val2017/)"
 

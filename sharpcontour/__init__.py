@@ -6,11 +6,13 @@ it: ``interface`` (what a host hands over), ``rasterize`` (contour -> run length
 """
 
 from sharpcontour.config import SharpContourConfig
+from sharpcontour.contours.types import Contours, Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.interface import Contours, RefinerInputs, Rings
-from sharpcontour.masks import PackedMasks
-from sharpcontour.refiner import RefinedModel, SharpContour
+from sharpcontour.host import RefinerInputs
+from sharpcontour.masks.packed import PackedMasks
+from sharpcontour.refined_model import RefinedModel
+from sharpcontour.refiner import SharpContour
 
 __all__ = [
     "Contours",

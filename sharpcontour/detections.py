@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sharpcontour.interface import Rings
-from sharpcontour.rasterize import rings_to_rles, rles_to_masks
-from sharpcontour.soft_masks import LazyMasks
+from sharpcontour.contours.lazy_masks import LazyMasks
+from sharpcontour.contours.rasterize import rings_to_rles
+from sharpcontour.contours.types import Rings
+from sharpcontour.masks.run_lengths import rles_to_masks
 
 
 @dataclass(repr=False)

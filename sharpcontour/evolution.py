@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sharpcontour.config import EvolutionConfig
-from sharpcontour.geometry import outward_normals, resample
+from sharpcontour.contours.geometry import outward_normals, resample
 
 Classifier = Callable[[Tensor], Tensor]
 """Points (R, Q, 2) in network-input pixels -> logits of phi (R, Q): positive outside the object of ring r."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sharpcontour.config import PointConfig
-from sharpcontour.interface import Rings
-from sharpcontour.masks import PackedMasks
+from sharpcontour.contours.types import Rings
+from sharpcontour.masks.packed import PackedMasks
 
 
 def boundary_samples(objects: list[Rings], count: int, rng: np.random.Generator) -> np.ndarray:

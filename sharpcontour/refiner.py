@@ -1,12 +1,11 @@
 """Section 3.3: SharpContour as one module, and how it joins a host.
 
-The host hands over :class:`~sharpcontour.interface.RefinerInputs` and knows nothing of the refiner.
+The host hands over :class:`~sharpcontour.host.RefinerInputs` and knows nothing of the refiner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,21 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from sharpcontour.config import SharpContourConfig
-from sharpcontour.detections import Detections
-from sharpcontour.errors import InputError
+from sharpcontour.contours.geometry import resample
+from sharpcontour.contours.tracing import contours_from_masks
+from sharpcontour.contours.types import Contours
 from sharpcontour.evolution import Evolution, evolve
-from sharpcontour.geometry import resample
-from sharpcontour.harmless import keep_coarse, suspects
-from sharpcontour.interface import Contours, RefinerInputs, Rings, TargetBuilder
-from sharpcontour.ipc import Controller, Fusion, dynamic_mlp, relative_places, sample_features
+from sharpcontour.host import RefinerInputs
+from sharpcontour.ipc import Controller, Fusion, dynamic_mlp, relative_places
 from sharpcontour.loss import ipc_loss
-from sharpcontour.masks import PackedMasks
-from sharpcontour.points import boundary_samples, sample_points
+from sharpcontour.masks.packed import PackedMasks
+from sharpcontour.points import sample_points
 from sharpcontour.regression import regress, regression_loss
-from sharpcontour.statistics import EvolutionStatistics
-from sharpcontour.tracing import contours_from_masks
+from sharpcontour.sampling import sample_features
 
-BOUNDARY_SAMPLES = 256  # per object, drawn in the loader; training points pick among them
 POINTS_AT_ONCE = 1 << 19  # classified together; 16 float32 features of so many points take 32 MiB
 
 
@@ -141,114 +137,6 @@ class SharpContour(nn.Module):
             return dynamic_mlp(theta.float()[instance], features, places, self.config.classifier)
 
 
-class RefinedModel(nn.Module):
-    """A host with SharpContour behind it; called like the host itself.
-
-    Joint training minimises L = L_s + mu L_IPC (eq. 3). With ``config.train_host`` off the host stays as it is,
-    normalisation statistics included, and only the refiner learns ("training alone", Table 3).
-
-    Args:
-        host: a :class:`~sharpcontour.interface.Host`.
-        refiner: made for the host's ``fine_channels``, ``controller_shape`` and ``context_channels``.
-    """
-
-    def __init__(self, host: nn.Module, refiner: SharpContour) -> None:
-        super().__init__()
-        self.host: Any = host
-        self.refiner = refiner
-        self.statistics = EvolutionStatistics(refiner.config.evolution.iterations)
-        if not refiner.config.train_host:
-            self.host.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> RefinedModel:
-        super().train(mode)
-        if not self.refiner.config.train_host:
-            self.host.eval()
-        return self
-
-    @property
-    def target_builder(self) -> TargetBuilder:
-        """What a loader worker adds to every training target."""
-        return partial(_build_target, self.host.target_builder)
-
-    def reset_refiner_stats(self) -> None:
-        """Begin to collect what :meth:`refiner_stats` tells."""
-        self.statistics.reset()
-        self.statistics.enabled = True
-
-    def refiner_stats(self) -> dict[str, Any]:
-        """See :meth:`EvolutionStatistics.summary`; ends the collection."""
-        self.statistics.enabled = False
-        return self.statistics.summary()
-
-    def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
-        """With targets the losses by name (training), without them one :class:`Detections` an image."""
-        if targets is None:
-            return self.detect(images)
-        if self.refiner.config.train_host:
-            losses, inputs = self.host.losses(images, targets)
-        else:
-            with torch.no_grad():
-                losses, inputs = {}, self.host.training_instances(images, targets)
-        return {**losses, **self.refiner.loss(inputs, targets)}
-
-    @torch.no_grad()
-    def detect(self, images: list[Tensor], trace: bool = False) -> list[Detections]:
-        """Refined detections, ``coarse`` set to the host's own; with ``trace`` the contour of every iteration too."""
-        found, inputs = self.host.detect(images)
-        inputs = replace(inputs, contours=self.refiner.initial_contours(inputs))
-        course = self.refiner.refine(inputs)
-        objects, _ = self.finish(inputs, course)
-        assert inputs.contours is not None
-        steps = [replace(inputs.contours, vertices=step).rings() for step in course.steps] if trace else None
-        return _attach(found, objects, steps)
-
-    def finish(self, inputs: RefinerInputs, course: Evolution) -> tuple[list[Rings], list[int]]:
-        """The K objects where the evolution left them, or where it began if it did harm, and for which it did."""
-        contours = inputs.contours
-        assert contours is not None
-        min_iou = self.refiner.config.evolution.min_iou
-        doubtful = suspects(contours, course.steps[-1], len(inputs.boxes), min_iou)
-        coarse, objects = contours.rings(), replace(contours, vertices=course.steps[-1]).rings()
-        sizes = [inputs.image_sizes[i] for i in inputs.image_index.tolist()]
-        restored = keep_coarse(coarse, objects, sizes, doubtful.nonzero()[:, 0].tolist(), min_iou)
-        self.statistics.add(course, restored)
-        return objects, restored
-
-
 def _area(boxes: Tensor) -> Tensor:
     """A of section 3.1, square pixels."""
     return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
-
-
-def _build_target(
-    host_builder: TargetBuilder,
-    target: dict[str, Any],
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    if not all(target["rings"]):
-        raise InputError(
-            f"image {target['image_id']}: an object without an outline; leave such objects out of the targets"
-        )
-    boundary = torch.from_numpy(boundary_samples(target["rings"], BOUNDARY_SAMPLES, rng))
-    return {**host_builder(target, rng), "boundary": boundary}
-
-
-def _attach(found: list[Detections], objects: list[Rings], steps: list[list[Rings]] | None) -> list[Detections]:
-    """Split the K objects of the batch among the images, in the order of the host's detections."""
-    refined, begin = [], 0
-    for coarse in found:
-        part = slice(begin, begin + len(coarse))
-        begin += len(coarse)
-        refined.append(
-            Detections(
-                coarse.boxes,
-                coarse.scores,
-                coarse.labels,
-                objects[part],
-                coarse.size,
-                coarse=coarse,
-                steps=None if steps is None else [step[part] for step in steps],
-            )
-        )
-    return refined

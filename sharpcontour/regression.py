@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sharpcontour.config import SharpContourConfig
+from sharpcontour.contours.geometry import outward_normals
 from sharpcontour.evolution import Evolution
-from sharpcontour.geometry import outward_normals
 
 MAX_OFFSET = 3.0  # units: points drawn far away must not rule the loss
 

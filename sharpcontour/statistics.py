@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpcontour.contours.geometry import self_crossing
 from sharpcontour.evolution import Evolution
-from sharpcontour.geometry import self_crossing
 
 
 class EvolutionStatistics:

@@ -19,7 +19,7 @@ from data.shapes.regions import signed_area
 from data.shapes.scene import ShapeObject, draw
 from data.transforms import Crop, Instances, drop_empty, flip_image, flip_instances, make_target, to_tensor, trim
 from sharpcontour.errors import InputError
-from sharpcontour.interface import TargetBuilder
+from sharpcontour.host import TargetBuilder
 
 MIN_SIZE = 64  # px: in smaller pictures the smallest objects have no corners left
 SPLITS = ("train", "val")

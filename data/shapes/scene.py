@@ -9,7 +9,7 @@ import numpy as np
 from data.shapes import paint
 from data.shapes.outlines import CLASSES, place
 from data.shapes.regions import Region, outside_of, rasterise, signed_area, subtract
-from sharpcontour.tracing import trace_mask
+from sharpcontour.contours.tracing import trace_mask
 
 RADII = (17.0, 74.0)  # px in a picture of 192 px: least and greatest radius of an object
 MIN_VISIBLE = 0.35  # of an object's area: what is hidden more is not there at all

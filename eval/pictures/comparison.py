@@ -9,8 +9,8 @@ import numpy as np
 from eval.pictures import drawing, panels
 from eval.pictures.examples import Place, check_pair, largest_moves
 from eval.pictures.panels import CAPTION, GAP, GREY, MARGIN, PANEL, PAPER, TITLE
+from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
-from sharpcontour.interface import Rings
 
 _BETWEEN = 4  # the two squares of a close-up
 

@@ -11,7 +11,7 @@ from eval.pictures import drawing, panels
 from eval.pictures.drawing import Colour, View
 from eval.pictures.examples import moves
 from eval.pictures.panels import CAPTION, GAP, GREY, INK, MARGIN, PALETTE, PANEL, PAPER, TALLEST
-from sharpcontour.interface import Rings
+from sharpcontour.contours.types import Rings
 
 _LINE, _BEFORE = PALETTE[0], PALETTE[7]
 _MOVED, _FLIPPED, _REST = PALETTE[1], (60, 190, 90), PAPER

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from eval.results import write_whole
+from sharpcontour.io.files import write_whole
 
 FINE = 4  # sub-pixels of a coverage mask along each axis
 _SHIFT = 4  # bits behind the point of OpenCV's coordinates

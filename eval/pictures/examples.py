@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from eval.boundary import boundary_iou
+from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
+from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.interface import Ring, Rings
-from sharpcontour.rasterize import rings_to_masks, rings_to_rles
 
 _POINTS = 512  # vertices of a ring that are looked at
 _LEAST_MOVE = 0.5  # px of the image; less cannot be seen

@@ -12,9 +12,9 @@ from eval.boundary import boundary_iou
 from eval.pictures import drawing, panels
 from eval.pictures.drawing import View
 from eval.pictures.panels import CAPTION, GAP, MARGIN, PAPER
+from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
+from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
-from sharpcontour.interface import Rings
-from sharpcontour.rasterize import rings_to_masks, rings_to_rles
 
 RULES = ("largest gain", "median", "largest loss")
 FOUND = 0.5  # mask IoU from which an object counts as found

@@ -15,8 +15,8 @@ import numpy as np
 from eval.pictures import drawing
 from eval.pictures.drawing import Colour, View
 from eval.pictures.examples import Place
+from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
-from sharpcontour.interface import Rings
 
 PANEL = 640  # width
 TALLEST = 1.4  # height of a panel at most, as a multiple of its width

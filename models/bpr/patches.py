@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-from sharpcontour.rasterize import crop_to_rle
+from sharpcontour.masks.run_lengths import crop_to_rle
 
 RLE = dict[str, Any]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from models.backbone import BackboneConfig
-from models.fcos import FCOSConfig
+from models.fcos.detector import FCOSConfig
 
 
 @dataclass

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from models.condinst.config import CondInstConfig
+from models.condinst.image_masks import ImageMasks
 from models.condinst.mask_branch import MaskBranch, semantic_loss
 from models.condinst.mask_head import MASK_STRIDE, mask_logits, mask_loss, parameter_count
-from models.fcos import Found
-from models.fcos_host import FCOSHost, Places
+from models.fcos.detector import Found
+from models.fcos.host import FCOSHost, Places
 from models.layers import init_normal
-from sharpcontour.image_masks import ImageMasks
-from sharpcontour.interface import RefinerInputs
+from sharpcontour.host import RefinerInputs
 
 
 class CondInst(FCOSHost):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from models.backbone import BackboneConfig
-from models.fcos import FCOSConfig
-from models.snake import SnakeConfig
+from models.fcos.detector import FCOSConfig
+from models.snake.network import SnakeConfig
 
 
 @dataclass

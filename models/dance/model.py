@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.contours import rectangles
 from models.dance.config import DanceConfig
 from models.dance.network import ContourBranch
 from models.dance.targets import build_targets
-from models.fcos import Found
-from models.fcos_host import FCOSHost, Places
+from models.fcos.detector import Found
+from models.fcos.host import FCOSHost, Places
 from models.host import image_indices
-from models.snake import STRIDE, contour_loss
-from sharpcontour.interface import Contours, RefinerInputs, TargetBuilder
+from models.snake.network import STRIDE, contour_loss
+from models.snake.polygons import rectangles
+from sharpcontour.contours.types import Contours
+from sharpcontour.host import RefinerInputs, TargetBuilder
 
 IGNORE = 255  # in edge maps: the padding around an image
 

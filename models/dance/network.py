@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.dance.config import DanceConfig
 from models.layers import conv_gn_relu, group_norm, init_msra, init_normal
-from models.snake import ContourMap, Snake, without_contours
+from models.snake.network import ContourMap, Snake, without_contours
 
 
 class ScaleHeads(nn.Module):

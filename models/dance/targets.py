@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import torch
 
-from models.contour_targets import (
+from models.snake.polygons import rectangles
+from models.snake.targets import (
     box_sides,
     extreme_points,
     largest_ring,
@@ -24,8 +25,7 @@ from models.contour_targets import (
     sample_boundary,
     signed_area,
 )
-from models.contours import rectangles
-from sharpcontour.masks import PackedMasks
+from sharpcontour.masks.packed import PackedMasks
 
 FACTOR = 5  # boundary samples for one contour vertex
 
@@ -74,7 +74,7 @@ def match(polygon: np.ndarray, rectangle: np.ndarray) -> tuple[np.ndarray, np.nd
 
     Args:
         polygon: (K, 2), in either direction.
-        rectangle: (V, 2) as from :func:`~models.dance.contours.rectangles`.
+        rectangle: (V, 2) as from :func:`~models.snake.polygons.rectangles`.
 
     Returns:
         (V, 2) rectangle, rotated to its best beginning, and (V, 2) goals, vertex by vertex; None for a polygon

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from models.backbone import BackboneConfig
-from models.fcos import FCOSConfig
-from models.snake import SnakeConfig
+from models.fcos.detector import FCOSConfig
+from models.snake.network import SnakeConfig
 
 
 @dataclass

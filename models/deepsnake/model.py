@@ -10,15 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.boxes import image_limits
-from models.contours import octagons
 from models.deepsnake.config import DeepSnakeConfig
 from models.deepsnake.network import SnakeBranch
 from models.deepsnake.targets import build_targets
-from models.fcos import Found
-from models.fcos_host import FCOSHost, Places
+from models.fcos.detector import Found
+from models.fcos.host import FCOSHost, Places
 from models.host import image_indices
-from models.snake import STRIDE, contour_loss
-from sharpcontour.interface import Contours, RefinerInputs, TargetBuilder
+from models.snake.network import STRIDE, contour_loss
+from models.snake.polygons import octagons
+from sharpcontour.contours.types import Contours
+from sharpcontour.host import RefinerInputs, TargetBuilder
 
 
 class DeepSnake(FCOSHost):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.contours import diamonds
 from models.deepsnake.config import DeepSnakeConfig
 from models.layers import conv_gn_relu, init_normal
-from models.snake import ContourMap, Snake, without_contours
+from models.snake.network import ContourMap, Snake, without_contours
+from models.snake.polygons import diamonds
 from sharpcontour.errors import InputError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.contour_targets import extreme_points, largest_ring, sample_boundary, signed_area
-from models.contours import octagons
+from models.snake.polygons import octagons
+from models.snake.targets import extreme_points, largest_ring, sample_boundary, signed_area
 
 
 def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: int, from_top: bool) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: in
         target: as the data set makes it; "rings", "boxes" and "polygon_parts" are read.
         rng: not needed; every target builder is called with one.
         vertices: of a contour.
-        from_top: see :func:`~models.contours.octagons`.
+        from_top: see :func:`~models.snake.polygons.octagons`.
     """
     boxes = target["boxes"].double()
     sides = boxes[:, 2:] - boxes[:, :2]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from models.backbone import CaffeBody, caffe_body
 from models.mask_rcnn.mask_head import MaskHeadConfig
-from models.roi import PoolConfig
-from models.two_stage import TwoStageConfig
+from models.two_stage.host import TwoStageConfig
+from models.two_stage.roi import PoolConfig
 
 
 @dataclass

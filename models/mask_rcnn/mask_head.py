@@ -12,8 +12,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.roi import Norm, logits_of_class, roi_conv
-from sharpcontour.soft_masks import Paste
+from models.two_stage.roi import Norm, logits_of_class, roi_conv
+from models.two_stage.soft_masks import Paste
 
 
 @dataclass
@@ -25,7 +25,7 @@ class MaskHeadConfig:
     norm: Norm = "none"  # after them
     resolution: int = 14  # cells along a side of a RoI; the mask has twice as many
     targets: Literal["hard", "soft"] = "hard"  # hard: 0 or 1 (Detectron2); soft: the share covered (torchvision)
-    paste: Paste = "centre"  # see sharpcontour/soft_masks.py
+    paste: Paste = "centre"  # see models/two_stage/soft_masks.py
     # Of the last layer: N(0, 0.001), or as the others (He et al.); torchvision leaves two biases to chance.
     init: Literal["detectron2", "detectron", "torchvision"] = "detectron2"
 

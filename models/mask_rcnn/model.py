@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models.mask_rcnn.config import MaskRCNNConfig
 from models.mask_rcnn.mask_head import MaskHead
-from models.two_stage import Encoded, RoIs, TwoStage, roi_masks
+from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
 
 
 class MaskRCNN(TwoStage):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from models.backbone import CaffeBody, caffe_body
 from models.pointrend.heads import CoarseHeadConfig, PointHeadConfig
-from models.roi import BoxHeadConfig
-from models.two_stage import TwoStageConfig
+from models.two_stage.host import TwoStageConfig
+from models.two_stage.roi import BoxHeadConfig
 
 
 @dataclass

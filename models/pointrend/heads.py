@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.roi import logits_of_class
+from models.two_stage.roi import logits_of_class
 
 
 @dataclass

@@ -12,8 +12,8 @@ from models.backbone import Backbone
 from models.pointrend.config import PointRendConfig
 from models.pointrend.heads import CoarseHead, PointHead
 from models.pointrend.points import cell_centres, features_at, in_image, soft_labels, training_points, values_at
-from models.two_stage import Encoded, RoIs, TwoStage, roi_masks
-from sharpcontour.masks import PackedMasks
+from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
+from sharpcontour.masks.packed import PackedMasks
 
 
 class PointRend(TwoStage):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sharpcontour.ipc import look_up, tall_map
-from sharpcontour.masks import PackedMasks
+from sharpcontour.masks.packed import PackedMasks
+from sharpcontour.sampling import look_up, tall_map
 
 
 def cell_centres(side: int, index: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from models.backbone import BackboneConfig
 from models.refinemask.heads import RefineHeadConfig
-from models.roi import BoxHeadConfig
-from models.rpn import RPNConfig
-from models.two_stage import TwoStageConfig
+from models.two_stage.host import TwoStageConfig
+from models.two_stage.roi import BoxHeadConfig
+from models.two_stage.rpn import RPNConfig
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from models.roi import logits_of_class, roi_conv
+from models.two_stage.roi import logits_of_class, roi_conv
 
 
 @dataclass

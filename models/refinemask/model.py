@@ -12,7 +12,7 @@ from models.backbone import Backbone
 from models.boxes import indexed_boxes
 from models.refinemask.config import RefineMaskConfig
 from models.refinemask.heads import RefineHead, composed, refine_losses
-from models.two_stage import Encoded, RoIs, TwoStage, roi_masks
+from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
 
 
 class RefineMask(TwoStage):

@@ -14,8 +14,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from data import DataConfig, build_dataset
-from data.coco import CocoDataset, read_image
+from data.coco import CocoDataset
 from sharpcontour.errors import InputError
+from sharpcontour.io.images import read_image
 from tests.data.helpers import SQUARE, annotation, image_entry, runs, write_set
 
 TINY = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco-tiny"

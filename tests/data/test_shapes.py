@@ -11,9 +11,9 @@ from data.shapes import ShapesDataset
 from data.shapes.outlines import CLASSES, place
 from data.shapes.regions import Region, contains, outside_of, rasterise, signed_area, subtract
 from data.shapes.scene import draw
-from eval.study import smoothed_contours
+from eval.diagnostics.study import smoothed_contours
+from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.errors import InputError
-from sharpcontour.rasterize import rings_to_masks
 
 SQUARE = np.array([[2.0, 2], [8, 2], [8, 8], [2, 8]])
 

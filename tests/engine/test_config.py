@@ -14,8 +14,8 @@ import pytest
 from engine.config import TrainConfig, apply_overrides, describe, differences, flat, load_config
 from engine.recipes import RECIPES
 from models import MODELS
-from sharpcontour.config import to_dict
 from sharpcontour.errors import InputError
+from sharpcontour.io.plain import to_dict
 
 
 @dataclass

@@ -11,7 +11,7 @@ from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
 from eval.rle import decode_boxes, find_broken
 from sharpcontour.errors import InputError
-from sharpcontour.rasterize import run_lengths
+from sharpcontour.masks.run_lengths import run_lengths
 from tests.eval import helpers
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
-from eval.results import read_json
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import read_json
 from tests.eval import helpers
 
 

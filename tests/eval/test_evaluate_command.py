@@ -18,7 +18,7 @@ import torch
 
 from engine.recipes import RECIPES
 from models import build_model
-from sharpcontour.config import to_dict
+from sharpcontour.io.plain import to_dict
 from tests.eval import helpers
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "evaluate.py"

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from eval.pictures.pairs import RULES, Pair, choose, find_pairs, sheet
+from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
-from sharpcontour.interface import Rings
 from tests.models.test_models import checkpoint_of
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "figures.py"

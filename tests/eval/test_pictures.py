@@ -11,9 +11,9 @@ import torch
 from eval import pictures
 from eval.pictures import drawing, panels
 from eval.pictures.drawing import View
+from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.interface import Rings
 
 SIZE = (60, 80)
 

@@ -21,9 +21,9 @@ from eval import pictures
 from eval.refinement import Changes, broken_segmentations
 from models import Predictor, build_model
 from sharpcontour import SharpContour, SharpContourConfig
+from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
-from sharpcontour.interface import RefinerInputs
-from sharpcontour.tracing import trace_mask
+from sharpcontour.host import RefinerInputs
 from tests.eval.helpers import annotation, decode, encode
 from tests.models.helpers import tiny_config
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from eval.paper import METRICS, RUNS, TABLES, Cell, Row, Table
 from eval.pictures.plot import Curve, plot
-from eval.reproduction import compare, markdown, milliseconds, read_records, record_name
+from eval.tables.paper import METRICS, RUNS, TABLES, Cell, Row, Table
+from eval.tables.reproduction import compare, markdown, milliseconds, read_records, record_name
 from models import MODELS
 from sharpcontour.errors import InputError
 

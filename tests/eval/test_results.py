@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from eval.results import check_writable, format_categories, format_table, save_results
+from eval.results import format_categories, format_table
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import check_writable, save_results
 from tests.eval.helpers import NAMES
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.study import refinement_study
+from eval.diagnostics.study import refinement_study
 from tests.sharpcontour.test_refiner import make
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from eval.timing import Pipeline, drawn_instances, take_turns, time_pipelines
+from eval.diagnostics.timing import Pipeline, drawn_instances, take_turns, time_pipelines
 from models import build_model
 from models.predictor import Predictor
 from sharpcontour import SharpContourConfig

@@ -21,9 +21,10 @@ from data import DataConfig, build_dataset
 from engine.recipes import RECIPES
 from models import MODELS, Predictor, build_model
 from models.bpr import BPR, BPRConfig
-from sharpcontour.config import SharpContourConfig, to_dict
+from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.io.plain import to_dict
 from tests.models.helpers import TINY, confident, rle_of
 
 PATH = Path(__file__).with_name("numbers.json")

@@ -19,7 +19,7 @@ from torchvision.models.detection import MaskRCNN as Reference
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.resnet import Bottleneck
 
-from eval.timing import take_turns
+from eval.diagnostics.timing import take_turns
 from models.mask_rcnn import MaskRCNN, torchvision
 from models.predictor import Predictor
 from tests.models.helpers import drawn

@@ -16,16 +16,16 @@ from models.backbone import BackboneConfig
 from models.condinst import CondInstConfig
 from models.dance import DanceConfig
 from models.deepsnake import DeepSnakeConfig
-from models.fcos import FCOSConfig
+from models.fcos.detector import FCOSConfig
 from models.mask_rcnn import MaskRCNNConfig
 from models.mask_rcnn.mask_head import MaskHeadConfig
 from models.pointrend import PointRendConfig
 from models.pointrend.heads import CoarseHeadConfig, PointHeadConfig
 from models.refinemask import RefineMaskConfig
 from models.refinemask.heads import RefineHeadConfig
-from models.snake import SnakeConfig
-from sharpcontour.masks import PackedMasks
-from sharpcontour.tracing import trace_mask
+from models.snake.network import SnakeConfig
+from sharpcontour.contours.tracing import trace_mask
+from sharpcontour.masks.packed import PackedMasks
 
 
 def tiny_config(width: int = 16) -> DanceConfig:

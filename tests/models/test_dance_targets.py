@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.contour_targets import extreme_points, sample_boundary, signed_area
-from models.contours import divide_edges, rectangles
 from models.dance import DANCE
 from models.dance.targets import build_targets, characteristic_points, edge_map, match
-from sharpcontour.masks import PackedMasks
+from models.snake.polygons import divide_edges, rectangles
+from models.snake.targets import extreme_points, sample_boundary, signed_area
+from sharpcontour.masks.packed import PackedMasks
 from tests.models.helpers import drawn, target_of, tiny_config
 
 V = 196

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from models import DeepSnake, DeepSnakeConfig, build_model
-from models.contours import diamonds, octagons
 from models.deepsnake.network import SnakeBranch
-from models.snake import contour_loss
+from models.snake.network import contour_loss
+from models.snake.polygons import diamonds, octagons
 from sharpcontour import SharpContourConfig
 from sharpcontour.errors import InputError
 from tests.models.helpers import confident, drawn, prepared, target_of, tiny_deepsnake

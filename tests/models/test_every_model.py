@@ -17,7 +17,7 @@ from torch import nn
 
 from models import MODELS, build_model
 from sharpcontour import SharpContourConfig
-from sharpcontour.rasterize import rings_to_rles
+from sharpcontour.contours.rasterize import rings_to_rles
 from tests.models.helpers import TINY, confident, drawn, free_port, prepared
 
 

@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from models.boxes import at_least_one_pixel, jitter_boxes, paired_iou
-from models.fcos import FCOS, FCOSConfig, Predictions, best_of_groups
-from models.fcos_targets import Grid, assign, centerness, distances, giou, neighbourhoods
+from models.boxes import jitter_boxes, paired_iou
+from models.fcos.detector import FCOS, FCOSConfig, Predictions, best_of_groups
+from models.fcos.targets import Grid, assign, centerness, distances, giou, neighbourhoods
+from sharpcontour.host import at_least_one_pixel
 
 BOUNDS = (-1.0, 64.0, 128.0, 256.0, 512.0, 1e8)
 STRIDES = (8, 16, 32, 64, 128)

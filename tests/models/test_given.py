@@ -9,10 +9,10 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from models.given import read_masks, valid_boxes
 from sharpcontour import InputError
-from sharpcontour.rasterize import rings_to_masks
-from sharpcontour.tracing import trace_mask
+from sharpcontour.anymask.foreign_masks import read_masks, valid_boxes
+from sharpcontour.contours.rasterize import rings_to_masks
+from sharpcontour.contours.tracing import trace_mask
 from tests.models.helpers import H, W, rle_of, scene
 
 

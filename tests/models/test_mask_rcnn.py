@@ -13,16 +13,16 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet5
 from torchvision.ops import box_iou
 
 from models import MODELS, build_model
-from models.anchors import grid_anchors
-from models.box_coder import decode, encode
 from models.mask_rcnn import MaskRCNN, MaskRCNNConfig, detectron2, original, torchvision, torchvision_v2
 from models.mask_rcnn.mask_head import MaskHead, MaskHeadConfig
-from models.matching import BACKGROUND, IGNORED, draw, match
-from models.roi import Pool, PoolConfig
-from models.rpn import RPN, RPNConfig
-from models.two_stage import RoIs, roi_masks
+from models.two_stage.anchors import grid_anchors
+from models.two_stage.box_coder import decode, encode
+from models.two_stage.host import RoIs, roi_masks
+from models.two_stage.matching import BACKGROUND, IGNORED, draw, match
+from models.two_stage.roi import Pool, PoolConfig
+from models.two_stage.rpn import RPN, RPNConfig
 from sharpcontour import InputError, SharpContourConfig
-from sharpcontour.masks import PackedMasks
+from sharpcontour.masks.packed import PackedMasks
 from tests.models.helpers import drawn, target_of, tiny_mask_rcnn
 
 HEIGHT, WIDTH = 128, 192

@@ -15,7 +15,7 @@ import models.backbone
 from models import DANCE, DanceConfig, Predictor, build_model, load_model
 from models.backbone import Backbone, BackboneConfig, ResNet
 from sharpcontour import InputError, SharpContourConfig
-from sharpcontour.config import from_dict, to_dict
+from sharpcontour.io.plain import from_dict, to_dict
 from tests.models.helpers import TINY, confident, drawn, tiny_config
 
 CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 9, "name": "ring"}]

@@ -14,8 +14,8 @@ from models import PointRend
 from models.pointrend import detectron2
 from models.pointrend.heads import PointHead, PointHeadConfig
 from models.pointrend.points import features_at, soft_labels, training_points, values_at
-from models.two_stage import Encoded, RoIs
-from sharpcontour.masks import PackedMasks
+from models.two_stage.host import Encoded, RoIs
+from sharpcontour.masks.packed import PackedMasks
 from tests.models.helpers import disc, prepared, tiny_pointrend
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models import RefineMask, RefineMaskConfig
-from models.matching import BACKGROUND, match
 from models.refinemask.heads import RefineHead, RefineHeadConfig, boundary, composed, refine_losses
 from models.refinemask.model import any_object
-from sharpcontour.masks import PackedMasks
+from models.two_stage.matching import BACKGROUND, match
+from sharpcontour.masks.packed import PackedMasks
 from tests.models.helpers import disc
 
 

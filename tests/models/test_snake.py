@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.snake import CircularBlock, ContourMap, contour_loss
+from models.snake.network import CircularBlock, ContourMap, contour_loss
 
 
 def test_circular_convolution_equals_a_plain_loop() -> None:

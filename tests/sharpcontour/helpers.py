@@ -14,10 +14,10 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from sharpcontour.config import EvolutionConfig, TracingConfig
+from sharpcontour.contours.rasterize import rings_to_masks
+from sharpcontour.contours.tracing import contours_from_rings, trace_mask
+from sharpcontour.contours.types import Contours
 from sharpcontour.evolution import evolve
-from sharpcontour.interface import Contours
-from sharpcontour.rasterize import rings_to_masks
-from sharpcontour.tracing import contours_from_rings, trace_mask
 
 EVALGT = Path(__file__).resolve().parents[3] / "shared" / "evalgt" / "coco287_gt.json.gz"
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from eval.study import noisy_roi, smoothed_contours, soft_roi, tight_box
+from eval.diagnostics.study import noisy_roi, smoothed_contours, soft_roi, tight_box
 from sharpcontour.config import EvolutionConfig, TracingConfig
+from sharpcontour.contours.geometry import outward_normals, resample, self_crossing, signed_area
+from sharpcontour.contours.rasterize import rings_to_masks
+from sharpcontour.contours.tracing import contours_from_masks
+from sharpcontour.contours.types import Contours
 from sharpcontour.evolution import Evolution, evolve
-from sharpcontour.geometry import outward_normals, resample, self_crossing, signed_area
-from sharpcontour.interface import Contours
-from sharpcontour.rasterize import rings_to_masks
-from sharpcontour.tracing import contours_from_masks
 from tests.sharpcontour import helpers
 
 needs_coco = pytest.mark.skipif(not helpers.EVALGT.exists(), reason="the COCO annotations are not here")

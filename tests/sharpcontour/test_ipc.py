@@ -11,18 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from sharpcontour.config import ClassifierConfig, LossConfig, PointConfig
-from sharpcontour.ipc import (
-    Controller,
-    classify,
-    initial_parameters,
-    layer_sizes,
-    parameter_count,
-    relative_places,
-    sample_features,
-)
+from sharpcontour.ipc import Controller, classify, initial_parameters, layer_sizes, parameter_count, relative_places
 from sharpcontour.loss import dynamic_alpha, ipc_loss
-from sharpcontour.masks import PackedMasks
+from sharpcontour.masks.packed import PackedMasks
 from sharpcontour.points import boundary_samples, sample_points
+from sharpcontour.sampling import sample_features
 
 
 @pytest.mark.parametrize(("hidden", "count"), [(16, 865), (8, 305)])

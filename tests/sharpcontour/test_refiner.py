@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sharpcontour.config import ClassifierConfig, EvolutionConfig, SharpContourConfig, from_dict, to_dict
+from sharpcontour.config import ClassifierConfig, EvolutionConfig, SharpContourConfig
+from sharpcontour.contours.harmless import keep_coarse, suspects
+from sharpcontour.contours.types import Contours
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.harmless import keep_coarse, suspects
-from sharpcontour.interface import Contours, RefinerInputs
-from sharpcontour.masks import PackedMasks
-from sharpcontour.refiner import RefinedModel, SharpContour
+from sharpcontour.host import RefinerInputs
+from sharpcontour.io.plain import from_dict, to_dict
+from sharpcontour.masks.packed import PackedMasks
+from sharpcontour.refined_model import RefinedModel
+from sharpcontour.refiner import SharpContour
 
 
 class ToyHost(nn.Module):
@@ -56,7 +59,7 @@ class ToyHost(nn.Module):
     def detect(self, images):
         inputs = self._inputs(images)
         square = torch.tensor([[10.0, 10], [38, 10], [38, 38], [10, 38]])
-        from sharpcontour.geometry import resample
+        from sharpcontour.contours.geometry import resample
 
         inputs.contours = Contours.from_polygons(resample(square[None], 32).expand(len(inputs.boxes), -1, -1).clone())
         rings = inputs.contours.rings()
@@ -160,7 +163,7 @@ def test_collapsed_contours_are_put_back() -> None:
 def test_the_swept_area_bound_never_clears_a_bad_contour() -> None:
     from pycocotools import mask as coco_mask
 
-    from sharpcontour.rasterize import rings_to_rles
+    from sharpcontour.contours.rasterize import rings_to_rles
 
     torch.manual_seed(0)
     angle = torch.arange(64) / 64 * 2 * torch.pi

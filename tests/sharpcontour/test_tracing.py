@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sharpcontour.config import TracingConfig
-from sharpcontour.rasterize import rings_to_masks, rings_to_rles
-from sharpcontour.tracing import (
+from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
+from sharpcontour.contours.tracing import (
     contours_from_masks,
     contours_from_rings,
     is_hole,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.contours import divide_edges
-from sharpcontour.interface import Rings
+from models.snake.polygons import divide_edges
+from sharpcontour.contours.types import Rings
 
 TOLERANCE = 0.02  # of width or height: within it a boundary counts as touching the box
 

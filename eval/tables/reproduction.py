@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.paper import METRICS, RUNS, Cell, Row, Table
 from eval.pictures.plot import Curve
-from eval.results import read_json
+from eval.tables.paper import METRICS, RUNS, Cell, Row, Table
 from models import TITLES
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import read_json
 
 Records = Mapping[int, dict[str, Any]]
 """By seed."""

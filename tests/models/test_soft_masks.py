@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from models.two_stage.soft_masks import Paste, SoftMasks
+from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.detections import Detections
-from sharpcontour.rasterize import rings_to_masks
-from sharpcontour.soft_masks import Paste, SoftMasks
 
 H, W = 37, 52
 BOXES = torch.tensor(

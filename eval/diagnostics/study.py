@@ -20,11 +20,12 @@ from torchvision.ops import box_iou
 
 from eval.boundary import boundary_iou
 from sharpcontour.config import TracingConfig
-from sharpcontour.geometry import outward_normals
-from sharpcontour.interface import Contours, RefinerInputs
-from sharpcontour.rasterize import rings_to_rles
-from sharpcontour.refiner import RefinedModel
-from sharpcontour.tracing import contours_from_masks, contours_from_rings, trace_mask
+from sharpcontour.contours.geometry import outward_normals
+from sharpcontour.contours.rasterize import rings_to_rles
+from sharpcontour.contours.tracing import contours_from_masks, contours_from_rings, trace_mask
+from sharpcontour.contours.types import Contours
+from sharpcontour.host import RefinerInputs
+from sharpcontour.refined_model import RefinedModel
 
 GRID = 28  # cells of a coarse mask, as mask heads predict it
 KINDS = ("ideal28", "noisy28", "smooth", "host")

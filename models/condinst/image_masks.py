@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpcontour.soft_masks import LazyMasks
+from sharpcontour.contours.lazy_masks import LazyMasks
 
 # Cells kept around those above 0.5. A pixel is a mean of three neighbouring cells along an axis, and only one above 0.5
 # can lift it above 0.5: two more on either side are all that it takes.

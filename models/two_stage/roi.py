@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, roi_align
 
-from models.box_coder import Weights, decode, encode
 from models.boxes import clip_boxes, image_limits, indexed_boxes
+from models.two_stage.box_coder import Weights, decode, encode
 
 Norm = Literal["none", "bn", "sync_bn"]
 

@@ -1,64 +1,20 @@
-"""What goes in and out of the refiner: contours on the device, and what a host model hands over."""
+"""What a host model hands over to the refiner (section 3.3), and what it must be able to do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from sharpcontour.soft_masks import LazyMasks
-
-Ring = np.ndarray  # (n, 2) float32 x, y, implicitly closed, no repeated first vertex
-Rings = list[Ring]  # one object: outer rings and holes, combined by the even-odd rule
-
+from sharpcontour.contours.lazy_masks import LazyMasks
+from sharpcontour.contours.types import Contours
 
 TargetBuilder = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
 """What a loader worker does to a training target once it is augmented: (target, random numbers) -> target with more."""
-
-
-@dataclass
-class Contours:
-    """The rings of K instances as one tensor, ready to evolve.
-
-    Attributes:
-        vertices: (R, N, 2) float32 x, y in network-input pixels.
-        instance: (R,) int64, the instance 0..K-1 of each ring, ascending.
-        hole: (R,) bool, True where the ring bounds a hole.
-        carried: K lists of rings (numpy, same pixels) that are too small to refine and pass through unchanged.
-    """
-
-    vertices: Tensor
-    instance: Tensor
-    hole: Tensor
-    carried: list[Rings] = field(default_factory=list)
-
-    @classmethod
-    def from_polygons(cls, vertices: Tensor) -> Contours:
-        """One outer ring for each instance: the contours of a contour-based host, (K, N, 2)."""
-        k = len(vertices)
-        return cls(
-            vertices,
-            torch.arange(k, device=vertices.device),
-            torch.zeros(k, dtype=torch.bool, device=vertices.device),
-            [[] for _ in range(k)],
-        )
-
-    def to(self, device: torch.device) -> Contours:
-        """The same on a device; carried rings stay where they are."""
-        return Contours(self.vertices.to(device), self.instance.to(device), self.hole.to(device), self.carried)
-
-    def rings(self) -> list[Rings]:
-        """K lists of rings (numpy), refined and carried ones together, on the CPU."""
-        objects = [list(rings) for rings in self.carried]
-        instance, vertices = self.instance.tolist(), self.vertices.detach().float().cpu().numpy()
-        for k, ring in zip(instance, vertices, strict=True):
-            objects[k].append(ring)
-        return objects
 
 
 @dataclass
@@ -127,3 +83,15 @@ class Host(Protocol):
             encoded: from :meth:`encode`.
             boxes: (K_i, 4) float32 xyxy of each image, in its pixels and inside it, every side one long at least.
         """
+
+
+def at_least_one_pixel(boxes: Tensor, limits: Tensor) -> Tensor:
+    """Boxes (K, 4) cut at their image's border, every side one pixel long at least: what :meth:`Host.describe` takes.
+
+    Args:
+        boxes: (K, 4) xyxy in pixels of their images.
+        limits: (K, 4) or (1, 4) width, height, width, height of these.
+    """
+    low = boxes[:, :2].clamp(min=0).minimum(limits[:, :2] - 1)
+    high = boxes[:, 2:].minimum(limits[:, 2:]).maximum(low + 1)
+    return torch.cat([low, high], 1)

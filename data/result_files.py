@@ -9,8 +9,8 @@ from typing import Any
 
 import cv2
 
-from eval.results import read_json
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import read_json
 
 Entry = dict[str, Any]
 LISTED = 3  # images that an error message names

@@ -15,14 +15,11 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from models.boxes import at_least_one_pixel
+from sharpcontour.contours.tracing import TracedRings, is_hole, trace_window
+from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
-from sharpcontour.interface import Contours, Ring, Rings
-from sharpcontour.rasterize import decode_counts
-from sharpcontour.refiner import RefinedModel
-from sharpcontour.tracing import TracedRings, is_hole, refinable, resample_rings, trace_window
-
-AT_ONCE = 128  # instances described together: 256 x 14 x 14 float32 features of so many take 25 MiB
+from sharpcontour.host import at_least_one_pixel
+from sharpcontour.masks.run_lengths import decode_counts
 
 
 @dataclass
@@ -245,53 +242,3 @@ def _join(parts: Sequence[TracedRings]) -> TracedRings:
         np.repeat(np.arange(len(parts)), [len(length) for length in lengths]),
         np.concatenate([np.zeros(0, bool), *(part.hole for part in parts)]),
     )
-
-
-@torch.inference_mode()
-def refine_given(
-    model: RefinedModel, image: Tensor, given: GivenObjects, boxes: Tensor, size: tuple[int, int]
-) -> list[Rings]:
-    """Refine K objects on one image; the image passes the network once, the objects follow in parts.
-
-    Args:
-        model: in evaluation mode.
-        image: (3, h, w) uint8 at network-input size.
-        given: the objects, in pixels of the image as it was given.
-        boxes: (K, 4) float32 xyxy in the same pixels.
-        size: (height, width) of that image.
-
-    Returns:
-        K objects in the same pixels. One that keeps its outline (empty, too small, or refinement did harm) is
-        ``given.objects[k]`` itself; of others the small rings keep theirs.
-    """
-    config, objects = model.refiner.config, list(given.objects)
-    scale = np.array([image.shape[2] / size[1], image.shape[1] / size[0]])
-    # Too small to refine is also what becomes larger only because the image is enlarged.
-    tracing = replace(config.tracing, min_area=config.tracing.min_area * max(1.0, float(scale.prod())))
-    chosen = refinable(given.rings, given.rings.areas() * scale.prod(), len(given), tracing)
-    large = given.rings.select(chosen)
-    if len(large.mask) == 0:
-        return objects
-    encoded = model.host.encode([image])
-    start = resample_rings(large.points * scale, large.starts, config.evolution.vertices)
-    limits = torch.tensor([[image.shape[2], image.shape[1]] * 2])
-    network_boxes = at_least_one_pixel(boxes * torch.from_numpy(scale).float().repeat(2), limits)
-    instances = np.unique(large.mask)
-    for part in np.split(instances, range(AT_ONCE, len(instances), AT_ONCE)):
-        rows = slice(*np.searchsorted(large.mask, [part[0], part[-1] + 1]))
-        inputs = model.host.describe(encoded, [network_boxes[part]])
-        contours = Contours(
-            torch.from_numpy(start[rows].astype(np.float32)),
-            torch.from_numpy(np.searchsorted(part, large.mask[rows])),
-            torch.from_numpy(large.hole[rows]),
-            [[] for _ in part],
-        )
-        inputs = replace(inputs, contours=contours.to(inputs.boxes.device))
-        moved, restored = model.finish(inputs, model.refiner.refine(inputs))
-        for i in sorted(set(range(len(part))) - set(restored)):
-            k = int(part[i])
-            begin, end = np.searchsorted(given.rings.mask, [k, k + 1])
-            new = iter([(ring / scale).astype(np.float32) for ring in moved[i]])
-            old = zip(given.objects[k], chosen[begin:end].tolist(), strict=True)
-            objects[k] = [next(new) if is_large else ring for ring, is_large in old]
-    return objects

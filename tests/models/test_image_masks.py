@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.condinst.image_masks import ImageMasks
 from sharpcontour.config import TracingConfig
-from sharpcontour.image_masks import ImageMasks
-from sharpcontour.rasterize import rles_to_masks
-from sharpcontour.tracing import contours_from_masks
+from sharpcontour.contours.tracing import contours_from_masks
+from sharpcontour.masks.run_lengths import rles_to_masks
 
 PADDED = (64, 96)  # network input; maps of 16 x 24 cells
 SIZE = (57, 90)  # of the image in it

@@ -11,9 +11,9 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from sharpcontour.geometry import signed_area
-from sharpcontour.interface import Contours, Rings
-from sharpcontour.rasterize import rings_to_rles
+from sharpcontour.contours.geometry import signed_area
+from sharpcontour.contours.rasterize import rings_to_rles
+from sharpcontour.contours.types import Contours, Rings
 
 
 def suspects(contours: Contours, moved: Tensor, instances: int, min_iou: float) -> Tensor:

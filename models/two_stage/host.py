@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from models.backbone import Backbone, BackboneConfig
-from models.boxes import at_least_one_pixel, clip_boxes, image_limits, indexed_boxes, jitter_boxes
+from models.boxes import clip_boxes, image_limits, indexed_boxes, jitter_boxes
 from models.host import Host, image_indices, per_image
-from models.matching import draw, match
-from models.roi import BoxHead, BoxHeadConfig, Pool, PoolConfig
-from models.rpn import RPN, Proposals, RPNConfig
+from models.two_stage.matching import draw, match
+from models.two_stage.roi import BoxHead, BoxHeadConfig, Pool, PoolConfig
+from models.two_stage.rpn import RPN, Proposals, RPNConfig
+from models.two_stage.soft_masks import Paste, SoftMasks
 from sharpcontour.detections import Detections
-from sharpcontour.interface import RefinerInputs
-from sharpcontour.soft_masks import Paste, SoftMasks
+from sharpcontour.host import RefinerInputs, at_least_one_pixel
 
 PROPOSAL_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 ROI_LEVELS = ("p2", "p3", "p4", "p5")

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-from models.anchors import Rule, grid_anchors
-from models.box_coder import decode, encode
 from models.boxes import clip_boxes, image_limits
 from models.layers import init_normal
-from models.matching import IGNORED, draw, match
+from models.two_stage.anchors import Rule, grid_anchors
+from models.two_stage.box_coder import decode, encode
+from models.two_stage.matching import IGNORED, draw, match
 from sharpcontour.errors import InputError
 
 
@@ -29,7 +29,7 @@ class RPNConfig:
     num_convs: int = 1  # 3x3, before the two predictions
     sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)  # px, anchors of each level, P2 first
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width of the anchors
-    anchors: Rule = "exact"  # see models/anchors.py
+    anchors: Rule = "exact"  # see models/two_stage/anchors.py
     inside_only: bool = False  # anchors that cross the image's border do not learn (Detectron)
     positive_iou: float = 0.7
     negative_iou: float = 0.3

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sharpcontour.config import TracingConfig
-from sharpcontour.interface import Contours, Ring, Rings
+from sharpcontour.contours.types import Contours, Ring, Rings
 
 # The eight chain directions, counter-clockwise as seen on the screen (y down): E NE N NW W SW S SE.
 _DX = np.array([1, 1, 0, -1, -1, -1, 0, 1])

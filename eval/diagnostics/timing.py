@@ -13,13 +13,15 @@ import cv2
 import numpy as np
 import torch
 
+from models.condinst.image_masks import ImageMasks
 from models.predictor import Predictor
+from models.two_stage.soft_masks import SoftMasks
 from sharpcontour.config import SharpContourConfig
+from sharpcontour.contours.lazy_masks import LazyMasks
+from sharpcontour.contours.types import Contours
 from sharpcontour.detections import Detections
-from sharpcontour.image_masks import ImageMasks
-from sharpcontour.interface import Contours, RefinerInputs
-from sharpcontour.refiner import RefinedModel
-from sharpcontour.soft_masks import LazyMasks, SoftMasks
+from sharpcontour.host import RefinerInputs
+from sharpcontour.refined_model import RefinedModel
 
 Mark = Callable[[str], object]
 Place = Callable[[Detections, RefinerInputs], tuple[Detections, RefinerInputs]]

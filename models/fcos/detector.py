@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, sigmoid_focal_loss
 
-from models.boxes import at_least_one_pixel, clip_boxes, image_limits, jitter_boxes, paired_iou
-from models.fcos_targets import Grid, assign, centerness, distances, giou
+from models.boxes import clip_boxes, image_limits, jitter_boxes, paired_iou
+from models.fcos.targets import Grid, assign, centerness, distances, giou
 from models.layers import group_norm, init_normal
 from sharpcontour.errors import InputError
+from sharpcontour.host import at_least_one_pixel
 
 
 @dataclass

@@ -1,8 +1,6 @@
-"""Rings -> COCO run-length encoding, exactly and without a full-size image.
+"""COCO's run-length encoding: written from changes or crops, read many at once.
 
-A pixel belongs to an object when its centre lies inside an odd number of the object's rings. Run lengths say where,
-in column-major order, a mask changes between 0 and 1; the even-odd union of several rings is therefore the set of
-changes that occur an odd number of times, and holes need no images to be subtracted.
+Run lengths go down the columns, alternate between 0 and 1, and begin with 0.
 """
 
 from __future__ import annotations
@@ -13,58 +11,12 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sharpcontour.interface import Ring, Rings
-
-# COCO's polygon routine: any other rasteriser (cv2.fillPoly paints the outline too) costs several points of IoU.
-
-
-def rings_to_rles(objects: Sequence[Rings], height: int, width: int) -> list[dict[str, Any]]:
-    """Rasterise K objects.
-
-    Args:
-        objects: K lists of rings, (n, 2) x, y in continuous pixels of the (height, width) image. Rings may leave it.
-
-    Returns:
-        K compressed COCO RLEs {"size": [height, width], "counts": str}; rings with fewer than three
-        vertices or one that is not finite are left out, and no usable ring gives an empty mask.
-    """
-    return [_object_rle([ring for ring in rings if _usable(ring)], height, width) for rings in objects]
-
-
-def rings_to_masks(objects: Sequence[Rings], height: int, width: int) -> np.ndarray:
-    """The same as (K, height, width) bool."""
-    return rles_to_masks(rings_to_rles(objects, height, width), height, width)
-
 
 def rles_to_masks(rles: list[dict[str, Any]], height: int, width: int) -> np.ndarray:
     """K compressed COCO RLEs as (K, height, width) bool."""
     if not rles:
         return np.zeros((0, height, width), bool)
     return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1)).astype(bool)
-
-
-def _usable(ring: Ring) -> bool:
-    return len(ring) >= 3 and bool(np.isfinite(ring).all())  # the routine may crash on NaN
-
-
-def _object_rle(rings: Rings, height: int, width: int) -> dict[str, Any]:
-    if not rings:
-        return changes_to_rle(np.zeros(0, np.int64), height, width)
-    encoded = coco_mask.frPyObjects([_flat(ring, height, width) for ring in rings], height, width)
-    if len(encoded) == 1:
-        return {"size": [height, width], "counts": encoded[0]["counts"].decode("ascii")}
-    changes = np.concatenate([np.cumsum(decode_counts(rle["counts"])[:-1]) for rle in encoded])
-    positions, occurrences = np.unique(changes, return_counts=True)
-    return changes_to_rle(positions[occurrences % 2 == 1], height, width)
-
-
-def _flat(ring: Ring, height: int, width: int) -> np.ndarray:
-    """The coordinates as one float64 vector, kept within eight image sizes.
-
-    The routine walks along every edge in steps of a fifth of a pixel, so a stray vertex far away would cost millions.
-    """
-    reach = 8 * max(height, width)
-    return np.clip(ring, -reach, reach).astype(np.float64).ravel()
 
 
 def changes_to_rle(changes: np.ndarray, height: int, width: int) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from models.backbone import Backbone
-from models.boxes import at_least_one_pixel, image_limits
-from models.fcos import FCOS, Found, Predictions
-from models.fcos_targets import Grid, neighbourhoods, responsible
+from models.boxes import image_limits
+from models.fcos.detector import FCOS, Found, Predictions
+from models.fcos.targets import Grid, neighbourhoods, responsible
 from models.host import Host, image_indices, per_image
+from sharpcontour.contours.lazy_masks import LazyMasks
+from sharpcontour.contours.types import Contours
 from sharpcontour.detections import Detections
-from sharpcontour.interface import Contours, RefinerInputs
-from sharpcontour.soft_masks import LazyMasks
+from sharpcontour.host import RefinerInputs, at_least_one_pixel
 
 
 @dataclass

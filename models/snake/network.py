@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpcontour.errors import InputError
-from sharpcontour.ipc import look_up, tall_map
+from sharpcontour.sampling import look_up, tall_map
 
 STRIDE = 4  # of the maps that contours read, in network-input pixels
 

@@ -1,0 +1,1 @@
+"""FCOS, the one-stage detector that CondInst, DANCE and DeepSnake share."""

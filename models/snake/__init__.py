@@ -1,0 +1,1 @@
+"""What DANCE and DeepSnake share: circular convolutions, polygons, and targets from outlines."""

@@ -1,0 +1,1 @@
+"""The two-stage detector that Mask R-CNN, PointRend and RefineMask share."""

@@ -1,0 +1,1 @@
+"""Masks from anywhere, whatever made them: read, and refined."""

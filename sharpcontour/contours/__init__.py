@@ -1,0 +1,1 @@
+"""Contours: their types, from masks and to masks, their geometry."""

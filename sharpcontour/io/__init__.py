@@ -1,0 +1,1 @@
+"""Files: JSON, images, and configurations as plain values."""

@@ -1,0 +1,1 @@
+"""Masks as pixels: packed for a loader, and as COCO's run lengths."""
