@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sharpcontour.contours.types import Rings
-from sharpcontour.host import TargetBuilder
+from sharpcontour.host import Target, TargetBuilder
 from sharpcontour.masks.packed import PackedMasks
 
 Resize = Literal["opencv", "detectron2", "torchvision"]
@@ -183,14 +183,10 @@ def drop_empty(instances: Instances, height: int, width: int) -> Instances:
 
 def make_target(
     image_id: int, size: tuple[int, int], instances: Instances, builder: TargetBuilder | None, rng: np.random.Generator
-) -> dict[str, Any]:
-    """The training target of one image; with a builder also what that adds, but no "rings", which it has used.
-
-    "image_id", "size" (height, width), "boxes" (K, 4) float32, "labels" (K,) int64, "masks" PackedMasks, "rings" and
-    "polygon_parts" (K,) int64.
-    """
+) -> Target:
+    """The training target of one image; with a builder also what that adds, but no "rings", which it has used."""
     windows = [(crop.x0, crop.y0, crop.mask.shape[1], crop.mask.shape[0]) for crop in instances.masks]
-    target: dict[str, Any] = {
+    target: Target = {
         "image_id": image_id,
         "size": size,
         "boxes": torch.from_numpy(instances.boxes.astype(np.float32).reshape(-1, 4)),

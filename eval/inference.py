@@ -211,10 +211,11 @@ def _score(
 
 def merge_stats(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Refiner statistics of several processes as one: counts add up, means are weighted by "contours"."""
-    weights = [part.get("contours", 0) for part in parts]
-    if sum(weights) == 0:
+    seen = [part for part in parts if part.get("contours")]
+    if not seen:
         return dict(parts[0]) if parts else {}
-    return {key: _joined([part[key] for part in parts], weights) for key in parts[0]}
+    weights = [part["contours"] for part in seen]
+    return {key: _joined([part[key] for part in seen], weights) for key in seen[0]}
 
 
 def _joined(values: Sequence[Any], weights: Sequence[int]) -> Any:

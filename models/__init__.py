@@ -18,8 +18,7 @@ from models.refinemask import RefineMask, RefineMaskConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
 from sharpcontour.io.plain import from_dict
-from sharpcontour.refined_model import RefinedModel
-from sharpcontour.refiner import SharpContour
+from sharpcontour.refined_model import RefinedModel, build_refiner
 
 MODELS: dict[str, tuple[Any, Any]] = {
     "condinst": (CondInst, CondInstConfig),
@@ -76,8 +75,7 @@ def build_model(
     host = next(model for model, config in MODELS.values() if type(host_config) is config)(host_config, num_classes)
     if sharpcontour is None:
         return host
-    refiner = SharpContour(sharpcontour, host.fine_channels, host.controller_shape, host.context_channels)
-    return RefinedModel(host, refiner)
+    return RefinedModel(host, build_refiner(sharpcontour, host))
 
 
 def load_model(path: str | Path, device: str | torch.device = "auto") -> Predictor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ from models.backbone import BackboneConfig
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
-from sharpcontour.host import RefinerInputs, TargetBuilder
+from sharpcontour.host import RefinerInputs, Target, TargetBuilder
 
 
 class Host(nn.Module):
@@ -45,11 +47,11 @@ class Host(nn.Module):
         """Picklable; what a loader worker adds to every training target, after augmentation. By default nothing."""
         return _nothing_more
 
-    def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
+    def losses(self, images: list[Tensor], targets: Sequence[Target]) -> tuple[dict[str, Tensor], RefinerInputs]:
         """The weighted losses by name, and the training instances for the refiner."""
         raise NotImplementedError
 
-    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
+    def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
         """The second half of :meth:`losses` without the first, for training the refiner alone."""
         raise NotImplementedError
 
@@ -65,7 +67,7 @@ class Host(nn.Module):
         """Instances the host did not find, for the refiner: boxes (K_i, 4) of each image, valid. No contours."""
         raise NotImplementedError
 
-    def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
+    def forward(self, images: list[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """With targets the losses by name (training), without them one :class:`Detections` an image."""
         return self.detect(images)[0] if targets is None else self.losses(images, targets)[0]
 
@@ -83,7 +85,7 @@ class Host(nn.Module):
         return padded, sizes
 
 
-def _nothing_more(target: dict[str, Any], rng: Any) -> dict[str, Any]:
+def _nothing_more(target: Target, rng: np.random.Generator) -> Target:
     return target
 
 

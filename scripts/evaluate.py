@@ -61,7 +61,6 @@ from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.plain import from_dict
 from sharpcontour.refined_model import RefinedModel
-from sharpcontour.statistics import EvolutionStatistics
 
 
 def main() -> int:
@@ -214,7 +213,6 @@ def change(predictor: Predictor, assignments: list[str]) -> None:
     if isinstance(model, RefinedModel):
         config = model.refiner.config
         apply_overrides(Config(predictor.config["model"], model.host.config, True, config), assignments)
-        model.statistics = EvolutionStatistics(config.evolution.iterations)
 
 
 def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:

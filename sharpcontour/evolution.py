@@ -1,15 +1,17 @@
-"""Section 3.1: contour evolution, x' = x + m s d (eq. 1).
+"""Section 3.1: contour evolution by eq. (1), x' = x + m s d.
 
-Every vertex marches along its normal, outwards if it lies inside the object and inwards if outside, by equal steps,
-until the classifier's verdict flips. All steps of all vertices of all contours are classified in one batch.
+Every vertex x marches along its normal d, outwards if it lies inside the object and inwards if outside, by m equal
+steps of length s, until the classifier's verdict flips. All steps of all vertices of all contours are classified in
+one batch.
 
+In the configuration lambda is ``ratio``, M is ``max_steps``, N is ``vertices`` and n is ``iterations``.
 Shapes: R rings, N vertices, M steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ Classifier = Callable[[Tensor], Tensor]
 
 @dataclass
 class Evolution:
-    """The course of an evolution.
+    """The course of an evolution; a rule of one's own may leave all but ``steps`` empty.
 
     Attributes:
         steps: n + 1 tensors (R, N, 2), C(0) to C(n).
@@ -35,10 +37,10 @@ class Evolution:
     """
 
     steps: list[Tensor]
-    sharpness: list[Tensor]
-    active: list[Tensor]
-    flipped: list[Tensor]
-    moves: list[Tensor]
+    sharpness: list[Tensor] = field(default_factory=list)
+    active: list[Tensor] = field(default_factory=list)
+    flipped: list[Tensor] = field(default_factory=list)
+    moves: list[Tensor] = field(default_factory=list)
 
 
 def evolve(
@@ -59,19 +61,23 @@ def evolve(
         classify: logits of phi at points (R, Q, 2).
         config: lambda, M, n and the switches of Tables 5, 7 and 8.
     """
-    course = Evolution([vertices], [], [], [], [])
+    course = Evolution([vertices])
     frozen = torch.zeros(vertices.shape[:2], dtype=torch.bool, device=vertices.device)
     away = torch.where(hole, -1.0, 1.0)[:, None, None]
     for _ in range(config.iterations):
-        start = course.steps[-1]
+        x = course.steps[-1]
         if config.resample_iterations and len(course.steps) > 1:
             # The vertices are others now, so none of them has been seen to flip.
-            start, frozen = resample(start, start.shape[1]), torch.zeros_like(frozen)
-        normals = outward_normals(start, config.normal_window) * away
-        phi = classify(start).sigmoid()
-        offset, flip, moves = _march(start, normals, phi, area, classify, config)
+            x, frozen = resample(x, x.shape[1]), torch.zeros_like(frozen)
+        normals = outward_normals(x, config.normal_window) * away
+        phi = classify(x).sigmoid()
+        # Section 3.2: phi is 1 outside, and exactly 0.5 is inside.
+        d = torch.where(phi[..., None] > 0.5, -normals, normals)
+        s = step_length(phi, area, config)
+        moves, flip, ahead = _march(x, d, s, phi, classify, config)
+        m = _crossing(phi, ahead, moves, flip) if config.interpolate_flip else moves
         active = ~frozen
-        moved = torch.where(active[..., None], start + offset, start)
+        moved = torch.where(active[..., None], displaced(x, m, s, d), x)
         moved = moved.clamp(min=0).minimum(limits[:, None])
         if config.freeze:
             frozen = frozen | (flip & active)
@@ -83,34 +89,48 @@ def evolve(
     return course
 
 
+def displaced(x: Tensor, m: Tensor, s: Tensor, d: Tensor) -> Tensor:
+    """Eq. (1): vertices x (..., 2) after m (...) steps of length s (...) in the directions d (..., 2)."""
+    m, s = m[..., None], s[..., None]
+    return x + m * s * d
+
+
+def step_length(phi: Tensor, area: Tensor, config: EvolutionConfig) -> Tensor:
+    """s = lambda sqrt(A) |phi - 0.5| (section 3.1) of vertices (R, N), fixed for an iteration, in pixels.
+
+    Paper silent on "w/o adaptive step" (Table 5): the factor is its maximum 0.5, so that the longest step stays the
+    same.
+    """
+    sharpness = (phi - 0.5).abs() if config.adaptive_step else torch.full_like(phi, 0.5)
+    return config.ratio * area.sqrt()[:, None] * sharpness
+
+
 def _march(
-    start: Tensor, normals: Tensor, phi: Tensor, area: Tensor, classify: Classifier, config: EvolutionConfig
+    x: Tensor, d: Tensor, s: Tensor, phi: Tensor, classify: Classifier, config: EvolutionConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One iteration: offset m s d (R, N, 2), whether a flipping point was reached (R, N), and m (R, N)."""
+    """How far every vertex goes: m (R, N) int64, the moves up to its flipping point, or M without one.
+
+    Returns:
+        m, whether there was a flipping point (R, N), and phi after 1 to M moves (R, N, M).
+    """
     rings, n = phi.shape
-    outside = phi > 0.5  # section 3.2: exactly 0.5 is inside
-    direction = torch.where(outside[..., None], -normals, normals)
-    # Section 3.1: s = lambda sqrt(A) |phi - 0.5|, fixed for the iteration. Paper silent on "w/o adaptive step"
-    # (Table 5): the factor is its maximum 0.5, so that the longest step stays the same.
-    factor = (phi - 0.5).abs() if config.adaptive_step else torch.full_like(phi, 0.5)
-    step = (config.ratio * area.sqrt()[:, None] * factor)[..., None] * direction
-    count = torch.arange(1, config.max_steps + 1, device=start.device)
-    candidates = start[:, :, None] + count[:, None] * step[:, :, None]
+    count = torch.arange(1, config.max_steps + 1, device=x.device)
+    candidates = displaced(x[:, :, None], count, s[:, :, None], d[:, :, None])
     ahead = classify(candidates.flatten(1, 2)).sigmoid().view(rings, n, config.max_steps)
-    flips = (ahead > 0.5) != outside[..., None]
+    flips = (ahead > 0.5) != (phi > 0.5)[..., None]
     flip = flips.any(-1)
-    # m counts the moves up to the flipping point; without one, m = M (section 3.1).
-    moves = torch.where(flip, flips.float().argmax(-1) + 1, config.max_steps)
-    travel = moves.to(phi.dtype)
-    if config.interpolate_flip:
-        travel = torch.where(flip, travel - 1 + _crossing(phi, ahead, moves), travel)
-    return travel[..., None] * step, flip, moves
+    return torch.where(flip, flips.float().argmax(-1) + 1, config.max_steps), flip, ahead
 
 
-def _crossing(phi: Tensor, ahead: Tensor, moves: Tensor) -> Tensor:
-    """(R, N) in [0, 1]: where phi crosses 0.5 within the last step, by linear interpolation."""
+def _crossing(phi: Tensor, ahead: Tensor, moves: Tensor, flip: Tensor) -> Tensor:
+    """m (R, N) to where phi crosses 0.5 within the last step before a flip, by linear interpolation."""
     path = torch.cat([phi[..., None], ahead], -1)
     after = path.gather(-1, moves[..., None])[..., 0]
     before = path.gather(-1, moves[..., None] - 1)[..., 0]
     gap = before - after
-    return ((before - 0.5) / torch.where(gap == 0, 1.0, gap)).clamp(0, 1)
+    share = ((before - 0.5) / torch.where(gap == 0, 1.0, gap)).clamp(0, 1)
+    return torch.where(flip, moves - 1 + share, moves)
+
+
+EvolutionRule = Callable[[Tensor, Tensor, Tensor, Tensor, Classifier, EvolutionConfig], Evolution]
+"""What moves contours: :func:`evolve`, or a function of one's own with the same arguments."""

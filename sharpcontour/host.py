@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sharpcontour.contours.lazy_masks import LazyMasks
-from sharpcontour.contours.types import Contours
+from sharpcontour.contours.types import Contours, Rings
+from sharpcontour.masks.packed import PackedMasks
 
-TargetBuilder = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
+
+class ImageTarget(TypedDict):
+    """What comes with every image; all that comes with one that is only evaluated."""
+
+    image_id: int  # the data set's
+    size: tuple[int, int]  # height and width of the image at network-input size, without padding
+    original_size: tuple[int, int]  # height and width of the image as it is stored; evaluation scales results to it
+
+
+class Target(TypedDict, total=False):
+    """What a model learns of one training image, K objects in network-input pixels.
+
+    A data set makes all but the last key; a model's target builder adds what it needs beside these.
+    """
+
+    image_id: int  # the data set's
+    size: tuple[int, int]  # height and width of the image without padding
+    boxes: Tensor  # (K, 4) float32 xyxy, inside the image
+    labels: Tensor  # (K,) int64 class index 0..C-1
+    masks: PackedMasks  # the K masks
+    rings: list[Rings]  # K outlines; gone when the target leaves the loader, builders have used them
+    polygon_parts: Tensor  # (K,) int64, outer polygons that make up each object
+    boundary: Tensor  # (K, S, 4) float32 of a refined model: x, y and the unit normal at S points of each outline
+
+
+TargetBuilder = Callable[[Target, np.random.Generator], Target]
 """What a loader worker does to a training target once it is augmented: (target, random numbers) -> target with more."""
 
 
@@ -64,11 +90,11 @@ class Host(Protocol):
     @property
     def target_builder(self) -> TargetBuilder: ...
 
-    def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
+    def losses(self, images: list[Tensor], targets: Sequence[Target]) -> tuple[dict[str, Tensor], RefinerInputs]:
         """Losses by name, already weighted, and what the refiner needs of the training instances."""
 
-    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
-        """The second without the first, for training the refiner alone."""
+    def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
+        """What the refiner needs of the training instances, without any loss: for training the refiner alone."""
 
     def detect(self, images: list[Tensor]) -> tuple[list[Any], RefinerInputs]:
         """One Detections an image, in pixels of the given images, and the same instances for the refiner, in order."""
@@ -77,7 +103,7 @@ class Host(Protocol):
         """What :meth:`describe` needs of the images, whatever the instances: made once, used as often as wanted."""
 
     def describe(self, encoded: Any, boxes: list[Tensor]) -> RefinerInputs:
-        """The same for instances from anywhere, without contours; they may come in parts.
+        """What the refiner needs of instances from anywhere, without contours; they may come in parts.
 
         Args:
             encoded: from :meth:`encode`.

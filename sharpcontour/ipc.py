@@ -3,89 +3,100 @@
 A point is described by its fine-grained feature f (bilinear in a shared 16-channel map) and its place c in the box of
 the instance; a small MLP whose weights theta are predicted for each instance tells inside from outside.
 
-Shapes: K instances (or rings), Q points of each, P parameters, B images.
+Shapes: K instances, R rings of them, Q points of each, P parameters, B images.
 """
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpcontour.config import ClassifierConfig
+from sharpcontour.host import RefinerInputs
+from sharpcontour.sampling import sample_features
+
+POINTS_AT_ONCE = 1 << 19  # classified together; 16 float32 features of so many points take 32 MiB
 
 
-def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every layer; inputs of the first: relative x and y, then the feature.
+@dataclass
+class Described:
+    """What phi knows of K instances, whatever the points: made once for a batch, read at every point.
 
-    "Three hidden layers" (section 3.2) are read literally: three of them and an output layer, 865 parameters.
+    Attributes:
+        fine: (B, 16, H/s, W/s), the map that fine-grained features f are read from, shared by all instances.
+        stride: s, in network-input pixels.
+        theta: (K, P), the weights of every instance's MLP.
+        boxes: (K, 4) xyxy in network-input pixels.
+        image_index: (K,) int64, the image of each instance.
     """
-    outputs = 2 if config.output == "vector" else 1
-    widths = [2 + config.feature_channels] + [config.hidden] * config.hidden_layers + [outputs]
-    return list(itertools.pairwise(widths))
+
+    fine: Tensor
+    stride: int
+    theta: Tensor
+    boxes: Tensor
+    image_index: Tensor
 
 
-def parameter_count(config: ClassifierConfig) -> int:
-    """P, the size of theta."""
-    return sum((inputs + 1) * outputs for inputs, outputs in layer_sizes(config))
-
-
-def initial_parameters(config: ClassifierConfig) -> Tensor:
-    """(P,) one freshly initialised MLP: every instance starts from it.
-
-    Paper silent. Weights generated from zero-centred noise multiply to almost nothing over four layers, and training
-    stalls; the bias of the controller's last layer starts as an ordinary He-initialised classifier instead. Only its
-    output layer is zero, so that phi begins at 0.5: otherwise the first thing learned is to silence a random verdict.
-    """
-    sizes = layer_sizes(config)
-    weights = [torch.zeros(outputs, inputs) for inputs, outputs in sizes]
-    for weight in weights[:-1]:
-        nn.init.kaiming_normal_(weight, nonlinearity="relu")
-    return torch.cat([part.flatten() for part in weights] + [torch.zeros(sum(outputs for _, outputs in sizes))])
-
-
-def classify(theta: Tensor, features: Tensor, places: Tensor, config: ClassifierConfig) -> Tensor:
-    """Logits (K, Q) of phi, positive outside the object; phi = sigmoid. Arguments as of :func:`dynamic_mlp`."""
-    return dynamic_mlp(theta, features, places, config)[:, 0]
-
-
-def dynamic_mlp(theta: Tensor, features: Tensor, places: Tensor, config: ClassifierConfig) -> Tensor:
-    """The MLP of every instance, with its own weights.
+class PointClassifier(nn.Module):
+    """phi([f; c]; theta) of section 3.2: the 3x3 convolution, the boundary controller and the MLP.
 
     Args:
-        theta: (K, P), all weights (row-major [out, in]) and then all biases.
-        features: (K, C, Q) fine-grained features f.
-        places: (K, Q, 2) relative locations c.
-
-    Returns:
-        (K, outputs, Q) float32; logits of phi, or what ``config.output`` says.
+        config: sizes, and what the MLP tells of a point.
+        fine_channels: channels of the host's highest-resolution feature map.
+        controller_shape: (C, h, w) of the instance features that the controller reads.
+        context_channels: channels of the coarser map that comes along with the fine one; 0: none does.
     """
-    sizes = layer_sizes(config)
-    parts = theta.split([i * o for i, o in sizes] + [o for _, o in sizes], 1)
-    weights = [part.view(-1, o, i) for part, (i, o) in zip(parts, sizes, strict=False)]
-    biases = [part[..., None] for part in parts[len(sizes) :]]
-    # c and f enter the first layer separately, which saves a copy of all features.
-    x = torch.baddbmm(biases[0], weights[0][:, :, :2], places.transpose(1, 2))
-    x = torch.baddbmm(x, weights[0][:, :, 2:], features)
-    for weight, bias in zip(weights[1:], biases[1:], strict=True):
-        x = torch.baddbmm(bias, weight, F.relu(x))
-    return x
 
+    def __init__(
+        self,
+        config: ClassifierConfig,
+        fine_channels: int,
+        controller_shape: tuple[int, int, int],
+        context_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.feature_channels
+        # Paper silent on norm and activation: linear, since negative values are useful to the MLP that follows.
+        self.encoder: nn.Module = nn.Conv2d(fine_channels, channels, 3, padding=1)
+        if context_channels:
+            self.encoder = Fusion(fine_channels, context_channels, channels)
+        self.controller = Controller(config, controller_shape)
 
-def relative_places(points: Tensor, boxes: Tensor) -> Tensor:
-    """c: locations relative to the box, [-1, 1] inside it and not clamped outside (section 3.2).
+    def describe(self, inputs: RefinerInputs) -> Described:
+        """The shared feature map, and theta of every instance."""
+        maps = [inputs.fine] if inputs.context is None else [inputs.fine, inputs.context]
+        theta = self.controller(inputs.feats)
+        return Described(self.encoder(*maps), inputs.stride, theta, inputs.boxes, inputs.image_index)
 
-    Paper silent on the scale: zero-centred inputs suit a small ReLU network.
+    def forward(self, described: Described, instance: Tensor, points: Tensor) -> Tensor:
+        """Logits of phi (R, Q), positive outside the object; phi = sigmoid.
 
-    Args:
-        points: (K, Q, 2) x, y in pixels.
-        boxes: (K, 4) xyxy in the same pixels.
-    """
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=0.5)
-    return (points - centre[:, None]) / half[:, None]
+        Args:
+            described: from :meth:`describe`.
+            instance: (R,) int64, the instance that each row of points asks.
+            points: (R, Q, 2) x, y in network-input pixels.
+        """
+        return self.evaluate(described, instance, points)[:, 0]
+
+    def evaluate(self, described: Described, instance: Tensor, points: Tensor) -> Tensor:
+        """All outputs (R, O, Q) of the instances' MLPs at points (R, Q, 2); in float32 whatever autocast says."""
+        rows = max(POINTS_AT_ONCE // max(points.shape[1], 1), 1)
+        if len(points) > rows and not torch.is_grad_enabled():  # memory stays bounded for any number of contours
+            parts = zip(instance.split(rows), points.split(rows), strict=True)
+            return torch.cat([self.evaluate(described, i, p) for i, p in parts])
+        with torch.autocast(described.fine.device.type, enabled=False):
+            f = sample_features(described.fine.float(), described.stride, described.image_index[instance], points)
+            c = relative_places(points, described.boxes[instance])
+            return dynamic_mlp(described.theta.float()[instance], f, c, self.config)
+
+    def unused(self) -> Tensor:
+        """The sum of the parameters that no output depends on: a loss adds it times 0, since DDP wants all used."""
+        return self.controller.unused()
 
 
 class Fusion(nn.Module):
@@ -158,3 +169,71 @@ class Controller(nn.Module):
         if not self.instance_aware:
             return self.predict.bias.expand(len(feats), -1)
         return self.predict(self.hidden(self.reduce(feats)))
+
+
+def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every layer; inputs of the first: relative x and y, then the feature.
+
+    "Three hidden layers" (section 3.2) are read literally: three of them and an output layer, 865 parameters.
+    """
+    outputs = 2 if config.output == "vector" else 1
+    widths = [2 + config.feature_channels] + [config.hidden] * config.hidden_layers + [outputs]
+    return list(itertools.pairwise(widths))
+
+
+def parameter_count(config: ClassifierConfig) -> int:
+    """P, the size of theta."""
+    return sum((inputs + 1) * outputs for inputs, outputs in layer_sizes(config))
+
+
+def initial_parameters(config: ClassifierConfig) -> Tensor:
+    """(P,) one freshly initialised MLP: every instance starts from it.
+
+    Paper silent. Weights generated from zero-centred noise multiply to almost nothing over four layers, and training
+    stalls; the bias of the controller's last layer starts as an ordinary He-initialised classifier instead. Only its
+    output layer is zero, so that phi begins at 0.5: otherwise the first thing learned is to silence a random verdict.
+    """
+    sizes = layer_sizes(config)
+    weights = [torch.zeros(outputs, inputs) for inputs, outputs in sizes]
+    for weight in weights[:-1]:
+        nn.init.kaiming_normal_(weight, nonlinearity="relu")
+    return torch.cat([part.flatten() for part in weights] + [torch.zeros(sum(outputs for _, outputs in sizes))])
+
+
+def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -> Tensor:
+    """The MLP of every row of points, with the weights of its instance.
+
+    Args:
+        theta: (R, P), all weights (row-major [out, in]) and then all biases.
+        f: (R, C, Q) fine-grained features.
+        c: (R, Q, 2) relative locations.
+        config: sizes.
+
+    Returns:
+        (R, O, Q) float32; logits of phi, or what ``config.output`` says.
+    """
+    sizes = layer_sizes(config)
+    parts = theta.split([i * o for i, o in sizes] + [o for _, o in sizes], 1)
+    weights = [part.view(-1, o, i) for part, (i, o) in zip(parts, sizes, strict=False)]
+    biases = [part[..., None] for part in parts[len(sizes) :]]
+    # The first layer reads [f; c] (section 3.2): W [f; c] = W_f f + W_c c, which saves a copy of all features.
+    w_c, w_f = weights[0].split([2, f.shape[1]], 2)
+    x = torch.baddbmm(biases[0], w_c, c.transpose(1, 2))
+    x = torch.baddbmm(x, w_f, f)
+    for weight, bias in zip(weights[1:], biases[1:], strict=True):
+        x = torch.baddbmm(bias, weight, F.relu(x))
+    return x
+
+
+def relative_places(points: Tensor, boxes: Tensor) -> Tensor:
+    """c: locations relative to the box, [-1, 1] inside it and not clamped outside (section 3.2).
+
+    Paper silent on the scale: zero-centred inputs suit a small ReLU network.
+
+    Args:
+        points: (R, Q, 2) x, y in pixels.
+        boxes: (R, 4) xyxy in the same pixels.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=0.5)
+    return (points - centre[:, None]) / half[:, None]

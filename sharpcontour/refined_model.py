@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,17 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sharpcontour.config import SharpContourConfig
 from sharpcontour.contours.harmless import keep_coarse, suspects
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.evolution import Evolution
-from sharpcontour.host import RefinerInputs, TargetBuilder
+from sharpcontour.host import Host, RefinerInputs, Target, TargetBuilder
 from sharpcontour.points import boundary_samples
 from sharpcontour.refiner import SharpContour
+from sharpcontour.regression import OffsetRegression
 from sharpcontour.statistics import EvolutionStatistics
 
 BOUNDARY_SAMPLES = 256  # per object, drawn in the loader; training points pick among them
+
+
+def build_refiner(config: SharpContourConfig, host: Host) -> SharpContour:
+    """The refiner that ``config`` asks for, made for a host: SharpContour, or the regression of Table 9."""
+    refiner = SharpContour if config.classifier.output in SharpContour.outputs else OffsetRegression
+    return refiner(config, host.fine_channels, host.controller_shape, host.context_channels)
 
 
 class RefinedModel(nn.Module):
@@ -31,14 +40,14 @@ class RefinedModel(nn.Module):
 
     Args:
         host: a :class:`~sharpcontour.host.Host`.
-        refiner: made for the host's ``fine_channels``, ``controller_shape`` and ``context_channels``.
+        refiner: made for it, see :func:`build_refiner`.
     """
 
     def __init__(self, host: nn.Module, refiner: SharpContour) -> None:
         super().__init__()
         self.host: Any = host
         self.refiner = refiner
-        self.statistics = EvolutionStatistics(refiner.config.evolution.iterations)
+        self.statistics = EvolutionStatistics()
         if not refiner.config.train_host:
             self.host.requires_grad_(False)
 
@@ -63,7 +72,7 @@ class RefinedModel(nn.Module):
         self.statistics.enabled = False
         return self.statistics.summary()
 
-    def forward(self, images: list[Tensor], targets: list[dict[str, Any]] | None = None) -> Any:
+    def forward(self, images: list[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """With targets the losses by name (training), without them one :class:`Detections` an image."""
         if targets is None:
             return self.detect(images)
@@ -72,7 +81,9 @@ class RefinedModel(nn.Module):
         else:
             with torch.no_grad():
                 losses, inputs = {}, self.host.training_instances(images, targets)
-        return {**losses, **self.refiner.loss(inputs, targets)}
+        ours = self.refiner.loss(inputs, targets)
+        # Eq. (3): L = L_s + mu L_IPC; who trains sums up all that is named "loss...".
+        return {**losses, **ours, "loss_ipc": self.refiner.loss_weight * ours["loss_ipc"]}
 
     @torch.no_grad()
     def detect(self, images: list[Tensor], trace: bool = False) -> list[Detections]:
@@ -98,11 +109,7 @@ class RefinedModel(nn.Module):
         return objects, restored
 
 
-def _build_target(
-    host_builder: TargetBuilder,
-    target: dict[str, Any],
-    rng: np.random.Generator,
-) -> dict[str, Any]:
+def _build_target(host_builder: TargetBuilder, target: Target, rng: np.random.Generator) -> Target:
     if not all(target["rings"]):
         raise InputError(
             f"image {target['image_id']}: an object without an outline; leave such objects out of the targets"

@@ -14,6 +14,7 @@ Shapes: K instances, Q points of each, R rings, N vertices.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,8 +23,39 @@ from torch.nn import functional as F
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.contours.geometry import outward_normals
 from sharpcontour.evolution import Evolution
+from sharpcontour.host import RefinerInputs
+from sharpcontour.refiner import SharpContour
 
 MAX_OFFSET = 3.0  # units: points drawn far away must not rule the loss
+
+
+class OffsetRegression(SharpContour):
+    """The refiner that asks its network for offsets of vertices instead of verdicts on points (Table 9)."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("vector", "distance")
+
+    @property
+    def loss_weight(self) -> float:
+        """In the place of mu of eq. (3)."""
+        return self.config.loss.regression_weight
+
+    def point_loss(self, inputs: RefinerInputs, points: Tensor, labels: Tensor, boundary: Tensor) -> dict[str, Tensor]:
+        """The regression loss of K instances' training points; arguments as of :meth:`SharpContour.point_loss`."""
+        instance = torch.arange(len(points), device=points.device)
+        found = self.classifier.evaluate(self.classifier.describe(inputs), instance, points)
+        boxes = inputs.boxes
+        area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
+        return {"loss_ipc": regression_loss(found, points, labels, boundary, self.config.points.sigma * area.sqrt())}
+
+    def move(self, inputs: RefinerInputs, vertices: Tensor, hole: Tensor, area: Tensor, limits: Tensor) -> Evolution:
+        """Move the rings ``vertices`` (R, N, 2) by their offsets; arguments as of :meth:`SharpContour.move`."""
+        assert inputs.contours is not None
+        described, instance = self.classifier.describe(inputs), inputs.contours.instance
+
+        def predict(points: Tensor) -> Tensor:
+            return self.classifier.evaluate(described, instance, points)
+
+        return regress(vertices, hole, area, limits, predict, self.config)
 
 
 def regression_loss(found: Tensor, points: Tensor, labels: Tensor, boundary: Tensor, unit: Tensor) -> Tensor:
@@ -58,14 +90,17 @@ def regress(
     """Move every vertex by its predicted offset, n times.
 
     Args:
-        vertices, hole, area, limits: as of :func:`~sharpcontour.evolution.evolve`.
+        vertices: (R, N, 2) initial contours, x, y in network-input pixels.
+        hole: (R,) bool; out of the object means into the ring of a hole.
+        area: (R,) A, the area of each instance's box in square pixels.
+        limits: (R, 2) width and height of each ring's image before padding; vertices are clamped to it.
         predict: offsets (R, O, N) of points (R, N, 2), in units.
         config: of the whole refiner.
 
     Returns:
-        The course; nothing flips, and there is no phi whose sharpness could be told.
+        The steps; nothing flips, and there is no phi whose sharpness could be told.
     """
-    course = Evolution([vertices], [], [], [], [])
+    course = Evolution([vertices])
     away = torch.where(hole, -1.0, 1.0)[:, None, None]
     unit = config.points.sigma * area.sqrt()[:, None, None]
     for _ in range(config.evolution.iterations):
@@ -74,9 +109,4 @@ def regress(
         if config.classifier.output == "distance":
             offset = offset * outward_normals(start, config.evolution.normal_window) * away
         course.steps.append((start + offset).clamp(min=0).minimum(limits[:, None]))
-        nothing = torch.zeros_like(start[..., 0])
-        course.sharpness.append(nothing)
-        course.active.append(torch.ones_like(nothing, dtype=torch.bool))
-        course.flipped.append(torch.zeros_like(nothing, dtype=torch.bool))
-        course.moves.append(torch.ones_like(nothing, dtype=torch.int64))
     return course

@@ -14,13 +14,13 @@ from sharpcontour.evolution import Evolution
 class EvolutionStatistics:
     """Sums over all contours since :meth:`reset`. Collects nothing until ``enabled``: self-crossings cost time."""
 
-    def __init__(self, iterations: int) -> None:
-        self.iterations, self.enabled = iterations, False
+    def __init__(self) -> None:
+        self.enabled = False
         self.reset()
 
     def reset(self) -> None:
         self.contours, self.restored = 0, 0
-        self._sums: Tensor | None = None
+        self._sums: dict[str, Tensor] = {}
 
     def add(self, course: Evolution, restored: list[int]) -> None:
         """Count one evolution; ``restored`` are the instances that kept their coarse contour."""
@@ -28,26 +28,22 @@ class EvolutionStatistics:
             return
         self.restored += len(restored)
         self.contours += len(course.steps[0])
-        rows = [share.float().mean(1).sum() for share in course.flipped + course.sharpness]
-        rows += [self_crossing(contour).float().sum() for contour in (course.steps[0], course.steps[-1])]
-        sums = torch.stack(rows)
-        self._sums = sums if self._sums is None else self._sums + sums
+        means = {"flip_share": course.flipped, "sharpness": course.sharpness}
+        rows = {name: [value.float().mean(1).sum() for value in values] for name, values in means.items() if values}
+        crossings = {"crossing_before": course.steps[0], "crossing_after": course.steps[-1]}
+        rows |= {name: [self_crossing(contour).float().sum()] for name, contour in crossings.items()}
+        for name, values in rows.items():
+            sums = torch.stack(values)
+            self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def summary(self) -> dict[str, Any]:
         """Means per contour.
 
-        "contours", "restored" (instances that kept their coarse contour), "flip_share" (vertices that flipped in each
-        iteration), "sharpness" (mean |phi - 0.5| before each), "crossing_before" and "crossing_after" (share of
-        contours that cross themselves).
+        "contours", "restored" (instances that kept their coarse contour), and of each evolution that tells them
+        "flip_share" (vertices that flipped in each iteration), "sharpness" (mean |phi - 0.5| before each),
+        "crossing_before" and "crossing_after" (share of contours that cross themselves).
         """
-        n = self.iterations
-        sums = [0.0] * (2 * n + 2) if self._sums is None else self._sums.tolist()
-        means = [value / max(self.contours, 1) for value in sums]
-        return {
-            "contours": self.contours,
-            "restored": self.restored,
-            "flip_share": means[:n],
-            "sharpness": means[n : 2 * n],
-            "crossing_before": means[-2],
-            "crossing_after": means[-1],
-        }
+        means: dict[str, Any] = {name: (sums / max(self.contours, 1)).tolist() for name, sums in self._sums.items()}
+        for name in ("crossing_before", "crossing_after"):
+            means[name] = means[name][0] if name in means else 0.0
+        return {"contours": self.contours, "restored": self.restored, **means}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from models.condinst.config import CondInstConfig
+from sharpcontour.host import Target
 
 STRIDE = 8  # of P3, in network-input pixels
 LEVELS = ("p3", "p4", "p5")
@@ -68,7 +68,7 @@ def enlarge(maps: Tensor, factor: int) -> Tensor:
     return F.pad(between, (before, after, before, after), mode="replicate")
 
 
-def semantic_loss(logits: Tensor, targets: Sequence[dict[str, Any]], alpha: float, gamma: float) -> Tensor:
+def semantic_loss(logits: Tensor, targets: Sequence[Target], alpha: float, gamma: float) -> Tensor:
     """Focal loss against the class of the smallest object at every cell, over the number of cells with an object.
 
     Args:
@@ -85,7 +85,7 @@ def semantic_loss(logits: Tensor, targets: Sequence[dict[str, Any]], alpha: floa
     return sigmoid_focal_loss(logits, onehot, alpha, gamma, reduction="sum") / count
 
 
-def _class_map(target: dict[str, Any], height: int, width: int, nothing: int) -> Tensor:
+def _class_map(target: Target, height: int, width: int, nothing: int) -> Tensor:
     masks, labels = target["masks"], target["labels"]
     if len(labels) == 0:
         return labels.new_full((height, width), nothing)

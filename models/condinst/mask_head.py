@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.condinst.mask_branch import STRIDE, enlarge
+from sharpcontour.host import Target
 
 MASK_STRIDE = 4  # of the masks, in network-input pixels
 
@@ -70,7 +70,7 @@ def _places(h: int, w: int, middle: Tensor) -> Tensor:
     return torch.stack([x.expand(h, w), y[:, None].expand(h, w)]).flatten(1)
 
 
-def mask_targets(target: dict[str, Any], height: int, width: int) -> Tensor:
+def mask_targets(target: Target, height: int, width: int) -> Tensor:
     """(G, height, width) bool: the objects of one image on the mask grid, read at pixel 4 j + 2, not averaged."""
     begin = MASK_STRIDE // 2
     return target["masks"].dense(height * MASK_STRIDE, width * MASK_STRIDE)[:, begin::MASK_STRIDE, begin::MASK_STRIDE]
@@ -90,7 +90,7 @@ def mask_loss(
     reach: Tensor,
     image_index: Tensor,
     target_index: Tensor,
-    targets: Sequence[dict[str, Any]],
+    targets: Sequence[Target],
     head_channels: int,
 ) -> Tensor:
     """Mean dice loss of K training locations over the whole padded images; nothing is copied for each of them.

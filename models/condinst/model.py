@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from models.condinst.mask_head import MASK_STRIDE, mask_logits, mask_loss, param
 from models.fcos.detector import Found
 from models.fcos.host import FCOSHost, Places
 from models.layers import init_normal
-from sharpcontour.host import RefinerInputs
+from sharpcontour.host import RefinerInputs, Target
 
 
 class CondInst(FCOSHost):
@@ -39,7 +39,7 @@ class CondInst(FCOSHost):
         limits = config.fcos.size_limits
         self.register_buffer("reach", torch.tensor([*limits, 2 * limits[-1]]), persistent=False)
 
-    def centres(self, targets: list[dict[str, Any]]) -> list[Tensor]:
+    def centres(self, targets: Sequence[Target]) -> list[Tensor]:
         """Centres of mass, in pixel indices as published; of an object without a pixel the centre of its box."""
         centres = []
         for target, boxes in zip(targets, super().centres(targets), strict=True):
@@ -48,7 +48,7 @@ class CondInst(FCOSHost):
         return centres
 
     def shape_losses(
-        self, pyramid: dict[str, Tensor], targets: list[dict[str, Any]], inputs: RefinerInputs, places: Places
+        self, pyramid: dict[str, Tensor], targets: Sequence[Target], inputs: RefinerInputs, places: Places
     ) -> dict[str, Tensor]:
         """Dice loss of the training instances' masks, and the loss of the class maps if these are trained."""
         assert inputs.target_index is not None

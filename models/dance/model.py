@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,14 +12,14 @@ from torch.nn import functional as F
 
 from models.dance.config import DanceConfig
 from models.dance.network import ContourBranch
-from models.dance.targets import build_targets
+from models.dance.targets import DanceTarget, build_targets
 from models.fcos.detector import Found
 from models.fcos.host import FCOSHost, Places
 from models.host import image_indices
 from models.snake.network import STRIDE, contour_loss
 from models.snake.polygons import rectangles
 from sharpcontour.contours.types import Contours
-from sharpcontour.host import RefinerInputs, TargetBuilder
+from sharpcontour.host import RefinerInputs, Target, TargetBuilder
 
 IGNORE = 255  # in edge maps: the padding around an image
 
@@ -38,21 +39,22 @@ class DANCE(FCOSHost):
         return partial(build_targets, vertices=self.config.vertices)
 
     def shape_losses(
-        self, pyramid: dict[str, Tensor], targets: list[dict[str, Any]], inputs: RefinerInputs, places: Places
+        self, pyramid: dict[str, Tensor], targets: Sequence[Target], inputs: RefinerInputs, places: Places
     ) -> dict[str, Tensor]:
         """Contour and edge losses, of the objects' own boxes."""
         edges, maps = self.branch(pyramid)
-        start, goal, sides = (
-            torch.cat([target[key] for target in targets]) for key in ("snake_start", "snake_goal", "snake_sides")
-        )
-        image_index = image_indices([len(target["snake_start"]) for target in targets], start.device)
+        own = cast(Sequence[DanceTarget], targets)
+        start = torch.cat([target["snake_start"] for target in own])
+        goal = torch.cat([target["snake_goal"] for target in own])
+        sides = torch.cat([target["snake_sides"] for target in own])
+        image_index = image_indices([len(target["snake_start"]) for target in own], start.device)
         stages = self.branch.deform(maps, image_index, start, sides)
         share = self.config.contour_weight / len(stages)
         losses = {
             f"loss_stage_{i}": share * contour_loss(stage, goal, sides, self.config.loss_beta)
             for i, stage in enumerate(stages)
         }
-        losses["loss_edge_det"] = self.config.edge_weight * edge_loss(edges, [target["edges"] for target in targets])
+        losses["loss_edge_det"] = self.config.edge_weight * edge_loss(edges, [target["edges"] for target in own])
         return losses
 
     def shapes(self, pyramid: dict[str, Tensor], found: Found, inputs: RefinerInputs, places: Places) -> Contours:

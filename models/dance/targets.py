@@ -9,12 +9,12 @@ Shapes: a boundary of K vertices, D = FACTOR * vertices samples of it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
+from models.fcos.targets import ExtremesTarget
 from models.snake.polygons import rectangles
 from models.snake.targets import (
     box_sides,
@@ -25,17 +25,23 @@ from models.snake.targets import (
     sample_boundary,
     signed_area,
 )
+from sharpcontour.host import Target
 from sharpcontour.masks.packed import PackedMasks
 
 FACTOR = 5  # boundary samples for one contour vertex
 
 
-def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: int) -> dict[str, Any]:
-    """Add the contour branch's targets to one image's target, all in network-input pixels.
+class DanceTarget(ExtremesTarget, total=False):
+    """A training target for DANCE: all in network-input pixels, of the S objects in one piece unless it says K."""
 
-    Added tensors, for the S objects in one piece: "snake_start" and "snake_goal" (S, vertices, 2), "snake_sides" (S, 2)
-    width and height of the boxes. For all K: "extremes" (K, 4), x of the top, y of the left, x of the bottom, y of the
-    right extreme point. "edges" (H, W) uint8: 1 on the outline of an object.
+    snake_start: Tensor  # (S, vertices, 2) float32, the contour that the branch begins with
+    snake_goal: Tensor  # (S, vertices, 2) float32, where its vertices should go
+    snake_sides: Tensor  # (S, 2) float32, width and height of the boxes
+    edges: Tensor  # (H, W) uint8, 1 on the outline of an object
+
+
+def build_targets(target: Target, rng: np.random.Generator, vertices: int) -> DanceTarget:
+    """Add the contour branch's targets to one image's target.
 
     Args:
         target: as the data set makes it; "rings", "boxes", "masks", "polygon_parts" and "size" are read.
@@ -63,7 +69,7 @@ def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: in
         **target,
         "snake_start": torch.from_numpy(start),
         "snake_goal": torch.from_numpy(goal),
-        "snake_sides": sides[kept].float(),
+        "snake_sides": sides[torch.tensor(kept, dtype=torch.int64)].float(),
         "extremes": torch.from_numpy(np.array(extremes, np.float32).reshape(-1, 4)),
         "edges": torch.from_numpy(edge_map(target["masks"], height, width)),
     }

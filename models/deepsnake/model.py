@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,14 +13,14 @@ from torch.nn import functional as F
 from models.boxes import image_limits
 from models.deepsnake.config import DeepSnakeConfig
 from models.deepsnake.network import SnakeBranch
-from models.deepsnake.targets import build_targets
+from models.deepsnake.targets import DeepSnakeTarget, build_targets
 from models.fcos.detector import Found
 from models.fcos.host import FCOSHost, Places
 from models.host import image_indices
 from models.snake.network import STRIDE, contour_loss
 from models.snake.polygons import octagons
 from sharpcontour.contours.types import Contours
-from sharpcontour.host import RefinerInputs, TargetBuilder
+from sharpcontour.host import RefinerInputs, Target, TargetBuilder
 
 
 class DeepSnake(FCOSHost):
@@ -38,13 +39,15 @@ class DeepSnake(FCOSHost):
         return partial(build_targets, vertices=self.config.vertices, from_top=original)
 
     def shape_losses(
-        self, pyramid: dict[str, Tensor], targets: list[dict[str, Any]], inputs: RefinerInputs, places: Places
+        self, pyramid: dict[str, Tensor], targets: Sequence[Target], inputs: RefinerInputs, places: Places
     ) -> dict[str, Tensor]:
         """Losses of the extreme points and of the contours."""
-        boxes, extremes, start, goal = (
-            torch.cat([target[f"snake_{key}"] for target in targets]) for key in ("boxes", "extremes", "start", "goal")
-        )
-        image_index = image_indices([len(target["snake_boxes"]) for target in targets], boxes.device)
+        own = cast(Sequence[DeepSnakeTarget], targets)
+        boxes = torch.cat([target["snake_boxes"] for target in own])
+        extremes = torch.cat([target["snake_extremes"] for target in own])
+        start = torch.cat([target["snake_start"] for target in own])
+        goal = torch.cat([target["snake_goal"] for target in own])
+        image_index = image_indices([len(target["snake_boxes"]) for target in own], boxes.device)
         maps = self.branch(pyramid)
         found = self.branch.extreme_points(maps, image_index, boxes)
         stages = self.branch.deform(maps, image_index, start)

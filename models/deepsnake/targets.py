@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.snake.polygons import octagons
 from models.snake.targets import extreme_points, largest_ring, sample_boundary, signed_area
+from sharpcontour.host import Target
 
 
-def build_targets(target: dict[str, Any], rng: np.random.Generator, vertices: int, from_top: bool) -> dict[str, Any]:
-    """Add the contour branch's targets to one image's target, all in network-input pixels.
+class DeepSnakeTarget(Target, total=False):
+    """A training target for DeepSnake: of the S objects in one piece, in network-input pixels."""
 
-    Added tensors, for the S objects in one piece: "snake_boxes" (S, 4), "snake_extremes" (S, 4, 2), "snake_start" and
-    "snake_goal" (S, vertices, 2).
+    snake_boxes: Tensor  # (S, 4) float32 xyxy
+    snake_extremes: Tensor  # (S, 4, 2) float32, top, left, bottom and right point
+    snake_start: Tensor  # (S, vertices, 2) float32, the octagon that the branch begins with
+    snake_goal: Tensor  # (S, vertices, 2) float32, where its vertices should go
+
+
+def build_targets(target: Target, rng: np.random.Generator, vertices: int, from_top: bool) -> DeepSnakeTarget:
+    """Add the contour branch's targets to one image's target.
 
     Args:
         target: as the data set makes it; "rings", "boxes" and "polygon_parts" are read.

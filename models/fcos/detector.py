@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms, sigmoid_focal_loss
 
 from models.boxes import clip_boxes, image_limits, jitter_boxes, paired_iou
-from models.fcos.targets import Grid, assign, centerness, distances, giou
+from models.fcos.targets import ExtremesTarget, Grid, assign, centerness, distances, giou
 from models.layers import group_norm, init_normal
 from sharpcontour.errors import InputError
-from sharpcontour.host import at_least_one_pixel
+from sharpcontour.host import Target, at_least_one_pixel
 
 
 @dataclass
@@ -181,7 +181,7 @@ class FCOS(nn.Module):
         shapes = [(int(m.shape[2]), int(m.shape[3])) for m in maps]
         return self.head(maps, Grid.build(shapes, self.strides, maps[0].device))
 
-    def assign(self, grid: Grid, targets: Sequence[dict[str, Any]], centres: Sequence[Tensor]) -> Tensor:
+    def assign(self, grid: Grid, targets: Sequence[Target], centres: Sequence[Tensor]) -> Tensor:
         """(B, L) int64: the object of every location, counted through the targets of the batch, -1 for background.
 
         Args:
@@ -197,7 +197,7 @@ class FCOS(nn.Module):
             before += len(boxes)
         return torch.stack(matched)
 
-    def losses(self, found: Predictions, targets: Sequence[dict[str, Any]], matched: Tensor) -> dict[str, Tensor]:
+    def losses(self, found: Predictions, targets: Sequence[Target], matched: Tensor) -> dict[str, Tensor]:
         """The three detector losses, and "loss_ext_pts" with the extreme-point branch.
 
         Everything is computed at all locations and masked, so that nothing waits for the device.
@@ -229,7 +229,8 @@ class FCOS(nn.Module):
             "loss_fcos_ctr": center.sum() / count,
         }
         if found.extremes is not None:
-            extremes = torch.cat([target["extremes"] for target in targets] + [boxes.new_zeros(1, 4)])[index]
+            own = cast(Sequence[ExtremesTarget], targets)
+            extremes = torch.cat([target["extremes"] for target in own] + [boxes.new_zeros(1, 4)])[index]
             wanted = _relative_extremes(found.grid.points, extremes, boxes[index])
             wanted = torch.where(positive[..., None], wanted, 0.0)
             error = F.smooth_l1_loss(found.extremes, wanted, reduction="none").sum(-1)
@@ -237,7 +238,7 @@ class FCOS(nn.Module):
         return losses
 
     def positives(
-        self, found: Predictions, targets: Sequence[dict[str, Any]], matched: Tensor, sizes: list[tuple[int, int]]
+        self, found: Predictions, targets: Sequence[Target], matched: Tensor, sizes: list[tuple[int, int]]
     ) -> Positives:
         """The training instances for a refiner: responsible locations, at most ``max_positives``, drawn at random."""
         image_index, location = (matched >= 0).nonzero(as_tuple=True)

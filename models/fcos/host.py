@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from models.host import Host, image_indices, per_image
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Contours
 from sharpcontour.detections import Detections
-from sharpcontour.host import RefinerInputs, at_least_one_pixel
+from sharpcontour.host import RefinerInputs, Target, at_least_one_pixel
 
 
 @dataclass
@@ -81,12 +82,12 @@ class FCOSHost(Host):
         self.context_channels = 0 if context is None else self.backbone.channels(context)
         self.controller_shape = (channels, 3, 3)
 
-    def centres(self, targets: list[dict[str, Any]]) -> list[Tensor]:
+    def centres(self, targets: Sequence[Target]) -> list[Tensor]:
         """(N, 2) of each image: the points around which locations learn its objects."""
         return [(target["boxes"][:, :2] + target["boxes"][:, 2:]) / 2 for target in targets]
 
     def shape_losses(
-        self, pyramid: dict[str, Tensor], targets: list[dict[str, Any]], inputs: RefinerInputs, places: Places
+        self, pyramid: dict[str, Tensor], targets: Sequence[Target], inputs: RefinerInputs, places: Places
     ) -> dict[str, Tensor]:
         """The weighted losses beside the detector's; ``inputs`` and ``places`` are of the K training instances."""
         raise NotImplementedError
@@ -97,7 +98,7 @@ class FCOSHost(Host):
         """The outlines of K detections."""
         raise NotImplementedError
 
-    def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
+    def losses(self, images: list[Tensor], targets: Sequence[Target]) -> tuple[dict[str, Tensor], RefinerInputs]:
         """Detector and shape losses; instances are the detector's positive locations."""
         pyramid, sizes = self._look(images)
         found, matched = self._matched(pyramid, targets)
@@ -106,7 +107,7 @@ class FCOSHost(Host):
         losses.update(self.shape_losses(pyramid, targets, inputs, places))
         return losses, inputs
 
-    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
+    def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
         """The detector's positive locations."""
         pyramid, sizes = self._look(images)
         found, matched = self._matched(pyramid, targets)
@@ -153,7 +154,7 @@ class FCOSHost(Host):
     def _predict(self, pyramid: dict[str, Tensor]) -> Predictions:
         return self.detector([pyramid[level] for level in self.detector_levels])
 
-    def _matched(self, pyramid: dict[str, Tensor], targets: list[dict[str, Any]]) -> tuple[Predictions, Tensor]:
+    def _matched(self, pyramid: dict[str, Tensor], targets: Sequence[Target]) -> tuple[Predictions, Tensor]:
         """What the detector predicts, and the object of every location."""
         found = self._predict(pyramid)
         return found, self.detector.assign(found.grid, targets, self.centres(targets))
@@ -162,7 +163,7 @@ class FCOSHost(Host):
         self,
         pyramid: dict[str, Tensor],
         found: Predictions,
-        targets: list[dict[str, Any]],
+        targets: Sequence[Target],
         matched: Tensor,
         sizes: list[tuple[int, int]],
     ) -> tuple[RefinerInputs, Places]:

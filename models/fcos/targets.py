@@ -12,6 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sharpcontour.host import Target
+
+
+class ExtremesTarget(Target, total=False):
+    """A target for a detector that also regresses extreme points."""
+
+    extremes: Tensor  # (K, 4) float32: x of the top, y of the left, x of the bottom, y of the right extreme point
+
 
 @dataclass
 class Grid:

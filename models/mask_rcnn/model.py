@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from models.mask_rcnn.config import MaskRCNNConfig
 from models.mask_rcnn.mask_head import MaskHead
 from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
+from sharpcontour.host import Target
 
 
 class MaskRCNN(TwoStage):
@@ -36,7 +37,7 @@ class MaskRCNN(TwoStage):
         return self.mask_head.convs(self.pooled(encoded, rois, self.config.mask_head.resolution))
 
     def mask_losses(
-        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: list[dict[str, Any]]
+        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """Binary cross entropy of the object's own class, the mean over all cells of the RoIs."""
         logits = self.mask_head(features, labels)

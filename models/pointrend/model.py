@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from models.pointrend.config import PointRendConfig
 from models.pointrend.heads import CoarseHead, PointHead
 from models.pointrend.points import cell_centres, features_at, in_image, soft_labels, training_points, values_at
 from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
+from sharpcontour.host import Target
 from sharpcontour.masks.packed import PackedMasks
 
 
@@ -41,7 +42,7 @@ class PointRend(TwoStage):
         return self._p2(encoded, rois, cells.expand(len(rois.boxes), -1, -1)).unflatten(2, (side, side))
 
     def mask_losses(
-        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: list[dict[str, Any]]
+        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """Binary cross entropy of the object's class, over the coarse cells and over the points.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from models.boxes import indexed_boxes
 from models.refinemask.config import RefineMaskConfig
 from models.refinemask.heads import RefineHead, composed, refine_losses
 from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
+from sharpcontour.host import Target
 
 
 class RefineMask(TwoStage):
@@ -34,7 +35,7 @@ class RefineMask(TwoStage):
         return self.refine_head.convs(self.pooled(encoded, rois, self.config.refine_head.resolution))
 
     def mask_losses(
-        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: list[dict[str, Any]]
+        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """The four stages' loss, and binary cross entropy of the semantic head over all cells of P2."""
         config, semantic = self.config.refine_head, self.refine_head.semantic(encoded.pyramid["p2"])
@@ -55,7 +56,7 @@ class RefineMask(TwoStage):
 
 
 def any_object(
-    targets: list[dict[str, Any]], sizes: list[tuple[int, int]], padded: tuple[int, int], like: Tensor
+    targets: Sequence[Target], sizes: list[tuple[int, int]], padded: tuple[int, int], like: Tensor
 ) -> Tensor:
     """Where any object is, 1 or 0, at the size of the semantic head's map: (B, 1, H/4, W/4).
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from models.two_stage.roi import BoxHead, BoxHeadConfig, Pool, PoolConfig
 from models.two_stage.rpn import RPN, Proposals, RPNConfig
 from models.two_stage.soft_masks import Paste, SoftMasks
 from sharpcontour.detections import Detections
-from sharpcontour.host import RefinerInputs, at_least_one_pixel
+from sharpcontour.host import RefinerInputs, Target, at_least_one_pixel
 
 PROPOSAL_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 ROI_LEVELS = ("p2", "p3", "p4", "p5")
@@ -90,7 +89,7 @@ class TwoStage(Host):
         raise NotImplementedError
 
     def mask_losses(
-        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: list[dict[str, Any]]
+        self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """Losses of RoIs that all have an object, of the classes ``labels`` (R,); R may be 0."""
         raise NotImplementedError
@@ -111,7 +110,7 @@ class TwoStage(Host):
         rois = RoIs(together, image_indices([len(part) for part in boxes], device))
         return self._inputs(encoded, rois, self.mask_features(encoded, rois))
 
-    def losses(self, images: list[Tensor], targets: list[dict[str, Any]]) -> tuple[dict[str, Tensor], RefinerInputs]:
+    def losses(self, images: list[Tensor], targets: Sequence[Target]) -> tuple[dict[str, Tensor], RefinerInputs]:
         """Proposal, box and mask losses; instances are the RoIs that train the mask branch."""
         encoded = self.encode(images)
         proposed = self._propose(encoded)
@@ -126,7 +125,7 @@ class TwoStage(Host):
         losses.update(branch)
         return losses, inputs
 
-    def training_instances(self, images: list[Tensor], targets: list[dict[str, Any]]) -> RefinerInputs:
+    def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
         """The RoIs that train the mask branch."""
         encoded = self.encode(images)
         proposals = self.rpn.propose(self._propose(encoded), encoded.sizes)
@@ -177,7 +176,7 @@ class TwoStage(Host):
         )
 
     @torch.no_grad()
-    def _sample(self, proposals: list[Tensor], targets: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> RoIs:
+    def _sample(self, proposals: list[Tensor], targets: Sequence[Target], sizes: list[tuple[int, int]]) -> RoIs:
         """Proposals and the objects' own boxes, matched and drawn."""
         config, boxes, objects, before = self._box_config, [], [], 0
         for proposed, target, limit in zip(proposals, targets, image_limits(sizes, proposals[0].device), strict=True):
@@ -197,7 +196,7 @@ class TwoStage(Host):
         image_index = image_indices([len(part) for part in boxes], boxes[0].device)
         return RoIs(torch.cat(boxes), image_index, torch.cat(objects))
 
-    def _objects(self, sample: RoIs, targets: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+    def _objects(self, sample: RoIs, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """Labels (R,), C for background, and boxes (R, 4) of the objects of a sample."""
         labels, boxes = (torch.cat([target[key] for target in targets]) for key in ("labels", "boxes"))
         # Background takes the last, made-up object.
@@ -206,7 +205,7 @@ class TwoStage(Host):
         return labels[sample.target_index], boxes[sample.target_index]
 
     def _learn_masks(
-        self, encoded: Encoded, sample: RoIs, targets: list[dict[str, Any]]
+        self, encoded: Encoded, sample: RoIs, targets: Sequence[Target]
     ) -> tuple[RefinerInputs, dict[str, Tensor]]:
         """The RoIs of a sample that have an object, as the refiner's instances, and the mask branch's losses."""
         rois = _with_object(sample)
@@ -237,7 +236,7 @@ def _inside(encoded: Encoded, rois: RoIs) -> RoIs:
 
 
 def roi_masks(
-    targets: list[dict[str, Any]], sizes: list[tuple[int, int]], rois: RoIs, sides: Sequence[int], soft: bool = False
+    targets: Sequence[Target], sizes: list[tuple[int, int]], rois: RoIs, sides: Sequence[int], soft: bool = False
 ) -> list[Tensor]:
     """What mask branches learn: the objects' masks averaged over the cells of their RoIs, R > 0.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from models.two_stage.anchors import Rule, grid_anchors
 from models.two_stage.box_coder import decode, encode
 from models.two_stage.matching import IGNORED, draw, match
 from sharpcontour.errors import InputError
+from sharpcontour.host import Target
 
 
 @dataclass
@@ -99,9 +100,7 @@ class RPN(nn.Module):
         )
         return Proposals(torch.cat(logits, 1).float(), torch.cat(deltas, 1).float(), anchors)
 
-    def losses(
-        self, found: Proposals, targets: Sequence[dict[str, Any]], sizes: list[tuple[int, int]]
-    ) -> dict[str, Tensor]:
+    def losses(self, found: Proposals, targets: Sequence[Target], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
         """Objectness and box loss of the sampled anchors; nothing waits for the device.
 
         Args:

@@ -15,11 +15,11 @@ def test_a_perfect_classifier_is_seen_as_such() -> None:
     mask = np.zeros((1, 64, 64), bool)
     mask[0, 10:38, 10:38] = True
 
-    def exact(fine: Tensor, theta: Tensor, inputs: object, instance: Tensor, points: Tensor) -> Tensor:
+    def exact(described: object, instance: Tensor, points: Tensor) -> Tensor:
         inside = ((points >= 10) & (points < 38)).all(-1)
         return torch.where(inside, -9.0, 9.0)
 
-    model.refiner._classify = exact  # type: ignore[method-assign]
+    model.refiner.classifier.forward = exact  # type: ignore[method-assign]
     sample = (torch.zeros(3, 64, 64, dtype=torch.uint8), mask, torch.zeros(1, dtype=torch.long))
     found = refinement_study(model, [sample])
     assert (found["detected"], found["all"]) == (1, 1)

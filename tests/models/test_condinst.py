@@ -143,7 +143,7 @@ def test_what_the_refiner_reads(maps: Any, stride: int) -> None:
     assert inputs.stride == stride and inputs.fine.shape[2:] == (96 // stride, 128 // stride)
     assert (inputs.context is not None) == (maps == "c2_p3")
     model(images, targets)["loss_ipc"].backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.refiner.encode.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.refiner.classifier.encoder.parameters())
 
 
 def test_the_published_model_has_the_published_parts() -> None:

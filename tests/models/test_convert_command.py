@@ -84,7 +84,7 @@ def test_the_refiner_trains_alone_on_a_converted_host(reference: nn.Module, tmp_
     before = {key: value.clone() for key, value in model.host.state_dict().items()}
     losses = model.train()(*prepared(model, 2))
     losses["loss_ipc"].backward()
-    assert losses["loss_ipc"] > 0 and model.refiner.encode.weight.grad is not None
+    assert losses["loss_ipc"] > 0 and model.refiner.classifier.encoder.weight.grad is not None
     assert all(torch.equal(value, before[key]) for key, value in model.host.state_dict().items())
 
 

@@ -182,7 +182,7 @@ def test_instances_come_in_parts_and_the_image_once(predictor: Predictor, monkey
 
 def test_the_box_steers_the_refinement(predictor: Predictor) -> None:
     with torch.no_grad():
-        predictor.model.refiner.controller.predict.weight.normal_(std=0.3)
+        predictor.model.refiner.classifier.controller.predict.weight.normal_(std=0.3)
     mask = disc(40, 30, 20)[None]
     tight, wide = (predictor.refine(image(), mask, box) for box in (None, [[0, 0, W, H]]))
     assert not np.array_equal(tight.rings[0][0], wide.rings[0][0])

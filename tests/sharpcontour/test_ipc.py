@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sharpcontour.config import ClassifierConfig, LossConfig, PointConfig
-from sharpcontour.ipc import Controller, classify, initial_parameters, layer_sizes, parameter_count, relative_places
+from sharpcontour.ipc import Controller, dynamic_mlp, initial_parameters, layer_sizes, parameter_count, relative_places
 from sharpcontour.loss import dynamic_alpha, ipc_loss
 from sharpcontour.masks.packed import PackedMasks
 from sharpcontour.points import boundary_samples, sample_points
@@ -27,7 +27,7 @@ def test_batched_classifier_equals_a_loop_of_linear_layers() -> None:
     config = ClassifierConfig()
     theta = torch.randn(3, 865)
     features, places = torch.randn(3, 16, 7), torch.randn(3, 7, 2)
-    logits = classify(theta, features, places, config)
+    logits = dynamic_mlp(theta, features, places, config)[:, 0]
     for k in range(3):
         layers, begin = [nn.Linear(i, o) for i, o in layer_sizes(config)], 0
         with torch.no_grad():
@@ -94,7 +94,7 @@ def test_every_instance_starts_undecided_with_hidden_layers_alive() -> None:
     torch.manual_seed(0)
     config = ClassifierConfig()
     theta = initial_parameters(config).repeat(1, 1).requires_grad_()
-    logits = classify(theta, torch.randn(1, 16, 500), torch.rand(1, 500, 2) * 2 - 1, config)
+    logits = dynamic_mlp(theta, torch.randn(1, 16, 500), torch.rand(1, 500, 2) * 2 - 1, config)
     assert logits.abs().max() == 0
     (logits * torch.randn_like(logits)).sum().backward()
     assert theta.grad is not None and (theta.grad[0] != 0).sum() > 8  # the output layer can learn at once

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from sharpcontour.config import ClassifierConfig, SharpContourConfig
+from sharpcontour.errors import InputError
 from sharpcontour.ipc import parameter_count
 from sharpcontour.refiner import SharpContour
-from sharpcontour.regression import MAX_OFFSET, regress, regression_loss
+from sharpcontour.regression import MAX_OFFSET, OffsetRegression, regress, regression_loss
 from tests.sharpcontour.test_refiner import batch, make
 
 Output = Literal["vector", "distance"]
@@ -51,7 +52,7 @@ def test_vertices_go_where_they_are_told(output: Output, hole: bool) -> None:
         lambda points: exact(points, output, sign),
         config(output),
     )
-    assert len(course.steps) == 4 and len(course.sharpness) == len(course.flipped) == 3
+    assert len(course.steps) == 4 and course.sharpness == course.flipped == []
     assert ((course.steps[1] - CENTRE).norm(dim=2) - RADIUS).abs().max() < 0.02
     assert ((course.steps[-1] - CENTRE).norm(dim=2) - RADIUS).abs().max() < 0.02
 
@@ -80,7 +81,7 @@ def test_it_is_a_switch_of_the_refiner(output: Output, outputs: int) -> None:
     settings = ClassifierConfig(controller_width=16, output=output)
     assert parameter_count(settings) == 865 + 17 * (outputs - 1)
     model = make()
-    model.refiner = SharpContour(SharpContourConfig(classifier=settings), 8, (8, 3, 3))
+    model.refiner = OffsetRegression(SharpContourConfig(classifier=settings), 8, (8, 3, 3))
     losses = model(*batch(model))
     losses["loss_ipc"].backward()
     assert losses["loss_ipc"] > 0
@@ -89,3 +90,10 @@ def test_it_is_a_switch_of_the_refiner(output: Output, outputs: int) -> None:
     assert found.steps is not None and len(found.steps) == 4
     for before, after in zip(found.steps[0], found.steps[-1], strict=True):  # the MLP's last layer starts at zero
         assert np.allclose(before[0], after[0], atol=2)
+
+
+def test_a_refiner_refuses_what_is_another_ones() -> None:
+    with pytest.raises(InputError, match=r"SharpContour has no classifier\.output=vector"):
+        SharpContour(config("vector"), 8, (8, 3, 3))
+    with pytest.raises(InputError, match=r"OffsetRegression has no classifier\.output=phi"):
+        OffsetRegression(SharpContourConfig(), 8, (8, 3, 3))
