@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from data.config import DataConfig
-from models import MODELS
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
-from sharpcontour.io.plain import from_dict
 
 
 @dataclass
@@ -60,20 +58,6 @@ class Config:
     sharpcontour: SharpContourConfig = field(default_factory=SharpContourConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-
-
-def load_config(values: dict[str, Any]) -> Config:
-    """The config that ``sharpcontour.config.to_dict`` turned into plain values.
-
-    Raises:
-        InputError: for an unknown model or key.
-    """
-    model = values.get("model")
-    if model not in MODELS:
-        raise InputError(f"unknown model {model!r} in the configuration; valid: {', '.join(MODELS)}")
-    config = from_dict(Config, values)
-    config.host = from_dict(MODELS[model][1], values.get("host", {}), "host.")
-    return config
 
 
 def apply_overrides(config: Config, assignments: list[str]) -> None:

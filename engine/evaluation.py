@@ -18,7 +18,7 @@ from eval import pictures
 from eval.checks import GroundTruth
 from eval.inference import evaluate_model
 from eval.results import format_table
-from models import TITLES
+from models.zoo import title_of
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
@@ -96,7 +96,7 @@ class Evaluation:
     def _draw_one(self, name: str, image: Tensor, found: Detections, course: bool) -> None:
         folder, pixels = self.folder / "pictures", image.round().byte().permute(1, 2, 0).numpy()
         names = [category["name"] for category in self.dataset.categories]
-        title = TITLES[self.config.model]
+        title = title_of(self.config.model)
         if found.coarse is None or found.steps is None:
             pictures.save(folder / f"{name}.png", pictures.draw_detections(pixels, found, names))
             return

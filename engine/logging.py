@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.distributed import World, gather_objects
+from sharpcontour.io.files import write_whole
 
 
 class RunLog:
@@ -71,9 +71,7 @@ def _drop_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole("".join(kept).encode(), path)
 
 
 class Means:

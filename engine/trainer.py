@@ -18,6 +18,7 @@ from engine.logging import Clock, Means, RunLog, memory_gib, progress_line, say
 from engine.schedule import learning_rate, set_learning_rate
 from engine.signals import StopSignals
 from engine.update import Updater, Verdicts
+from models.loading import load_weights
 from sharpcontour.errors import InputError
 
 Batch = tuple[list[Tensor], list[dict[str, Any]]]
@@ -76,7 +77,7 @@ class Trainer:
 
     def resume(self, state: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint's state; model and classes must have been checked to agree."""
-        checkpoint.load_weights(self.model, state, path)
+        load_weights(self.model, state, path)
         try:
             self.updater.optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:

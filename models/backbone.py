@@ -69,6 +69,11 @@ class BackboneConfig:
     fpn_norm: Literal["none", "bn", "sync_bn", "gn"] = "none"  # after every convolution of the pyramid
 
 
+def small_body() -> BackboneConfig:
+    """Of the built-in shapes: a narrow ResNet-18 from random weights."""
+    return BackboneConfig("resnet18", "none", "bn", width=32, fpn_channels=64)
+
+
 CaffeBody = Literal["resnet50", "resnet101", "resnext101_32x8d"]
 
 

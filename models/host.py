@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,18 +22,34 @@ class Host(nn.Module):
     Images are tensors (3, H, W), RGB, values 0 to 255 (uint8, or float32), at network-input size, on any device. All
     coordinates, in and out, are pixels of these images.
 
+    A model of one's own sets ``title`` and ``config_type`` and overrides ``small`` and the methods that raise
+    NotImplementedError here; see ``docs/extending.md``.
+
     Attributes:
+        title: how it is written in pictures and tables.
+        config_type: dataclass of its configuration, which has a ``backbone``.
+        base_lr: learning rate at 16 images of the recipes for COCO, as published.
+        keep_empty: whether the recipes for COCO also train on images without objects, as published.
         fine_channels: channels of the highest-resolution feature map handed to the refiner.
         context_channels: of the coarser map that comes along; 0: none does.
         controller_shape: (C, h, w) of the instance features handed to the refiner.
     """
 
+    title: ClassVar[str]
+    config_type: ClassVar[type[Any]]
+    base_lr: ClassVar[float] = 0.01
+    keep_empty: ClassVar[bool] = True
     size_divisibility = 32
     fine_channels: int
     context_channels: int = 0
     controller_shape: tuple[int, int, int]
     pixel_mean: Tensor
     pixel_std: Tensor
+
+    @staticmethod
+    def small() -> Any:
+        """Its configuration for the built-in shapes: small images, minutes on two CPU cores."""
+        raise NotImplementedError
 
     def __init__(self, backbone: BackboneConfig) -> None:
         super().__init__()
@@ -52,7 +68,7 @@ class Host(nn.Module):
         raise NotImplementedError
 
     def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
-        """The second half of :meth:`losses` without the first, for training the refiner alone."""
+        """The training instances for the refiner, without any loss: for training the refiner alone."""
         raise NotImplementedError
 
     def detect(self, images: list[Tensor]) -> tuple[list[Detections], RefinerInputs]:
@@ -83,6 +99,13 @@ class Host(nn.Module):
                 pixels = pixels.flip(0)
             slot[:, :h, :w] = (pixels / self._pixel_scale - self.pixel_mean) / self.pixel_std
         return padded, sizes
+
+
+def missing_parts(host: type[Host]) -> list[str]:
+    """What a class of one's own has not brought along, by name."""
+    lacking = [name for name in ("title", "config_type") if not hasattr(host, name)]
+    methods = ("small", "losses", "training_instances", "detect", "encode", "describe")
+    return lacking + [f"{name}()" for name in methods if getattr(host, name) is getattr(Host, name)]
 
 
 def _nothing_more(target: Target, rng: np.random.Generator) -> Target:

@@ -39,8 +39,9 @@ from engine.config import Config, apply_overrides
 from engine.distributed import choose_device
 from engine.recipes import RECIPES
 from eval.diagnostics.timing import Pipeline, Timings, drawn_instances, time_pipelines, time_settings
-from models import MODELS, TITLES, build_model, load_model
+from models import MODELS, build_model, load_model
 from models.predictor import Predictor
+from models.zoo import title_of
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.refined_model import RefinedModel
@@ -158,7 +159,7 @@ def build(subject: Subject, data: bytes, device: torch.device, instances: int) -
     """The refined model of a subject, and how it is written."""
     if subject.checkpoint:
         predictor = load_model(subject.checkpoint, device)
-        name = TITLES[predictor.config["model"]]
+        name = title_of(predictor.config["model"])
         if not isinstance(predictor.model, RefinedModel):
             raise InputError(f"{subject.checkpoint}: this checkpoint has no refiner; train with --refine")
         return predictor, name
@@ -170,7 +171,7 @@ def build(subject: Subject, data: bytes, device: torch.device, instances: int) -
     settle(model, device)
     predictor = Predictor(model, categories, config.data.test_short_side, config.data.test_max_side)
     choose_threshold(predictor, data, instances)
-    return predictor, TITLES[subject.model]
+    return predictor, title_of(subject.model)
 
 
 def choose_threshold(predictor: Predictor, data: bytes, instances: int) -> None:

@@ -38,6 +38,7 @@ from eval.metrics import evaluate_detections
 from eval.results import format_table
 from models.bpr import BPR, BPRConfig
 from models.bpr.patches import open_windows, propose
+from models.loading import load_weights, read_checkpoint
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.images import read_image
@@ -217,10 +218,10 @@ def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: dic
     """
     if not path.is_file():
         return 0
-    state = checkpoint.load(path)
+    state = read_checkpoint(path)
     if state.get("budget") != budget:
         raise InputError(f"{path}: was begun with {state.get('budget')}, not {budget}; remove it or change --out")
-    checkpoint.load_weights(model, state, path)
+    load_weights(model, state, path)
     optimizer.load_state_dict(state["optimizer"])
     print(f"{path}: goes on after {state['step']} updates", flush=True)
     return int(state["step"])
@@ -254,7 +255,7 @@ def score(entries: list[Entry], truth: GroundTruth, name: str) -> dict[str, Any]
 
 def load(path: str) -> BPR:
     """A trained BPR in evaluation mode; InputError where the file is none, or does not fit."""
-    state = checkpoint.load(Path(path))
+    state = read_checkpoint(Path(path))
     config = state["config"]
     if not isinstance(config, dict) or config.get("model") != NAME or not isinstance(config.get("bpr"), dict):
         raise InputError(f"{path}: is no checkpoint of bpr.py train")
@@ -262,7 +263,7 @@ def load(path: str) -> BPR:
         model = BPR(from_dict(BPRConfig, config["bpr"]))
     except InputError as error:
         raise InputError(f"{path}: its configuration does not fit this version ({error})") from error
-    checkpoint.load_weights(model, state, Path(path))
+    load_weights(model, state, Path(path))
     return model.eval()
 
 

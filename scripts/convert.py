@@ -40,9 +40,8 @@ from data.annotations import read_coco
 from data.categories import COCO_UNUSED, published_categories
 from data.transforms import Resize
 from engine import checkpoint
-from engine.base_recipes import TWO_STAGE
 from engine.recipes import RECIPES
-from models import build_model
+from models import MODELS, build_model
 from models.convert.backbones import from_caffe2
 from models.convert.condinst import from_adelaidet
 from models.convert.dance import from_dance
@@ -51,6 +50,7 @@ from models.convert.names import Renamed
 from models.convert.pointrend import from_pointrend, is_pointrend
 from models.convert.reading import read_weights
 from models.convert.refinemask import from_refinemask
+from models.two_stage.host import TwoStage
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.plain import to_dict
@@ -140,7 +140,11 @@ def report(found: Renamed) -> None:
 def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
     """Number of classes, the background left out."""
     # A softmax has a place for the background, sigmoids have none.
-    key, extra = ("box_head.scores.bias", 1) if model_name in TWO_STAGE else ("detector.head.cls_logits.bias", 0)
+    key, extra = (
+        ("box_head.scores.bias", 1)
+        if issubclass(MODELS[model_name], TwoStage)
+        else ("detector.head.cls_logits.bias", 0)
+    )
     if key not in weights:
         raise InputError(f"{source}: no {key} among its tensors; is it of another model than --from says?")
     return len(weights[key]) - extra

@@ -45,7 +45,7 @@ from data.categories import published_categories
 from data.cityscapes import convert
 from data.coco import LAYOUTS
 from data.lvis import SYNSETS
-from engine import checkpoint, distributed
+from engine import distributed
 from engine.config import Config, apply_overrides
 from engine.logging import say
 from eval.boundary import DILATION_RATIO
@@ -171,8 +171,7 @@ def evaluate_results(args: argparse.Namespace) -> None:
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Run a trained model over a data set and score it, before and after refinement."""
     world = distributed.start(args.device)
-    path = checkpoint.resolve(Path(args.checkpoint))
-    predictor = load_model(path, world.device)
+    predictor = load_model(args.checkpoint, world.device)
     change(predictor, args.overrides)
     config = data_config(args, predictor)
     dataset = build_dataset(config, "val")

@@ -22,8 +22,9 @@ from data import DataConfig, build_dataset
 from engine.distributed import choose_device
 from eval.pictures import drawing
 from eval.pictures.pairs import FOUND, Pair, choose, find_pairs, sheet
-from models import TITLES, load_model
+from models import load_model
 from models.predictor import Predictor
+from models.zoo import title_of
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable
@@ -75,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def title(model: Predictor, refined: bool) -> str:
     """How a model is called."""
-    name = TITLES[model.config["model"]]
+    name = title_of(model.config["model"])
     return f"{name} + SharpContour" if refined and model.config["refine"] else name
 
 

@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from engine.distributed import choose_device
 from eval import pictures
-from models import TITLES, load_model
+from models import load_model
+from models.zoo import title_of
 from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -56,7 +57,7 @@ def main() -> int:
         image = read_image(path, upright=True)
         found = predictor.predict(image, trace=True)
         kept = pictures.confident(found, args.score_threshold)
-        draw(image, kept, predictor.class_names, TITLES.get(host, host), out / name)
+        draw(image, kept, predictor.class_names, title_of(host), out / name)
         file = {"file_name": path.name}
         results += [{**entry, **file} for entry in found.to_coco(image_id, predictor.category_ids)]
         instances = describe(found, predictor.class_names, predictor.category_ids)

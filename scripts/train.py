@@ -24,7 +24,6 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,9 @@ from engine.logging import say
 from engine.recipes import RECIPES
 from engine.trainer import Batches, Trainer, images_per_pass
 from models import MODELS, build_model
+from models.loading import checkpoints, find_checkpoint, newest_readable
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import remove_temporary, write_whole
 from sharpcontour.io.plain import to_dict
 
 COCO_HINT = "for COCO: --data coco --root DIR (with annotations/, train2017/ and val2017/)"
@@ -92,7 +93,7 @@ def main() -> int:
     begin(trainer, args, plain, train_set.categories)
     finished = trainer.fit()
     if finished:
-        say(world, f"done: {checkpoint.resolve(folder)}, {folder / 'metrics.json'}, {folder / 'pictures'}")
+        say(world, f"done: {checkpoints(folder / 'checkpoints')[0]}, {folder / 'metrics.json'}, {folder / 'pictures'}")
     distributed.stop()
     return 0
 
@@ -176,17 +177,10 @@ def prepare_folder(args: argparse.Namespace, config: Config, world: World) -> Pa
     name = f"{config.model}{'_refine' if config.refine else ''}_{config.data.name}"
     folder = Path(args.out) if args.out else _cli.ROOT / "runs" / name
     if world.main:
-        if args.resume == "never" and checkpoint.checkpoints(folder / "checkpoints"):
+        if args.resume == "never" and checkpoints(folder / "checkpoints"):
             raise InputError(f"{folder} holds checkpoints; for --resume never choose another --out or remove them")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(to_dict(config), indent=1)
-            temporary = folder / "config.json.tmp"
-            temporary.write_text(text + "\n", encoding="utf-8")
-            os.replace(temporary, folder / "config.json")
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-        checkpoint.clean(folder / "checkpoints")
+        write_whole(json.dumps(to_dict(config), indent=1).encode() + b"\n", folder / "config.json")
+        remove_temporary(folder / "checkpoints")
     distributed.barrier()
     return folder
 
@@ -214,8 +208,9 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], ca
         for change in differences(state["config"], config):
             say(world, f"warning: changed since that checkpoint: {change}")
     elif config["train"]["init_from"]:
-        path = checkpoint.resolve(Path(config["train"]["init_from"]))
-        state = distributed.broadcast_object(checkpoint.load(path) if world.main else None)
+        path, state = distributed.broadcast_object(
+            find_checkpoint(Path(config["train"]["init_from"])) if world.main else None
+        )
         kept = checkpoint.load_matching(trainer.model, state)
         say(world, f"weights from {path}; {len(kept)} keep their initial values: {', '.join(kept) or '-'}")
     elif config["refine"] and not config["sharpcontour"]["train_host"]:
@@ -228,9 +223,8 @@ def _find(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if resume == "never":
         return None
     if resume == "auto":
-        return checkpoint.load_newest(folder / "checkpoints")
-    path = checkpoint.resolve(Path(resume))
-    return path, checkpoint.load(path)
+        return newest_readable(folder / "checkpoints")
+    return find_checkpoint(Path(resume))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from eval.pictures.plot import Curve
 from eval.tables.paper import METRICS, RUNS, Cell, Row, Table
-from models import TITLES
+from models.zoo import title_of
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 
@@ -51,7 +51,7 @@ def milliseconds(times: Mapping[str, Any] | None, cell: Cell) -> float | None:
     """Of an image, from the JSON of scripts/benchmark.py; None where that was not timed."""
     if times is None or cell.refined_by:
         return None
-    subject = next((s for s in times["results"] if s["model"] == TITLES[RUNS[cell.run].model]), None)
+    subject = next((s for s in times["results"] if s["model"] == title_of(RUNS[cell.run].model)), None)
     if subject is None:
         return None
     total = float(subject["host"]["total"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.backbone import BackboneConfig
-from models.fcos.detector import FCOSConfig
+from models.backbone import BackboneConfig, small_body
+from models.fcos.detector import FCOSConfig, small_detector
 
 
 @dataclass
@@ -27,3 +27,10 @@ class CondInstConfig:
     # What the refiner reads. Paper silent for a pyramid without P2: C2, which is low-level and frozen, along with P3;
     # or P3 alone.
     refiner_maps: Literal["c2_p3", "p3"] = "c2_p3"
+
+
+def small() -> CondInstConfig:
+    """CondInst for the built-in shapes."""
+    config = CondInstConfig(backbone=small_body(), branch_channels=48)
+    small_detector(config.fcos)
+    return config

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.condinst.config import CondInstConfig
+from models.condinst.config import CondInstConfig, small
 from models.condinst.image_masks import ImageMasks
 from models.condinst.mask_branch import MaskBranch, semantic_loss
 from models.condinst.mask_head import MASK_STRIDE, mask_logits, mask_loss, parameter_count
@@ -23,6 +23,10 @@ class CondInst(FCOSHost):
     The pyramid has no P2. The refiner reads C2 and P3, or P3 alone (``config.refiner_maps``).
     """
 
+    title = "CondInst"
+    config_type = CondInstConfig
+    small = staticmethod(small)
+    keep_empty = False
     reach: Tensor
 
     def __init__(self, config: CondInstConfig, num_classes: int) -> None:

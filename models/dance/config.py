@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.backbone import BackboneConfig
-from models.fcos.detector import FCOSConfig
-from models.snake.network import SnakeConfig
+from models.backbone import BackboneConfig, small_body
+from models.fcos.detector import FCOSConfig, small_detector
+from models.snake.network import SnakeConfig, small_snake
 
 
 @dataclass
@@ -25,3 +25,10 @@ class DanceConfig:
     loss_beta: float = 0.11  # box sides, where the contour loss turns from quadratic to linear
     contour_weight: float = 10.0  # of the contour losses of all steps together
     edge_weight: float = 1.0  # of the edge loss
+
+
+def small() -> DanceConfig:
+    """DANCE for the built-in shapes."""
+    config = DanceConfig(backbone=small_body(), channels=48, vertices=128, snake=small_snake())
+    small_detector(config.fcos)
+    return config

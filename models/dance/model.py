@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.dance.config import DanceConfig
+from models.dance.config import DanceConfig, small
 from models.dance.network import ContourBranch
 from models.dance.targets import DanceTarget, build_targets
 from models.fcos.detector import Found
@@ -29,6 +29,10 @@ class DANCE(FCOSHost):
 
     The refiner reads P2, the host's highest-resolution feature map (section 3.2).
     """
+
+    title = "DANCE"
+    config_type = DanceConfig
+    small = staticmethod(small)
 
     def __init__(self, config: DanceConfig, num_classes: int) -> None:
         super().__init__(config, num_classes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.backbone import BackboneConfig
-from models.fcos.detector import FCOSConfig
-from models.snake.network import SnakeConfig
+from models.backbone import BackboneConfig, small_body
+from models.fcos.detector import FCOSConfig, small_detector
+from models.snake.network import SnakeConfig, small_snake
 
 
 @dataclass
@@ -30,3 +30,10 @@ class DeepSnakeConfig:
     loss_beta: float = 0.11  # shorter box sides, where a loss turns from quadratic to linear ("baseline")
     extremes_weight: float = 10.0  # of the extreme points' loss ("baseline"; "original" has 1)
     contour_weight: float = 10.0  # of the contour losses of all steps together (likewise)
+
+
+def small() -> DeepSnakeConfig:
+    """DeepSnake for the built-in shapes."""
+    config = DeepSnakeConfig(backbone=small_body(), channels=48, vertices=128, snake=small_snake())
+    small_detector(config.fcos)
+    return config

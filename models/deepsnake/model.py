@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.boxes import image_limits
-from models.deepsnake.config import DeepSnakeConfig
+from models.deepsnake.config import DeepSnakeConfig, small
 from models.deepsnake.network import SnakeBranch
 from models.deepsnake.targets import DeepSnakeTarget, build_targets
 from models.fcos.detector import Found
@@ -28,6 +28,10 @@ class DeepSnake(FCOSHost):
 
     The refiner reads P2, the host's highest-resolution feature map (section 3.2).
     """
+
+    title = "DeepSnake"
+    config_type = DeepSnakeConfig
+    small = staticmethod(small)
 
     def __init__(self, config: DeepSnakeConfig, num_classes: int) -> None:
         super().__init__(config, num_classes)

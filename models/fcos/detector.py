@@ -42,6 +42,13 @@ class FCOSConfig:
     jitter: float = 0.1  # of width and height, of the refiner's box where the prediction is still far off
 
 
+def small_detector(config: FCOSConfig) -> FCOSConfig:
+    """The same detector for the built-in shapes, whose objects it spreads over the levels; changes ``config``."""
+    config.num_convs, config.max_positives = 2, 128
+    config.size_limits = (24.0, 48.0, 96.0, 192.0)  # px
+    return config
+
+
 @dataclass
 class Predictions:
     """The head's output, all levels in one row.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from models.backbone import CaffeBody, caffe_body
 from models.mask_rcnn.mask_head import MaskHeadConfig
-from models.two_stage.host import TwoStageConfig
+from models.two_stage.host import TwoStageConfig, small_detector
 from models.two_stage.roi import PoolConfig
 
 
@@ -62,4 +62,11 @@ def original(name: CaffeBody = "resnet50") -> MaskRCNNConfig:
     config.pool = PoolConfig(aligned=False, sampling_ratio=2, levels="detectron", end=-1.0)
     box.loss_beta = 1.0
     mask.paste, mask.init = "integer", "detectron"
+    return config
+
+
+def small() -> MaskRCNNConfig:
+    """Mask R-CNN for the built-in shapes."""
+    config = MaskRCNNConfig(mask_head=MaskHeadConfig(num_convs=2, channels=64))
+    small_detector(config)
     return config

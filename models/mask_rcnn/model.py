@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.mask_rcnn.config import MaskRCNNConfig
+from models.mask_rcnn.config import MaskRCNNConfig, small
 from models.mask_rcnn.mask_head import MaskHead
 from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
 from sharpcontour.host import Target
@@ -23,6 +23,10 @@ class MaskRCNN(TwoStage):
         config: all choices.
         num_classes: of the data set.
     """
+
+    title = "Mask R-CNN"
+    config_type = MaskRCNNConfig
+    small = staticmethod(small)
 
     def __init__(self, config: MaskRCNNConfig, num_classes: int) -> None:
         super().__init__(config, num_classes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from models.backbone import CaffeBody, caffe_body
 from models.pointrend.heads import CoarseHeadConfig, PointHeadConfig
-from models.two_stage.host import TwoStageConfig
+from models.two_stage.host import TwoStageConfig, small_detector
 from models.two_stage.roi import BoxHeadConfig
 
 
@@ -22,3 +22,10 @@ class PointRendConfig(TwoStageConfig):
 def detectron2(name: CaffeBody = "resnet50") -> PointRendConfig:
     """Detectron2's pointrend_rcnn_{R_50,R_101,X_101_32x8d}_FPN."""
     return PointRendConfig(backbone=caffe_body(name))
+
+
+def small() -> PointRendConfig:
+    """PointRend for the built-in shapes."""
+    config = PointRendConfig(coarse_head=CoarseHeadConfig(channels=256), point_head=PointHeadConfig(channels=64))
+    small_detector(config)
+    return config

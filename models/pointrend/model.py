@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.backbone import Backbone
-from models.pointrend.config import PointRendConfig
+from models.pointrend.config import PointRendConfig, small
 from models.pointrend.heads import CoarseHead, PointHead
 from models.pointrend.points import cell_centres, features_at, in_image, soft_labels, training_points, values_at
 from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
@@ -26,6 +26,10 @@ class PointRend(TwoStage):
         config: all choices.
         num_classes: of the data set.
     """
+
+    title = "PointRend"
+    config_type = PointRendConfig
+    small = staticmethod(small)
 
     def __init__(self, config: PointRendConfig, num_classes: int) -> None:
         super().__init__(config, num_classes)

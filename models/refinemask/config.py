@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from models.backbone import BackboneConfig
 from models.refinemask.heads import RefineHeadConfig
-from models.two_stage.host import TwoStageConfig
+from models.two_stage.host import TwoStageConfig, small_detector
 from models.two_stage.roi import BoxHeadConfig
 from models.two_stage.rpn import RPNConfig
 
@@ -25,3 +25,10 @@ class RefineMaskConfig(TwoStageConfig):
     rpn: RPNConfig = field(default_factory=lambda: RPNConfig(claim_iou=0.3, claim_seizes=True, normaliser="sampled"))
     box_head: BoxHeadConfig = field(default_factory=lambda: BoxHeadConfig(claim_seizes=True, loss_weight=2.0))
     refine_head: RefineHeadConfig = field(default_factory=RefineHeadConfig)
+
+
+def small() -> RefineMaskConfig:
+    """RefineMask for the built-in shapes."""
+    config = RefineMaskConfig(refine_head=RefineHeadConfig(channels=64, instance_convs=1, semantic_convs=2))
+    small_detector(config)
+    return config

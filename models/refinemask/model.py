@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models.backbone import Backbone
 from models.boxes import indexed_boxes
-from models.refinemask.config import RefineMaskConfig
+from models.refinemask.config import RefineMaskConfig, small
 from models.refinemask.heads import RefineHead, composed, refine_losses
 from models.two_stage.host import Encoded, RoIs, TwoStage, roi_masks
 from sharpcontour.host import Target
@@ -23,6 +23,10 @@ class RefineMask(TwoStage):
         config: all choices.
         num_classes: of the data set.
     """
+
+    title = "RefineMask"
+    config_type = RefineMaskConfig
+    small = staticmethod(small)
 
     def __init__(self, config: RefineMaskConfig, num_classes: int) -> None:
         super().__init__(config, num_classes)

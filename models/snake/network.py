@@ -34,6 +34,11 @@ class SnakeConfig:
             raise InputError(f"{name} is {vertices}; the circular convolutions need {reach} at least")
 
 
+def small_snake() -> SnakeConfig:
+    """The deformation network for the built-in shapes."""
+    return SnakeConfig(channels=32, pooled=64, hidden=32)
+
+
 class Snake(nn.Module):
     """Features and two positions of every vertex (N, C + 2, P) -> an offset for each (N, 2, P)."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from models.backbone import Backbone, BackboneConfig
+from models.backbone import Backbone, BackboneConfig, small_body
 from models.boxes import clip_boxes, image_limits, indexed_boxes, jitter_boxes
 from models.host import Host, image_indices, per_image
 from models.two_stage.matching import draw, match
@@ -35,6 +35,16 @@ class TwoStageConfig:
     rpn: RPNConfig = field(default_factory=RPNConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
+
+
+def small_detector(config: TwoStageConfig) -> None:
+    """Make the detector of ``config`` one for the built-in shapes, whose objects are smaller than COCO's."""
+    config.backbone = small_body()
+    rpn, box = config.rpn, config.box_head
+    rpn.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)  # px
+    rpn.batch, rpn.pre_nms_train, rpn.pre_nms_test = 128, 300, 300
+    rpn.post_nms_train, rpn.post_nms_test = 100, 100
+    box.channels, box.batch, box.foreground_share = 256, 48, 0.5
 
 
 @dataclass
@@ -72,6 +82,8 @@ class TwoStage(Host):
         num_classes: of the data set.
     """
 
+    base_lr = 0.02
+    keep_empty = False
     paste: Paste = "centre"
 
     def __init__(self, config: TwoStageConfig, num_classes: int) -> None:

@@ -7,14 +7,17 @@ import gzip
 import json
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sharpcontour.errors import InputError
 
+TEMPORARY = ".tmp"  # ending of a file that is being written
 
-def read_json(path: str | Path) -> Any:
-    """Contents of a ``.json`` or ``.json.gz`` file.
+
+def read_json(path: str | Path, kind: str = "file") -> Any:
+    """Contents of a ``.json`` or ``.json.gz`` file; ``kind`` says in an error message what it should be.
 
     Raises:
         InputError: if the file is missing, unreadable, or not JSON (with line and column).
@@ -25,7 +28,7 @@ def read_json(path: str | Path) -> Any:
             data = gzip.decompress(data)
         return json.loads(data)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such {kind}") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError as error:
@@ -40,21 +43,26 @@ def save_results(results: Any, path: str | Path) -> None:
     write_whole(gzip.compress(data) if str(path).endswith(".gz") else data, path)
 
 
-def write_whole(data: bytes, path: str | Path) -> None:
-    """Write a file so that it holds either all of ``data`` or what it held before. Folders are made.
+def write_whole(data: bytes | Callable[[BinaryIO], object], path: str | Path) -> None:
+    """Write a file so that it holds either all of ``data`` or what it held before, even if the power fails.
+
+    Args:
+        data: the contents, or what writes them to an open file.
+        path: of the file; its folder is made if missing.
 
     Raises:
         InputError: if it cannot be written (no permission, no space).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(data)
+            data(file) if callable(data) else file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _flush_folder(path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
     finally:
@@ -62,12 +70,28 @@ def write_whole(data: bytes, path: str | Path) -> None:
             temporary.unlink()
 
 
+def _flush_folder(folder: Path) -> None:
+    """Make a renaming in it durable; Windows cannot open folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what a write has left behind that was killed."""
+    for stray in folder.glob(f".*{TEMPORARY}"):
+        stray.unlink(missing_ok=True)
+
+
 def check_writable(path: str | Path) -> None:
     """Raise InputError if :func:`save_results` could not write there: better before hours of work than after."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    probe = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()

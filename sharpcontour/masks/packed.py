@@ -32,20 +32,6 @@ class PackedMasks:
         return len(self.offsets)
 
     @classmethod
-    def from_dense(cls, masks: np.ndarray) -> PackedMasks:
-        """Pack a (K, H, W) array of bool or {0, 1}."""
-        parts, crops = [], []
-        for mask in np.asarray(masks):
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            if len(rows) == 0:
-                crops.append((0, 0, 0, 0))
-                continue
-            y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-            parts.append(mask[y0:y1, x0:x1])
-            crops.append((x0, y0, x1 - x0, y1 - y0))
-        return cls.from_crops(parts, np.array(crops, np.int64).reshape(-1, 4))
-
-    @classmethod
     def from_crops(cls, parts: Sequence[np.ndarray], crops: np.ndarray) -> PackedMasks:
         """Pack crops that are already cut out; ``parts`` leaves out those whose width and height are 0.
 

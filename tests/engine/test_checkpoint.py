@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from engine import checkpoint
+from models.loading import checkpoints, find_checkpoint, load_weights, newest_readable, read_checkpoint
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import remove_temporary
 
 
 def _state(step: int, classes: int = 2) -> dict[str, Any]:
@@ -31,18 +33,17 @@ def _save(folder: Path, *steps: int, keep: int = 3) -> None:
         checkpoint.save(folder, _state(step), step, keep)
 
 
-def test_keeps_the_newest_and_names_the_latest(tmp_path: Path) -> None:
+def test_keeps_the_newest(tmp_path: Path) -> None:
     _save(tmp_path, 5, 10, 15, 100)
-    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == [
+    assert [path.name for path in checkpoints(tmp_path)] == [
         "step_00000100.pt",
         "step_00000015.pt",
         "step_00000010.pt",
     ]
-    assert (tmp_path / "LATEST").read_text() == "step_00000100.pt"
-    found = checkpoint.load_newest(tmp_path)
+    found = newest_readable(tmp_path)
     assert found is not None and torch.equal(found[1]["model"]["a.weight"], torch.full((3,), 100.0))
-    assert list(tmp_path.glob("*.tmp")) == []
-    assert checkpoint.load_newest(tmp_path / "nothing") is None
+    assert list(tmp_path.glob(".*.tmp")) == []
+    assert newest_readable(tmp_path / "nothing") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -54,12 +55,12 @@ def test_kill_in_the_middle_of_a_write_loses_nothing(tmp_path: Path, monkeypatch
         checkpoint.save(tmp_path, _state(3), 3, 2)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert [path.name for path in tmp_path.glob("*.tmp")] == ["step_00000003.pt.tmp"]
-    found = checkpoint.load_newest(tmp_path)
+    assert [path.name for path in tmp_path.glob(".*.tmp")] == [f".step_00000003.pt.{child}.tmp"]
+    found = newest_readable(tmp_path)
     assert found is not None and found[1]["step"] == 2
-    assert len(checkpoint.checkpoints(tmp_path)) == 2
-    checkpoint.clean(tmp_path)
-    assert list(tmp_path.glob("*.tmp")) == []
+    assert len(checkpoints(tmp_path)) == 2
+    remove_temporary(tmp_path)
+    assert list(tmp_path.glob(".*.tmp")) == []
 
 
 def test_cut_off_file_falls_back_with_a_warning(tmp_path: Path) -> None:
@@ -67,12 +68,12 @@ def test_cut_off_file_falls_back_with_a_warning(tmp_path: Path) -> None:
     newest = tmp_path / "step_00000002.pt"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     with pytest.warns(UserWarning, match=r"step_00000002.pt: damaged or cut off .* trying the one before"):
-        found = checkpoint.load_newest(tmp_path)
+        found = newest_readable(tmp_path)
     assert found is not None and found[1]["step"] == 1
-    for path in checkpoint.checkpoints(tmp_path):
+    for path in checkpoints(tmp_path):
         path.write_bytes(b"")
     with pytest.warns(UserWarning), pytest.raises(InputError, match="none of its 2 checkpoints can be read"):
-        checkpoint.load_newest(tmp_path)
+        newest_readable(tmp_path)
 
 
 class _Payload:
@@ -91,7 +92,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> No
     else:
         path.write_bytes(pickle.dumps({"model": _Payload(str(mark))}, protocol=2))
     with pytest.raises(InputError, match="refused") as caught:
-        checkpoint.load(path)
+        read_checkpoint(path)
     assert not mark.exists()
     assert "\n" not in str(caught.value)
     if zipped:
@@ -103,16 +104,16 @@ def test_other_files_give_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pt"
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        checkpoint.load(path)
+        read_checkpoint(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
 def test_bare_weights_and_missing_files_are_told(tmp_path: Path) -> None:
     torch.save({"model": {}}, tmp_path / "bare.pt")
     with pytest.raises(InputError, match="lacks config, categories, step"):
-        checkpoint.load(tmp_path / "bare.pt")
+        read_checkpoint(tmp_path / "bare.pt")
     with pytest.raises(InputError, match="no such checkpoint"):
-        checkpoint.load(tmp_path / "absent.pt")
+        read_checkpoint(tmp_path / "absent.pt")
 
 
 def test_write_failure_keeps_earlier_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,18 +125,17 @@ def test_write_failure_keeps_earlier_files(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device"):
         _save(tmp_path, 2)
-    found = checkpoint.load_newest(tmp_path)
+    found = newest_readable(tmp_path)
     assert found is not None and found[1]["step"] == 1
 
 
 def test_run_folder_stands_for_its_newest_checkpoint(tmp_path: Path) -> None:
     _save(tmp_path / "checkpoints", 1, 2)
     newest = tmp_path / "checkpoints" / "step_00000002.pt"
-    assert checkpoint.resolve(tmp_path) == checkpoint.resolve(tmp_path / "checkpoints") == newest
-    assert checkpoint.resolve(newest) == newest
+    assert [find_checkpoint(path)[0] for path in (tmp_path, tmp_path / "checkpoints", newest)] == [newest] * 3
     with pytest.raises(InputError, match="holds no checkpoint"):
         (tmp_path / "empty").mkdir()
-        checkpoint.resolve(tmp_path / "empty")
+        find_checkpoint(tmp_path / "empty")
 
 
 def test_other_classes_or_models_are_refused(tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ def test_other_classes_or_models_are_refused(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     model = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 1, bias=False)})
     with pytest.raises(InputError, match=r"a.weight has another shape \(\(3,\) there, \(1, 3\) here\)"):
-        checkpoint.load_weights(model, {"model": {"a.weight": torch.zeros(3)}}, tmp_path)
+        load_weights(model, {"model": {"a.weight": torch.zeros(3)}}, tmp_path)
     with pytest.raises(InputError, match=r"lacks the weight a\.weight"):
-        checkpoint.load_weights(model, {"model": {}}, tmp_path)
+        load_weights(model, {"model": {}}, tmp_path)
 
 
 def test_weights_of_another_run_where_they_match() -> None:

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import pytest
 
-from engine.config import TrainConfig, apply_overrides, describe, differences, flat, load_config
+from engine.config import Config, TrainConfig, apply_overrides, describe, differences, flat
 from engine.recipes import RECIPES
-from models import MODELS
+from models import MODELS, Host
 from sharpcontour.errors import InputError
-from sharpcontour.io.plain import to_dict
+from sharpcontour.io.plain import from_dict, to_dict
 
 
 @dataclass
@@ -88,7 +88,8 @@ def test_recipes_survive_json(model: str, recipe: str) -> None:
         return
     config = RECIPES[recipe](model, True)
     plain = json.loads(json.dumps(to_dict(config)))
-    again = load_config(plain)
+    again = from_dict(Config, plain)
+    again.host = from_dict(MODELS[model].config_type, plain["host"])
     assert again == config
     assert differences(to_dict(again), to_dict(config)) == []
     assert describe(config).count("\n") > 3
@@ -101,9 +102,19 @@ def test_differences_name_both_values() -> None:
     assert len(found) == 1 and found[0].startswith("train.base_lr: ") and found[0].endswith(" -> 7.0")
 
 
-def test_unknown_model_in_a_file() -> None:
-    with pytest.raises(InputError, match="unknown model 'dense'"):
-        load_config({"model": "dense"})
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(InputError, match=r"unknown model 'dense'; valid: condinst, .*refinemask"):
+        RECIPES["shapes"]("dense", True)
+
+
+def test_a_model_that_lacks_a_part_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half(Host):
+        title = "Half"
+
+    monkeypatch.setitem(MODELS, "half", Half)
+    for recipe in ("shapes", "coco_1x"):
+        with pytest.raises(InputError, match=r"model half: Half lacks config_type, small\(\), losses\(\), .*extending"):
+            RECIPES[recipe]("half", True)
 
 
 def _settings() -> list[tuple[str, str]]:

@@ -15,9 +15,10 @@ import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 
-from engine import checkpoint, distributed
+from engine import distributed
 from engine.trainer import Batches
 from engine.update import Updater
+from models.loading import newest_readable
 from sharpcontour.errors import InputError
 from tests.engine import toy
 
@@ -148,7 +149,7 @@ def test_both_stop_after_three(run: tuple[Path, list[dict[str, Any]]]) -> None:
 def test_both_leave_when_one_gets_a_signal(run: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, results = run
     assert [result["signal"] for result in results] == [3, 3]
-    found = checkpoint.load_newest(folder / "signal" / "checkpoints")
+    found = newest_readable(folder / "signal" / "checkpoints")
     assert found is not None and (found[1]["step"], found[1]["world_size"]) == (3, 2)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import checkpoint
 from engine.trainer import Batches, Trainer
+from models.loading import newest_readable
 from tests.engine import toy
 
 
@@ -46,7 +46,7 @@ def test_two_times_five_steps_are_ten(tmp_path: Path, optimizer: str, workers: i
     assert first.step == 5
     torch.manual_seed(99)
     second = toy.trainer(tmp_path / "twice", settings, workers=workers, model=toy.ToyModel())
-    found = checkpoint.load_newest(tmp_path / "twice" / "checkpoints")
+    found = newest_readable(tmp_path / "twice" / "checkpoints")
     assert found is not None
     second.resume(found[1], found[0])
     assert second.step == 5
@@ -65,7 +65,7 @@ def test_log_lines_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"step": 5, "loss": 1}\n{"step": 6, "lo')
     again = toy.trainer(tmp_path, toy.config(iterations=6, log_period=1))
-    found = checkpoint.load_newest(tmp_path / "checkpoints")
+    found = newest_readable(tmp_path / "checkpoints")
     assert found is not None
     again.resume(found[1], found[0])
     again.fit()
@@ -105,13 +105,13 @@ def test_signal_saves_and_leaves(tmp_path: Path, number: int) -> None:
     assert not one.fit()
     assert signal.getsignal(number) is before
     assert one.step == 5
-    found = checkpoint.load_newest(tmp_path / "checkpoints")
+    found = newest_readable(tmp_path / "checkpoints")
     assert found is not None and found[1]["step"] == 5
 
 
 def test_other_number_of_processes_warns_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy.trainer(tmp_path, toy.config(iterations=5)).fit()
-    found = checkpoint.load_newest(tmp_path / "checkpoints")
+    found = newest_readable(tmp_path / "checkpoints")
     assert found is not None
     found[1]["world_size"] = 2
     begun: list[int] = []

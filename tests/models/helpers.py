@@ -25,7 +25,7 @@ from models.refinemask import RefineMaskConfig
 from models.refinemask.heads import RefineHeadConfig
 from models.snake.network import SnakeConfig
 from sharpcontour.contours.tracing import trace_mask
-from sharpcontour.masks.packed import PackedMasks
+from tests.sharpcontour.helpers import packed_masks
 
 
 def tiny_config(width: int = 16) -> DanceConfig:
@@ -72,7 +72,7 @@ def target_of(masks: np.ndarray, height: int, width: int) -> dict[str, Any]:
         "size": (height, width),
         "boxes": torch.tensor(np.array(boxes, np.float32).reshape(-1, 4)),
         "labels": torch.arange(len(masks)) % 2,
-        "masks": PackedMasks.from_dense(masks),
+        "masks": packed_masks(masks),
         "rings": rings,
         "polygon_parts": torch.ones(len(masks), dtype=torch.int64),
     }

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models import CondInst, CondInstConfig, build_model
+from models import build_model
+from models.condinst import CondInst, CondInstConfig
 from models.condinst.mask_branch import enlarge, semantic_loss
 from models.condinst.mask_head import mask_logits, mask_loss, mask_targets, parameter_count
 from sharpcontour import SharpContourConfig
 from tests.models.helpers import drawn, prepared, target_of, tiny_condinst
+from tests.sharpcontour.helpers import packed_masks
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
@@ -115,7 +117,7 @@ def test_locations_learn_around_the_centre_of_mass() -> None:
     target = target_of(masks[:1], 64, 64)
     rows, columns = masks[0].nonzero()
     torch.testing.assert_close(model.centres([target])[0][0], torch.tensor([columns.mean(), rows.mean()]).float())
-    target["masks"] = type(target["masks"]).from_dense(masks[1:])
+    target["masks"] = packed_masks(masks[1:])
     torch.testing.assert_close(model.centres([target])[0][0], torch.tensor([32.0, 30.0]))
 
 

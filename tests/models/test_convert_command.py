@@ -14,9 +14,12 @@ import torch
 from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from engine.checkpoint import load, load_matching
-from engine.config import load_config
+from engine.checkpoint import load_matching
 from models import build_model, load_model
+from models.loading import read_checkpoint
+from models.mask_rcnn import MaskRCNNConfig
+from sharpcontour import SharpContourConfig
+from sharpcontour.io.plain import from_dict
 from tests.models.helpers import drawn, prepared
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert.py"
@@ -71,11 +74,10 @@ def test_the_refiner_trains_alone_on_a_converted_host(reference: nn.Module, tmp_
     torch.save(reference.state_dict(), tmp_path / "theirs.pth")
     done = convert("--from", "torchvision", "--drop-unused", "theirs.pth", "ours.pt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    state = load(tmp_path / "ours.pt")
+    state = read_checkpoint(tmp_path / "ours.pt")
     assert len(state["categories"]) == 80
-    config = load_config(state["config"])
-    config.sharpcontour.train_host = False
-    model = build_model(config.host, 80, config.sharpcontour)
+    host = from_dict(MaskRCNNConfig, state["config"]["host"])
+    model = build_model(host, 80, SharpContourConfig(train_host=False))
     kept = load_matching(model, state)
     assert all(name.startswith("refiner.") for name in kept)
     assert torch.equal(model.host.box_head.fcs[0].weight, reference.roi_heads.box_head.fc6.weight)

@@ -13,8 +13,8 @@ from models.dance import DANCE
 from models.dance.targets import build_targets, characteristic_points, edge_map, match
 from models.snake.polygons import divide_edges, rectangles
 from models.snake.targets import extreme_points, sample_boundary, signed_area
-from sharpcontour.masks.packed import PackedMasks
 from tests.models.helpers import drawn, target_of, tiny_config
+from tests.sharpcontour.helpers import packed_masks
 
 V = 196
 
@@ -200,7 +200,7 @@ def test_edges_are_the_outermost_pixels_without_holes() -> None:
     expected[1:6, 2:8] = 1
     expected[2:5, 3:7] = 0
     expected[6:, 0:2] = 1
-    assert np.array_equal(edge_map(PackedMasks.from_dense(mask), 8, 9), expected)
+    assert np.array_equal(edge_map(packed_masks(mask), 8, 9), expected)
 
 
 def test_targets_of_an_image() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import DeepSnake, DeepSnakeConfig, build_model
+from models import build_model
+from models.deepsnake import DeepSnake, DeepSnakeConfig
 from models.deepsnake.network import SnakeBranch
 from models.snake.network import contour_loss
 from models.snake.polygons import diamonds, octagons

@@ -22,8 +22,8 @@ from models.two_stage.matching import BACKGROUND, IGNORED, draw, match
 from models.two_stage.roi import Pool, PoolConfig
 from models.two_stage.rpn import RPN, RPNConfig
 from sharpcontour import InputError, SharpContourConfig
-from sharpcontour.masks.packed import PackedMasks
 from tests.models.helpers import drawn, target_of, tiny_mask_rcnn
+from tests.sharpcontour.helpers import packed_masks
 
 HEIGHT, WIDTH = 128, 192
 
@@ -224,7 +224,7 @@ def test_mask_targets_are_the_covered_share() -> None:
     mask = np.zeros((1, 40, 40), np.uint8)
     mask[0, 10:20, 10:24] = 1
     box = torch.tensor([[10.0, 10.0, 38.0, 38.0]])
-    targets = [{"masks": PackedMasks.from_dense(mask), "boxes": box}]
+    targets = [{"masks": packed_masks(mask), "boxes": box}]
     rois = RoIs(box, torch.tensor([0]), torch.tensor([0]))
     hard, coarse = (found[0] for found in roi_masks(targets, [(40, 40)], rois, [28, 14]))
     assert hard.sum() == 10 * 14 and hard[:10, :14].all()
@@ -299,7 +299,7 @@ def test_boxes_from_anywhere_are_described_as_detections_are() -> None:
 
 
 def test_it_is_in_the_dict() -> None:
-    assert MODELS["mask_rcnn"] == (MaskRCNN, MaskRCNNConfig)
+    assert MODELS["mask_rcnn"] is MaskRCNN and MaskRCNN.config_type is MaskRCNNConfig
 
 
 def test_every_object_finds_its_best_anchor_among_those_inside() -> None:

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import PointRend
-from models.pointrend import detectron2
+from models.pointrend import PointRend, detectron2
 from models.pointrend.heads import PointHead, PointHeadConfig
 from models.pointrend.points import features_at, soft_labels, training_points, values_at
 from models.two_stage.host import Encoded, RoIs
-from sharpcontour.masks.packed import PackedMasks
 from tests.models.helpers import disc, prepared, tiny_pointrend
+from tests.sharpcontour.helpers import packed_masks
 
 
 def looked_up(image: Tensor, points: Tensor, width: float, height: float) -> Tensor:
@@ -39,7 +38,7 @@ def test_labels_are_bilinear_values_of_the_masks() -> None:
     masks = np.stack([disc(10, 12, 9, 40, 50), disc(48, 38, 6, 40, 50)])
     points = torch.rand(3, 500, 2) * torch.tensor([56.0, 46.0]) - 3
     index = torch.tensor([1, 0, 1])
-    found = soft_labels(PackedMasks.from_dense(masks), index, points)
+    found = soft_labels(packed_masks(masks), index, points)
     for k in range(3):
         wanted = looked_up(torch.from_numpy(masks)[None, index[k]], points[k], 50, 40)[0]
         torch.testing.assert_close(found[k], wanted, atol=1e-5, rtol=0)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models import RefineMask, RefineMaskConfig
+from models.refinemask import RefineMask, RefineMaskConfig
 from models.refinemask.heads import RefineHead, RefineHeadConfig, boundary, composed, refine_losses
 from models.refinemask.model import any_object
 from models.two_stage.matching import BACKGROUND, match
-from sharpcontour.masks.packed import PackedMasks
 from tests.models.helpers import disc
+from tests.sharpcontour.helpers import packed_masks
 
 
 def literal_boundary(mask: np.ndarray, width: int) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_the_mask_head_has_the_published_size(classes: int, count: int) -> None:
 
 def test_the_semantic_target_is_any_object() -> None:
     masks = np.stack([disc(10, 12, 9, 40, 50), disc(30, 20, 9, 40, 50), np.zeros((40, 50), bool)])
-    targets: list[dict[str, Any]] = [{"masks": PackedMasks.from_dense(m)} for m in (masks, masks[2:], masks[:0])]
+    targets: list[dict[str, Any]] = [{"masks": packed_masks(m)} for m in (masks, masks[2:], masks[:0])]
     found = any_object(targets, [(40, 50)] * 3, (64, 64), torch.zeros(3, 1, 16, 16))
     framed = np.zeros((64, 64))
     framed[:40, :50] = masks.any(0)

@@ -18,6 +18,7 @@ from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import contours_from_rings, trace_mask
 from sharpcontour.contours.types import Contours
 from sharpcontour.evolution import evolve
+from sharpcontour.masks.packed import PackedMasks
 
 EVALGT = Path(__file__).resolve().parents[3] / "shared" / "evalgt" / "coco287_gt.json.gz"
 
@@ -110,3 +111,17 @@ def score_evolution(
         pairs = list(zip(found, masks, strict=True))
         scores.append(np.array([[iou(a, b), boundary_iou(a, b)] for a, b in pairs]).mean(0))
     return scores[0], scores[1]
+
+
+def packed_masks(masks: np.ndarray) -> PackedMasks:
+    """A (K, H, W) stack of masks, each cut down to its box as a loader does it."""
+    parts, crops = [], []
+    for mask in np.asarray(masks):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows) == 0:
+            crops.append((0, 0, 0, 0))
+            continue
+        y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        parts.append(mask[y0:y1, x0:x1])
+        crops.append((x0, y0, x1 - x0, y1 - y0))
+    return PackedMasks.from_crops(parts, np.array(crops, np.int64).reshape(-1, 4))

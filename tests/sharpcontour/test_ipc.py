@@ -16,6 +16,7 @@ from sharpcontour.loss import dynamic_alpha, ipc_loss
 from sharpcontour.masks.packed import PackedMasks
 from sharpcontour.points import boundary_samples, sample_points
 from sharpcontour.sampling import sample_features
+from tests.sharpcontour.helpers import packed_masks
 
 
 @pytest.mark.parametrize(("hidden", "count"), [(16, 865), (8, 305)])
@@ -134,7 +135,7 @@ def square_object() -> tuple[torch.Tensor, torch.Tensor, PackedMasks]:
         [np.array([[20, 10], [40, 10], [40, 50], [20, 50]], np.float32)],
     ]
     boundary = torch.from_numpy(boundary_samples(rings, 256, np.random.default_rng(0)))
-    return boundary, torch.tensor([[0.0, 0, 64, 64], [20, 10, 40, 50]]), PackedMasks.from_dense(mask)
+    return boundary, torch.tensor([[0.0, 0, 64, 64], [20, 10, 40, 50]]), packed_masks(mask)
 
 
 def test_training_points_lie_near_the_boundary_and_are_labelled_by_the_mask() -> None:
@@ -164,9 +165,9 @@ def test_boundary_samples_cover_all_rings_by_length() -> None:
 def test_packed_masks_keep_every_pixel() -> None:
     masks = np.random.default_rng(0).random((4, 13, 17)) > 0.8
     masks[2] = False
-    packed = PackedMasks.from_dense(masks)
+    packed = packed_masks(masks)
     assert torch.equal(packed.dense(13, 17), torch.from_numpy(masks))
-    both = PackedMasks.cat([packed, PackedMasks.from_dense(np.zeros((0, 9, 9), bool)), packed])
+    both = PackedMasks.cat([packed, packed_masks(np.zeros((0, 9, 9), bool)), packed])
     x, y = torch.meshgrid(torch.arange(17) + 0.5, torch.arange(13) + 0.5, indexing="xy")
     points = torch.stack([x, y], -1).view(1, -1, 2).expand(8, -1, 2)
     inside = both.inside(torch.arange(8), points)

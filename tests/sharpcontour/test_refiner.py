@@ -14,9 +14,9 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.host import RefinerInputs
 from sharpcontour.io.plain import from_dict, to_dict
-from sharpcontour.masks.packed import PackedMasks
 from sharpcontour.refined_model import RefinedModel
 from sharpcontour.refiner import SharpContour
+from tests.sharpcontour.helpers import packed_masks
 
 
 class ToyHost(nn.Module):
@@ -88,7 +88,7 @@ def batch(model: RefinedModel, instances: int = 2) -> tuple[list[Tensor], list[d
     ring = np.array([[10, 10], [38, 10], [38, 38], [10, 38]], np.float32)
     target = {
         "boxes": torch.tensor([[10.0, 10, 38, 38]]).expand(instances, 4),
-        "masks": PackedMasks.from_dense(mask),
+        "masks": packed_masks(mask),
         "rings": [[ring]] * instances,
     }
     image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)

@@ -1,0 +1,68 @@
+"""All models by name, one line each, and how one is built. A new host is a folder of its own and a line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.condinst import CondInst
+from models.dance import DANCE
+from models.deepsnake import DeepSnake
+from models.host import Host, missing_parts
+from models.mask_rcnn import MaskRCNN
+from models.pointrend import PointRend
+from models.refinemask import RefineMask
+from sharpcontour.config import SharpContourConfig
+from sharpcontour.errors import InputError
+from sharpcontour.refined_model import RefinedModel, build_refiner
+
+MODELS: dict[str, type[Host]] = {
+    "condinst": CondInst,
+    "dance": DANCE,
+    "deepsnake": DeepSnake,
+    "mask_rcnn": MaskRCNN,
+    "pointrend": PointRend,
+    "refinemask": RefineMask,
+}
+"""Name on the command line and in checkpoints -> class, which brings title, configuration and presets."""
+
+
+def host_class(name: str) -> type[Host]:
+    """The class of a model by its name.
+
+    Raises:
+        InputError: for an unknown name, and for a class that lacks a part that training or evaluation will need.
+    """
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}; valid: {', '.join(MODELS)}")
+    lacking = missing_parts(MODELS[name])
+    if lacking:
+        raise InputError(
+            f"model {name}: {MODELS[name].__name__} lacks {', '.join(lacking)}; docs/extending.md says what"
+        )
+    return MODELS[name]
+
+
+def title_of(name: str) -> str:
+    """How a model is written in pictures and tables; a name that is not in :data:`MODELS` stays as it is."""
+    return MODELS[name].title if name in MODELS else name
+
+
+def build_model(
+    host_config: Any, num_classes: int, sharpcontour: SharpContourConfig | None = None
+) -> Host | RefinedModel:
+    """A host model, behind it the refiner if ``sharpcontour`` is given.
+
+    Args:
+        host_config: configuration of one of :data:`MODELS`; its class says which.
+        num_classes: of the data set.
+        sharpcontour: the refiner's configuration.
+
+    Raises:
+        InputError: where no model has such a configuration, or settings do not go together.
+    """
+    name = next((name for name, model in MODELS.items() if model.config_type is type(host_config)), None)
+    if name is None:
+        raise InputError(f"no model in models/zoo.py has a configuration of type {type(host_config).__name__}")
+    make: Any = host_class(name)
+    host: Host = make(host_config, num_classes)
+    return host if sharpcontour is None else RefinedModel(host, build_refiner(sharpcontour, host))
