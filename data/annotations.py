@@ -5,7 +5,6 @@ Segmentations: a list of polygons (their union; no holes), compressed run length
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sharpcontour.errors import InputError
-from sharpcontour.masks.run_lengths import decode_counts
+from sharpcontour.io.files import read_json
+from sharpcontour.masks.segmentation import to_rle, usable_part
 
 
 @dataclass
@@ -61,7 +61,7 @@ def read_coco(path: Path) -> CocoFile:
     Raises:
         InputError: if it is missing, no JSON, or has no images or categories; one line with the place.
     """
-    data = _read_json(path)
+    data = _read(path)
     problems = Problems()
     categories = _categories(path, data["categories"])
     images = _images(path, data["images"], problems)
@@ -82,17 +82,8 @@ def read_coco(path: Path) -> CocoFile:
     return CocoFile(images, annotations, categories, problems)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such annotation file; check the path or --root") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON at line {error.lineno} column {error.colno}: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file (byte {error.start} is no UTF-8)") from error
+def _read(path: Path) -> dict[str, Any]:
+    data = read_json(path, kind="annotation file; check the path or --root")
     if not isinstance(data, dict):
         raise InputError(f"{path}: not in COCO's form: expected an object with images, annotations and categories")
     for key in ("images", "annotations", "categories"):
@@ -153,7 +144,7 @@ def _annotation(
         problems.note("annotation of an unknown category, dropped", where)
         return None
     size = sizes[image_id]
-    segmentation, wrong = check_segmentation(entry.get("segmentation"), *size)
+    segmentation, wrong = usable_part(entry.get("segmentation"), *size)
     if segmentation is None:
         problems.note(f"{wrong}, annotation dropped", where)
         return None
@@ -169,53 +160,6 @@ def _annotation(
         problems.note("area missing or not finite, taken from the segmentation", where)
         checked["area"] = float(coco_mask.area(to_rle(segmentation, *size)))
     return checked
-
-
-def check_segmentation(segmentation: Any, height: int, width: int) -> tuple[Any, str]:
-    """A segmentation without its broken parts and what was wrong ("" if nothing was).
-
-    Returns:
-        Polygons, or run lengths {"size", "counts"}, or None if nothing usable is left; and the kind of problem.
-    """
-    if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
-        if not polygons:
-            return None, "no polygon of three or more finite points"
-        if len(polygons) < len(segmentation):
-            return polygons, "polygon of fewer than three points or with values missing or not finite, left out"
-        return polygons, ""
-    if not isinstance(segmentation, dict):
-        return None, "segmentation missing"
-    size, counts = segmentation.get("size"), segmentation.get("counts")
-    if not isinstance(size, list) or [height, width] != size:
-        return None, "run lengths of another size than the image's"
-    try:
-        runs = decode_counts(counts) if isinstance(counts, str) else np.array(counts, np.int64)
-    except (ValueError, TypeError, OverflowError):
-        return None, "run lengths that cannot be read"
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
-        return None, "run lengths that do not add up to the image's pixels"
-    if runs[1::2].sum() == 0:
-        return None, "empty run lengths"
-    return segmentation, ""
-
-
-def _is_polygon(values: Any) -> bool:
-    if not isinstance(values, list) or len(values) < 6 or len(values) % 2:
-        return False
-    try:
-        return math.isfinite(sum(values))
-    except TypeError:
-        return False
-
-
-def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """A checked segmentation as compressed run lengths, with "counts" in bytes."""
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], str):
-        return {"size": [height, width], "counts": segmentation["counts"].encode("ascii")}
-    return coco_mask.frPyObjects(segmentation, height, width)
 
 
 def segmentation_box(segmentation: Any) -> np.ndarray:

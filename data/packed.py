@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from data.annotations import CocoFile, Problems, to_rle
+from data.annotations import CocoFile, Problems
 from data.transforms import MIN_BOX, Crop, Instances, mask_to_crop, polygons_to_crop, resize_mask
 from sharpcontour.contours.tracing import trace_mask
+from sharpcontour.masks.segmentation import to_rle
 
 MIN_AREA = 1e-6  # px^2: points that span less lie on a line
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from eval.rle import RLE, find_broken, measure, to_rle
 from sharpcontour.errors import InputError
+from sharpcontour.masks.segmentation import RLE, find_broken, measure, to_rle
 
 _LISTED = 10  # ids that an error message names
 

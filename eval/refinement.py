@@ -11,9 +11,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from eval.checks import GroundTruth
-from eval.rle import RLE, find_broken, to_rle
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.detections import Detections
+from sharpcontour.masks.segmentation import RLE, find_broken, to_rle
 
 MATCH = 0.5  # IoU with an annotated object from which a detection counts as one of it
 

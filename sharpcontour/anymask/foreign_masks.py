@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from sharpcontour.contours.tracing import TracedRings, is_hole, trace_window
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
 from sharpcontour.host import at_least_one_pixel
-from sharpcontour.masks.run_lengths import decode_counts
+from sharpcontour.masks.segmentation import polygon_fault, read_runs, rle_of_polygons, size_fault
 
 
 @dataclass
@@ -136,9 +135,9 @@ def _kind(value: Any) -> str:
 def _traced(mask: Any, height: int, width: int) -> TracedRings:
     """Rings along the pixels' edges; ValueError with the reason where the mask is broken."""
     if isinstance(mask, dict):
-        return _trace_runs(_runs(mask, height, width), height)
+        return _trace_runs(read_runs(mask, height, width), height)
     if isinstance(mask, (list, tuple)):
-        return _trace_runs(_runs(_union(mask, height, width), height, width), height)
+        return _trace_runs(read_runs(_union(mask, height, width), height, width), height)
     if isinstance(mask, Tensor):
         mask = mask.detach().cpu().numpy()
     if not isinstance(mask, np.ndarray) or mask.ndim != 2:
@@ -146,31 +145,9 @@ def _traced(mask: Any, height: int, width: int) -> TracedRings:
         raise ValueError(f"{what} is neither a mask (height, width), nor an RLE, nor a list of polygons")
     if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
         raise ValueError(f"a mask of {mask.dtype}; give bool, for instance mask > 0.5")
-    _same_size(mask.shape, height, width)
+    if fault := size_fault(mask.shape, height, width):
+        raise ValueError(fault)
     return trace_window(mask.astype(bool, copy=False))
-
-
-def _same_size(size: Sequence[int], height: int, width: int) -> None:
-    if tuple(size) != (height, width):
-        rows, columns = size
-        raise ValueError(
-            f"the mask is {columns} x {rows} pixels, the image {width} x {height}; give masks of this image"
-        )
-
-
-def _runs(rle: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """Checked run lengths of a COCO RLE, 0 first."""
-    size, counts = rle.get("size"), rle.get("counts")
-    if not isinstance(size, (list, tuple)) or len(size) != 2:
-        raise ValueError("an RLE needs 'size': [height, width]")
-    _same_size(size, height, width)
-    try:
-        runs = decode_counts(counts) if isinstance(counts, (str, bytes)) else np.array(counts)
-    except ValueError:
-        raise ValueError("counts cannot be read; encode the mask with pycocotools") from None
-    if runs.ndim != 1 or not np.issubdtype(runs.dtype, np.integer) or (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"counts do not add up to {width} x {height} pixels; encode the mask with pycocotools")
-    return runs.astype(np.int64)
 
 
 def _trace_runs(runs: np.ndarray, height: int) -> TracedRings:
@@ -192,13 +169,9 @@ def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | 
     """Checked polygons as they are where the even-odd rule means the same as their union, else None."""
     rings = []
     for polygon in polygons:
-        flat = isinstance(polygon, (list, tuple, np.ndarray)) and np.ndim(polygon) == 1
-        if not flat or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError("a polygon must be a flat list x0, y0, x1, y1, ... of three or more points")
-        ring = np.array(polygon, np.float64).reshape(-1, 2)
-        if not np.isfinite(ring).all():
-            raise ValueError("a polygon has a coordinate that is not finite")
-        rings.append(ring)
+        if fault := polygon_fault(polygon):
+            raise ValueError(fault)
+        rings.append(np.array(polygon, np.float64).reshape(-1, 2))
     if not rings:
         return rings
     low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
@@ -213,7 +186,7 @@ def _union(polygons: Sequence[Any], height: int, width: int) -> dict[str, Any]:
     # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away must not cost millions of them.
     reach = 8.0 * max(height, width)
     flat = [np.clip(np.asarray(polygon, np.float64), -reach, reach) for polygon in polygons]
-    return coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
+    return rle_of_polygons(flat, height, width)
 
 
 def _rings(rings: Sequence[np.ndarray]) -> tuple[list[Ring], TracedRings]:

@@ -8,10 +8,11 @@ from pycocotools import mask as coco_mask
 
 from eval.boundary import band_width, boundary_iou, boundary_ious, mask_boundary
 from eval.checks import GroundTruth
+from eval.crops import decode_boxes
 from eval.metrics import evaluate_detections
-from eval.rle import decode_boxes, find_broken
 from sharpcontour.errors import InputError
 from sharpcontour.masks.run_lengths import run_lengths
+from sharpcontour.masks.segmentation import find_broken
 from tests.eval import helpers
 
 

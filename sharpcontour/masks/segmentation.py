@@ -1,0 +1,167 @@
+"""COCO segmentations as files have them, and the one set of checks on them.
+
+There are three forms: a list of polygons [x0, y0, x1, y1, ...] in continuous pixels, whose union is meant and which
+have no holes; run lengths {"size": [height, width], "counts": [...]}; and the same compressed, the counts as text or
+bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sharpcontour.masks.run_lengths import decode_counts, run_lengths
+
+RLE = dict[str, Any]
+"""Compressed run lengths: {"size": [height, width], "counts": bytes}."""
+
+CHUNK = 512  # RLEs decoded in one pass: enough to spread the overhead, few enough to stay in the cache
+_COUNTS = re.compile(rb"(?:[P-o]{0,6}[0-O])+")  # numbers of at most seven characters, the last without bit 5
+_MEND = "encode the mask with pycocotools"
+
+
+def polygon_fault(values: Any, reach: float = math.inf) -> str:
+    """What is wrong with one polygon in words, "" if nothing is; no coordinate may be more than ``reach`` from 0."""
+    if not isinstance(values, (list, tuple, np.ndarray)) or np.ndim(values[:1]) != 1:
+        return "a polygon is not a flat list x0, y0, x1, y1, ... of three or more points"
+    if len(values) < 6 or len(values) % 2:
+        return "a polygon is not a flat list x0, y0, x1, y1, ... of three or more points"
+    try:
+        finite = math.isfinite(sum(values))  # a sum finds NaN and infinity, and what is no number
+        far = finite and reach < math.inf and not (-reach <= min(values) and max(values) <= reach)
+    except (TypeError, OverflowError):
+        finite, far = False, False
+    if not finite:
+        return "a polygon has a coordinate that is not finite"
+    return "a polygon lies far outside the image" if far else ""
+
+
+def size_fault(size: Any, height: int, width: int) -> str:
+    """What is wrong with the size of a mask in words, "" if it is the image's."""
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        return "an RLE needs 'size': [height, width]"
+    if list(size) != [height, width]:
+        return f"the mask is {size[1]} x {size[0]} pixels, the image {width} x {height}; give masks of this image"
+    return ""
+
+
+def read_runs(rle: Mapping[str, Any], height: int, width: int) -> np.ndarray:
+    """Run lengths (int64) in either form, alternating 0 and 1 and beginning with 0.
+
+    Raises:
+        ValueError: with the reason, where they are broken or of another size than the image.
+    """
+    if fault := size_fault(rle.get("size"), height, width):
+        raise ValueError(fault)
+    counts = rle.get("counts")
+    try:
+        runs = decode_counts(counts) if isinstance(counts, (str, bytes)) else np.array(counts)
+    except (ValueError, OverflowError):
+        raise ValueError(f"counts cannot be read; {_MEND}") from None
+    if runs.ndim != 1 or not np.issubdtype(runs.dtype, np.integer) or (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"counts do not add up to {width} x {height} pixels; {_MEND}")
+    return runs.astype(np.int64)
+
+
+def usable_part(segmentation: Any, height: int, width: int) -> tuple[Any, str]:
+    """A segmentation without its broken polygons, and what was wrong ("" if nothing was).
+
+    Returns:
+        Polygons, or run lengths {"size", "counts"}, or None if nothing usable is left; and the kind of problem.
+    """
+    if isinstance(segmentation, list):
+        polygons = [polygon for polygon in segmentation if not polygon_fault(polygon)]
+        if not polygons:
+            return None, "no polygon of three or more finite points"
+        if len(polygons) < len(segmentation):
+            return polygons, "polygon of fewer than three points or with values missing or not finite, left out"
+        return polygons, ""
+    if not isinstance(segmentation, dict):
+        return None, "segmentation missing"
+    if size_fault(segmentation.get("size"), height, width):
+        return None, "run lengths of another size than the image's"
+    try:
+        runs = read_runs(segmentation, height, width)
+    except ValueError:
+        return None, "run lengths that cannot be read, or do not add up to the image's pixels"
+    return (segmentation, "") if runs[1::2].any() else (None, "empty run lengths")
+
+
+def to_rle(segmentation: Any, height: int, width: int) -> RLE:
+    """A compressed RLE of any of COCO's three forms.
+
+    Args:
+        segmentation: list of polygons, or {"size", "counts"} with the run lengths as a list or compressed.
+        height, width: of the image, pixels.
+
+    Raises:
+        ValueError: with the reason, where the segmentation is broken. What a compressed string holds is not looked at;
+            :func:`find_broken` does that for many at once.
+    """
+    if isinstance(segmentation, list):
+        if not segmentation:
+            raise ValueError("segmentation is empty")
+        # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away would take for ever.
+        faults = (polygon_fault(polygon, reach=10 * max(height, width)) for polygon in segmentation)
+        if fault := next(filter(None, faults), ""):
+            raise ValueError(fault)
+        return rle_of_polygons(segmentation, height, width)
+    if not isinstance(segmentation, Mapping) or "counts" not in segmentation:
+        raise ValueError("segmentation is neither a list of polygons nor an RLE")
+    if fault := size_fault(segmentation.get("size"), height, width):
+        raise ValueError(fault)
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        runs = read_runs(segmentation, height, width)
+        return coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    if isinstance(counts, str):
+        counts = counts.encode("utf-8")
+    if not isinstance(counts, bytes):
+        raise ValueError("counts is neither a list nor a string")
+    return {"size": [height, width], "counts": counts}
+
+
+def rle_of_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
+    """The union of checked polygons as a compressed RLE."""
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+
+
+def find_broken(rles: Sequence[RLE]) -> list[int]:
+    """Indices of compressed RLEs that are not well formed or do not fill their image exactly."""
+    return measure(rles)[1]
+
+
+def measure(rles: Sequence[RLE]) -> tuple[np.ndarray, list[int]]:
+    """Pixels of each mask (n,) int64, and the indices of broken ones as of :func:`find_broken`; those have 0."""
+    areas, broken = np.zeros(len(rles), np.int64), []
+    for begin in range(0, len(rles), CHUNK):
+        chunk = range(begin, min(begin + CHUNK, len(rles)))
+        formed = _well_formed([rles[i]["counts"] for i in chunk])
+        broken += [i for i, right in zip(chunk, formed, strict=True) if not right]
+        index = [i for i, right in zip(chunk, formed, strict=True) if right]
+        if not index:
+            continue
+        runs, offsets = run_lengths([rles[i]["counts"] for i in index])
+        starts = offsets[:-1]
+        odd = (np.arange(len(runs)) - np.repeat(starts, np.diff(offsets))) & 1
+        pixels = np.array([math.prod(rles[i]["size"]) for i in index])
+        wrong = (np.add.reduceat(runs, starts) != pixels) | (np.minimum.reduceat(runs, starts) < 0)
+        areas[index] = np.where(wrong, 0, np.add.reduceat(runs * odd, starts))
+        broken += [index[k] for k in np.flatnonzero(wrong)]
+    return areas, sorted(broken)
+
+
+def _well_formed(counts: Sequence[bytes]) -> list[bool]:
+    """Which strings are made of numbers; usually all, which one look at them together tells."""
+    digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)  # what is below wraps around
+    more = (digits & 32) > 0
+    ends = np.cumsum([len(text) for text in counts]) - 1
+    usual = all(counts) and digits.max() < 64 and not more[ends].any()
+    if usual and np.diff(np.flatnonzero(~more), prepend=-1).max() <= 7:
+        return [True] * len(counts)
+    return [_COUNTS.fullmatch(text) is not None for text in counts]
