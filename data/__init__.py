@@ -9,6 +9,7 @@ target is :func:`data.transforms.make_target`'s, and what is random in the sampl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from data.shapes import ShapesDataset
 from sharpcontour.errors import InputError
 from sharpcontour.host import TargetBuilder
 
-__all__ = ["DataConfig", "DatasetLike", "Loader", "build_dataset", "build_loader"]
+__all__ = ["DATASETS", "DataConfig", "DatasetLike", "Loader", "build_dataset", "build_loader"]
 
 
 class DatasetLike(Protocol):
@@ -54,8 +55,13 @@ def build_dataset(config: DataConfig, split: str, prepare: TargetBuilder | None 
     """
     if split not in ("train", "val"):
         raise InputError(f"unknown split {split!r}; choose train or val")
-    if config.name == "shapes":
-        return ShapesDataset(config, split, prepare)
-    if config.name in LAYOUTS:
-        return CocoDataset(config, split, prepare)
-    raise InputError(f"unknown data set {config.name!r}; choose shapes, {', '.join(LAYOUTS)}")
+    if config.name not in DATASETS:
+        raise InputError(f"unknown data set {config.name!r}; choose {', '.join(DATASETS)}")
+    return DATASETS[config.name](config, split, prepare)
+
+
+DATASETS: dict[str, Callable[[DataConfig, str, TargetBuilder | None], DatasetLike]] = {
+    "shapes": ShapesDataset,
+    **dict.fromkeys(LAYOUTS, CocoDataset),
+}
+"""Name -> what makes a split. A format of your own is a class and an entry here, see docs/extending.md."""

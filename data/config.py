@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from data.transforms import Resize
 
@@ -12,8 +11,8 @@ from data.transforms import Resize
 class DataConfig:
     """Data set and input pipeline. The defaults are the built-in shapes; the sizes are those of COCO recipes."""
 
-    # shapes: drawn on the fly, no download; coco: any COCO-format set; cityscapes, lvis: see data/coco.py
-    name: Literal["shapes", "coco", "cityscapes", "lvis"] = "shapes"
+    # In data.DATASETS. shapes: drawn on the fly; coco: any COCO-format set; cityscapes and lvis: see data/coco.py.
+    name: str = "shapes"
     root: str = ""  # folder of the data set
     train_json: str = ""  # annotation file that replaces the one under root
     train_images: str = ""  # folder of its images

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 import torchvision
@@ -23,7 +23,7 @@ from models.layers import group_norm
 from sharpcontour.errors import InputError
 
 # block, blocks of the four stages, groups of the 3x3 convolutions, their width
-_BODIES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int], int, int]] = {
+_RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int], int, int]] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1), 1, 64),
     "resnet18": (BasicBlock, (2, 2, 2, 2), 1, 64),
     "resnet34": (BasicBlock, (3, 4, 6, 3), 1, 64),
@@ -53,7 +53,7 @@ _NORMS: dict[str, Callable[..., nn.Module]] = {
 class BackboneConfig:
     """ResNet + FPN. The defaults are torchvision's ImageNet ResNet-50."""
 
-    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnext101_32x8d"] = "resnet50"
+    name: str = "resnet50"  # in BODIES: resnet10, resnet18, resnet34, resnet50, resnet101, resnext101_32x8d
     weights: str = "imagenet"  # "imagenet" (torchvision, downloaded once), "none" (random), or the path of a file
     # Of the body. frozen_bn and affine_bn (its scale and shift learn) keep the statistics of pre-trained weights.
     norm: Literal["frozen_bn", "affine_bn", "bn", "sync_bn", "gn"] = "frozen_bn"
@@ -93,6 +93,21 @@ def caffe_body(name: CaffeBody, weights: str = "imagenet") -> BackboneConfig:
     )
 
 
+class Body(Protocol):
+    """What computes the four stages that the pyramid rests on; an nn.Module.
+
+    Attributes:
+        settings: names of the fields of :class:`BackboneConfig` that it reads, out of those that only a body reads.
+        channels: of the four stages.
+    """
+
+    settings: ClassVar[frozenset[str]]
+    channels: list[int]
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) -> four maps with strides 4, 8, 16, 32."""
+
+
 class Backbone(nn.Module):
     """Normalised images (B, 3, H, W), H and W multiples of 32 -> {"p2": (B, C, H/4, W/4), "p3": ..., ...}.
 
@@ -109,7 +124,7 @@ class Backbone(nn.Module):
         self, config: BackboneConfig, top: Literal["p6p7", "pool"] = "p6p7", finest: Literal["p2", "p3"] = "p2"
     ) -> None:
         super().__init__()
-        self.body = ResNet(config)
+        self.body: Any = build_body(config)
         self.finest, self.pyramid_channels = finest, config.fpn_channels
         channels = config.fpn_channels
         # torchvision's pyramid is the one wanted: nearest-neighbour sums, Caffe2's "Xavier" (uniform, a = 1), biases 0.
@@ -136,10 +151,12 @@ class ResNet(nn.Module):
         InputError: for an unknown name or norm, and where the weights cannot be had.
     """
 
+    settings: ClassVar = frozenset({"norm", "freeze_at", "norm_eps", "width", "stride_in_1x1"})
+
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         _check(config)
-        block, depths, self._groups, self._group_width = _BODIES[config.name]
+        block, depths, self._groups, self._group_width = _RESNETS[config.name]
         norm = partial(_NORMS[config.norm], eps=config.norm_eps)
         self.conv1 = nn.Conv2d(3, config.width, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm(config.width)
@@ -199,9 +216,32 @@ class ResNet(nn.Module):
         return maps
 
 
+BODIES: dict[str, Callable[[BackboneConfig], Any]] = dict.fromkeys(_RESNETS, ResNet)
+"""Name -> what makes the :class:`Body` of it. One of your own is a class and an entry here, see docs/extending.md."""
+
+
+def build_body(config: BackboneConfig) -> Any:
+    """The :class:`Body` that a configuration names.
+
+    Raises:
+        InputError: for an unknown name, and for a setting that the body has no use for.
+    """
+    if config.name not in BODIES:
+        raise InputError(f"backbone.name is {config.name!r}; valid: {', '.join(BODIES)}")
+    body: Any = BODIES[config.name]
+    usual = BackboneConfig()
+    for name in sorted(ResNet.settings - body.settings):
+        if getattr(config, name) != getattr(usual, name):
+            raise InputError(
+                f"backbone.{name}={getattr(config, name)} means nothing to {config.name}; leave it at "
+                f"{getattr(usual, name)} (--set host.backbone.{name}={getattr(usual, name)})"
+            )
+    return body(config)
+
+
 def _check(config: BackboneConfig) -> None:
     choices = {
-        "name": tuple(_BODIES),
+        "name": tuple(_RESNETS),
         "norm": tuple(_NORMS),
         "fpn_norm": ("none", *_NORMS),
         "freeze_at": tuple(range(6)),

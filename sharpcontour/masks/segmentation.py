@@ -28,16 +28,16 @@ _MEND = "encode the mask with pycocotools"
 def polygon_fault(values: Any, reach: float = math.inf) -> str:
     """What is wrong with one polygon in words, "" if nothing is; no coordinate may be more than ``reach`` from 0."""
     if not isinstance(values, (list, tuple, np.ndarray)) or np.ndim(values[:1]) != 1:
-        return "a polygon is not a flat list x0, y0, x1, y1, ... of three or more points"
+        return "a polygon must be a flat list x0, y0, x1, y1, ... of three or more points"
     if len(values) < 6 or len(values) % 2:
-        return "a polygon is not a flat list x0, y0, x1, y1, ... of three or more points"
+        return "a polygon must be a flat list x0, y0, x1, y1, ... of three or more points"
     try:
         finite = math.isfinite(sum(values))  # a sum finds NaN and infinity, and what is no number
         far = finite and reach < math.inf and not (-reach <= min(values) and max(values) <= reach)
     except (TypeError, OverflowError):
         finite, far = False, False
     if not finite:
-        return "a polygon has a coordinate that is not finite"
+        return "a polygon has a coordinate that is not finite, or no number"
     return "a polygon lies far outside the image" if far else ""
 
 

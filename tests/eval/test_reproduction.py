@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from eval.pictures.plot import Curve, plot
+from eval.tables import work
 from eval.tables.paper import METRICS, RUNS, TABLES, Cell, Row, Table
-from eval.tables.reproduction import compare, markdown, milliseconds, read_records, record_name
+from eval.tables.records import compare, markdown, milliseconds, read_records, record_name
 from models import MODELS
 from sharpcontour.errors import InputError
 
@@ -140,7 +141,7 @@ def test_plots_show_what_there_is() -> None:
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Callable[..., int]]:
-    """The module, and a call of it in an empty folder."""
+    """What fills the cells, and a call of the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("reproduce_command", SCRIPT)
@@ -154,7 +155,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Calla
             module._cli.run(module.main)
         return int(left.value.code or 0)
 
-    return module, call
+    return work, call
 
 
 class FakeCommands:

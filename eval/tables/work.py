@@ -1,0 +1,267 @@
+"""Filling the cells of tables, by the project's own commands: what is missing is trained, evaluated and recorded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from eval.tables.paper import BPR, RUNS, TABLES, Cell, Row, Table
+from eval.tables.records import read_record, record_name
+from sharpcontour.errors import InputError
+from sharpcontour.io.files import read_json, save_results
+
+ROOT = Path(__file__).resolve().parents[2]  # of the repository, where the commands are
+BODIES = {
+    "shapes": {"R101": "resnet34", "X101": "resnet50"},
+    "coco": {"R101": "resnet101", "X101": "resnext101_32x8d"},
+}
+BPR_UPDATES = 600  # of 32 patches, on shapes: about as long as a training of the refiner alone
+MADE_BY = "made_by.json"  # in the folder of a training: its command, and the commit it was last run with
+
+
+class Work:
+    """Fills cells, by the project's own commands.
+
+    Args:
+        args: the command line of scripts/reproduce.py.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.results = Path(args.results) / args.data
+        self.records = self.results / "runs"
+        self.runs = Path(args.runs) / args.data
+
+    def run(self, table: Table) -> None:
+        """Everything that the rows of a table lack."""
+        wanted = [(row, seed) for row in table.rows for seed in self.args.seeds if self._asked_for(row)]
+        missing = [(row, seed) for row, seed in wanted if not self._is_complete(row.cell, seed)]
+        if any(row.cell.refined_by for row, _ in missing) and any(s.startswith("data.") for s in self.args.overrides):
+            raise InputError("--set data...: the image files for refine.py are those of the usual settings")
+        print(f"{len(wanted) - len(missing)} of {len(wanted)} cells have a record in {self.records}", flush=True)
+        for place, (row, seed) in enumerate(missing, 1):
+            print(f"[{place} of {len(missing)}] {row.title}, seed {seed}", flush=True)
+            self.fill(row.cell, seed)
+        if "ms" in table.metrics and not self.args.only and self.times is None:
+            self.time()
+
+    def fill(self, cell: Cell, seed: int) -> None:
+        """Measure a cell and keep its record."""
+        for run in (cell.run, cell.refined_by):
+            if run and run != BPR:
+                self.train(run, seed)
+        if cell.refined_by:
+            scores = self.refine_results(cell, seed)
+        elif cell.settings:
+            scores = self.evaluate(self._folder(cell.run, seed), "--set", *cell.settings)
+        else:
+            metrics = self._metrics(cell.run, seed)
+            scores = {kind: metrics[kind] for kind in ("coarse", "refined") if metrics.get(kind)}
+        self._add_lvis(cell, seed, scores)
+        made = self._made_by(cell.run, seed)
+        made["command"] = described(cell, made["command"])
+        if cell.refined_by:
+            refiner = self._folder(cell.run, seed) / BPR / MADE_BY
+            made["refiner"] = read_json(refiner) if cell.refined_by == BPR else self._made_by(cell.refined_by, seed)
+        save_results({**made, **scores}, self._record(cell, seed))
+
+    def train(self, name: str, seed: int) -> None:
+        """A run of :data:`RUNS`, unless it is finished; and first the one that it starts from."""
+        if RUNS[name].alone:
+            self.train(RUNS[name].alone, seed)
+        folder = self._folder(name, seed)
+        if self._metrics(name, seed):
+            if (before := self._made_by(name, seed)["command"]) != self._training(name, seed):
+                print(f"kept: {folder}, trained by another command: {before}", flush=True)
+            return
+        save_results({"command": self._training(name, seed), "commit": commit()}, folder / MADE_BY)
+        call(["scripts/train.py", *self.train_arguments(name, seed), "--out", str(folder)], self.args.nproc)
+        if not self._metrics(name, seed):
+            raise InputError(f"{folder}: the training was interrupted; give the same command again")
+
+    def train_arguments(self, name: str, seed: int) -> list[str]:
+        """Of scripts/train.py; --out left out."""
+        run, data = RUNS[name], self.args.data
+        arguments = ["--model", run.model, *(["--refine"] if run.refine else []), "--data", data]
+        settings = [f"train.seed={seed}", f"data.seed={seed}", *run.settings]
+        if data != "shapes":
+            arguments += ["--root", self.args.root]
+        if data == "coco":
+            arguments += ["--recipe", "coco_3x" if run.long else "coco_1x"]
+        elif run.long:
+            settings.append("train.iterations=6000")
+        if run.body != "R50":
+            settings.append(f"host.backbone.name={BODIES['coco' if data != 'shapes' else data][run.body]}")
+        if run.alone:
+            settings += [f"train.init_from={self._folder(run.alone, seed)}", "sharpcontour.train_host=false"]
+            settings += ["train.iterations=1000"] if data == "shapes" else []
+        return [*arguments, "--set", *settings, *self.args.overrides]
+
+    def evaluate(self, checkpoint: Path, *options: str) -> dict[str, Any]:
+        """Scores of a checkpoint, {"coarse": ..., "refined": ...}."""
+        data = ["--root", self.args.root] if self.args.root else []
+        return split(self._scored(["--checkpoint", str(checkpoint), *data, *options], self.args.nproc))
+
+    def refine_results(self, cell: Cell, seed: int) -> dict[str, Any]:
+        """Scores of a run's results as a file, before and after the refiner of another run (section 4.3)."""
+        folder = self._folder(cell.run, seed)
+        annotations, images = self._files("val", seed)
+        before, after = folder / "results.json", folder / f"by_{cell.refined_by}.json"
+        self.evaluate(folder, "--results-out", str(before))
+        files = ["--results", str(before), "--images", str(images), "--annotations", str(annotations)]
+        if cell.refined_by == BPR:
+            refiner = ["scripts/bpr.py", "refine", "--checkpoint", str(self.train_bpr(folder, seed))]
+        else:
+            refiner = ["scripts/refine.py", "--checkpoint", str(self._folder(cell.refined_by, seed))]
+        call([*refiner, *files, "--out", str(after)])
+        scores = {}
+        for kind, path in (("coarse", before), ("refined", after)):
+            scores[kind] = self._scored(["--results", str(path), "--annotations", str(annotations)])
+            if self._with_lvis:
+                own = ["--results", str(path), "--annotations", self.args.lvis, "--metrics", "lvis"]
+                scores[kind].update(self._scored(own))
+        return scores
+
+    def train_bpr(self, folder: Path, seed: int) -> Path:
+        """BPR for a run, of the run's own results on training images."""
+        trained, found = folder / BPR / "bpr.pt", folder / BPR / "train_results.json"
+        if not trained.is_file():
+            annotations, images = self._files("train", seed)
+            own = ["--val-json", str(annotations), "--val-images", str(images), "--results-out", str(found)]
+            call(["scripts/evaluate.py", "--checkpoint", str(folder), *own], self.args.nproc)
+            files = ["--results", str(found), "--annotations", str(annotations), "--images", str(images)]
+            budget = ["--iterations", str(BPR_UPDATES)] if self.args.data == "shapes" else []
+            training = ["scripts/bpr.py", "train", *files, "--out", str(trained), "--seed", str(seed), *budget]
+            save_results({"command": shlex.join(training), "commit": commit()}, trained.with_name(MADE_BY))
+            call(training)
+        return trained
+
+    def time(self) -> None:
+        """Milliseconds of all models, and of Table 7's settings, in turns."""
+        settings = [setting for row in TABLES[7].rows for setting in row.cell.settings]
+        models = list(dict.fromkeys(RUNS[row.cell.run].model for row in TABLES[1].rows))
+        turns = ["--repeats", "5", "--warmup", "1", "--json", str(self._times)]
+        call(["scripts/benchmark.py", "--models", *models, "--vary", *settings, *turns])
+
+    @property
+    def times(self) -> dict[str, Any] | None:
+        """Of :meth:`time`, if there are."""
+        return read_json(self._times) if self._times.is_file() else None
+
+    def _scored(self, options: list[str], processes: int = 1) -> dict[str, Any]:
+        """The JSON of evaluate.py; in a file of this process, since several may work at once."""
+        out = self.runs / f"scores.{os.getpid()}.json"
+        call(["scripts/evaluate.py", *options, "--json", str(out)], processes)
+        found: dict[str, Any] = read_json(out)
+        out.unlink()
+        return found
+
+    @property
+    def _with_lvis(self) -> bool:
+        return self.args.data == "coco" and bool(self.args.lvis)
+
+    @property
+    def _times(self) -> Path:
+        return Path(self.args.results) / "time.json"
+
+    def _asked_for(self, row: Row) -> bool:
+        if self.args.data == "cityscapes" and row.cell.refined_by:
+            print(f"not run: {row.title}: results of Cityscapes are refined by hand, see refine.py --help", flush=True)
+            return False
+        needed = {row.cell.run, row.cell.refined_by} - {"", BPR}
+        return not self.args.only or needed <= set(self.args.only)
+
+    def _is_complete(self, cell: Cell, seed: int) -> bool:
+        """Whether there is a record, with AP* where that is asked for; tells one made by another command."""
+        path = self._record(cell, seed)
+        if not path.is_file():
+            return False
+        record = read_record(path)
+        if (before := record["command"]) != described(cell, self._training(cell.run, seed)):
+            print(f"kept: {path}, made by another command: {before}", flush=True)
+        return not self._with_lvis or "lvis" in record.get(cell.kind, {})
+
+    def _record(self, cell: Cell, seed: int) -> Path:
+        return self.records / record_name(cell, seed)
+
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.runs / name / f"seed{seed}"
+
+    def _metrics(self, name: str, seed: int) -> dict[str, Any]:
+        """Of a training at its end; empty before."""
+        folder = self._folder(name, seed)
+        if not (folder / "metrics.json").is_file():
+            return {}
+        found: dict[str, Any] = read_json(folder / "metrics.json")
+        return found if found["step"] == read_json(folder / "config.json")["train"]["iterations"] else {}
+
+    def _files(self, split: str, seed: int) -> tuple[Path, Path]:
+        """Annotations and folder of the images of "train" or "val"; of shapes those that the seed trains on."""
+        root = Path(self.args.root) if self.args.data == "coco" else self.runs / f"files_seed{seed}"
+        annotations = root / "annotations" / f"instances_{split}2017.json"
+        if self.args.data == "shapes" and not annotations.is_file():
+            call(["scripts/prepare_data.py", "shapes", "--root", str(root), "--seed", str(seed)])
+        return annotations, root / f"{split}2017"
+
+    def _add_lvis(self, cell: Cell, seed: int, scores: dict[str, Any]) -> None:
+        """AP* beside the other scores."""
+        if not self._with_lvis or cell.refined_by:
+            return  # refine_results() has its own way
+        files = ["--val-json", self.args.lvis, "--val-images", str(self._files("val", seed)[1]), "--metrics", "lvis"]
+        settings = ["--set", *cell.settings] if cell.settings else []
+        for kind, found in self.evaluate(self._folder(cell.run, seed), *files, *settings).items():
+            scores[kind].update(found)
+
+    def _training(self, name: str, seed: int) -> str:
+        """What a user types for it."""
+        return shlex.join(["torchrun", "scripts/train.py", *self.train_arguments(name, seed)])
+
+    def _made_by(self, name: str, seed: int) -> dict[str, Any]:
+        """Command, commit and budget of a training."""
+        folder = self._folder(name, seed)
+        known = read_json(folder / MADE_BY) if (folder / MADE_BY).is_file() else {}
+        config = read_json(folder / "config.json")["train"]
+        budget = {key: config[key] for key in ("iterations", "images_per_batch")}
+        return {"command": "unknown", "commit": "unknown", **known, **budget}
+
+
+def described(cell: Cell, training: str) -> str:
+    """How a cell is made once its run has been trained by the command ``training``."""
+    if cell.settings:
+        training += f"; then {shlex.join(['evaluate.py', '--set', *cell.settings])}"
+    if cell.refined_by:
+        training += "; then bpr.py" if cell.refined_by == BPR else f"; then refine.py with {cell.refined_by}"
+    return training
+
+
+def call(command: list[str], processes: int = 1) -> None:
+    """Run one of the project's commands, its output shown; InputError where it fails."""
+    script, *arguments = command
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    print(f"$ {shlex.join(command)}", flush=True)
+    code = subprocess.run([*start, str(ROOT / script), *arguments], check=False).returncode
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise InputError(f"{shlex.join(command)} ended with exit code {code}; see what it said above")
+
+
+def split(scores: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of evaluate.py, the host's scores and the refined ones apart."""
+    coarse = scores.pop("coarse", None)
+    return {"coarse": scores} if coarse is None else {"coarse": coarse, "refined": scores}
+
+
+def commit() -> str:
+    """Of this checkout, short."""
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
