@@ -20,10 +20,10 @@ from torch import Tensor
 from eval import pictures
 from eval.refinement import Changes, broken_segmentations
 from models import Predictor, build_model
-from sharpcontour import SharpContour, SharpContourConfig
+from sharpcontour import SharpContourConfig
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
-from sharpcontour.host import RefinerInputs
+from sharpcontour.ipc import PointClassifier
 from tests.eval.helpers import annotation, decode, encode
 from tests.models.helpers import tiny_config
 
@@ -89,10 +89,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A classifier that knows the object, the disc of radius 30."""
 
-    def classify(self: Any, fine: Any, theta: Any, inputs: RefinerInputs, instance: Tensor, points: Tensor) -> Tensor:
+    def classify(self: Any, described: Any, instance: Tensor, points: Tensor) -> Tensor:
         return (points - torch.tensor([60.0, 45.0])).norm(dim=-1) - 30
 
-    monkeypatch.setattr(SharpContour, "_classify", classify)
+    monkeypatch.setattr(PointClassifier, "forward", classify)
 
 
 @pytest.mark.usefixtures("oracle")

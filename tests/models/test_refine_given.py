@@ -13,8 +13,8 @@ from torch import Tensor
 import sharpcontour.anymask.refinement
 from models import Predictor, build_model
 from models.fcos.targets import Grid, assign, neighbourhoods, responsible
-from sharpcontour import InputError, RefinedModel, SharpContour, SharpContourConfig
-from sharpcontour.host import RefinerInputs
+from sharpcontour import InputError, RefinedModel, SharpContourConfig
+from sharpcontour.ipc import PointClassifier
 from tests.models.helpers import TINY, H, W, disc, rle_of, scene
 
 CATEGORIES = [{"id": 7, "name": "disc"}, {"id": 9, "name": "ring"}]
@@ -97,10 +97,10 @@ def test_tiny_images(height: int, width: int) -> None:
 def towards(monkeypatch: pytest.MonkeyPatch, x: float, y: float, radius: float) -> None:
     """A classifier that knows the object: a disc in network-input pixels."""
 
-    def classify(self: Any, fine: Any, theta: Any, inputs: RefinerInputs, instance: Tensor, points: Tensor) -> Tensor:
+    def classify(self: Any, described: Any, instance: Tensor, points: Tensor) -> Tensor:
         return (points - torch.tensor([x, y])).norm(dim=-1) - radius
 
-    monkeypatch.setattr(SharpContour, "_classify", classify)
+    monkeypatch.setattr(PointClassifier, "forward", classify)
 
 
 @pytest.mark.parametrize(("height", "width"), [(H, W), (4 * H, 4 * W)])  # enlarged for the network, and reduced
