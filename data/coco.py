@@ -14,11 +14,25 @@ import torch
 from data.annotations import read_coco
 from data.config import DataConfig
 from data.packed import PackedObjects
-from data.transforms import drop_empty, flip_image, flip_instances, make_target, resize_image, to_tensor
+from data.transforms import (
+    Instances,
+    cut_image,
+    cut_instances,
+    drop_empty,
+    flip_image,
+    flip_instances,
+    jitter_colours,
+    make_target,
+    resize,
+    resize_image,
+    to_tensor,
+    window_around,
+)
 from sharpcontour.errors import InputError
 from sharpcontour.host import TargetBuilder
 from sharpcontour.io.images import read_image
 
+MOST_ENLARGED = 3.0  # times, of an image whose object is small
 LISTED = 10  # unreadable images named in a message
 
 LAYOUTS = {
@@ -133,14 +147,34 @@ class CocoDataset:
         config = self.config
         rng = np.random.default_rng((config.seed, epoch, index))
         original = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
-        short_side = config.short_sides[int(rng.integers(len(config.short_sides)))]
-        image = resize_image(self.read_image(index), short_side, config.max_side, config.resize)
-        size = image.shape[:2]
-        instances = drop_empty(self.objects.instances(int(self._rows[index]), original, size), *size)
+        if config.object_crop:
+            image, instances = self._crop(index, original, rng)
+            size = image.shape[:2]
+        else:
+            short_side = config.short_sides[int(rng.integers(len(config.short_sides)))]
+            image = resize_image(self.read_image(index), short_side, config.max_side, config.resize)
+            size = image.shape[:2]
+            instances = self.objects.instances(int(self._rows[index]), original, size)
+        instances = drop_empty(instances, *size)
+        if config.colour:
+            image = jitter_colours(image, config.colour, rng)
         if rng.random() < config.flip:
             image, instances = flip_image(image), flip_instances(instances, size[1])
         target = make_target(int(self.image_ids[index]), size, instances, self.prepare, rng)
         return {"image": to_tensor(image), "target": target}
+
+    def _crop(self, index: int, original: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, Instances]:
+        """A random object with its surroundings, at a random scale, and all objects that are to be seen there."""
+        config, row = self.config, int(self._rows[index])
+        boxes = self.objects.boxes[self.objects.first[row] : self.objects.first[row + 1]]
+        box = boxes[int(rng.integers(len(boxes)))] if len(boxes) else np.array([0, 0, *original[::-1]], np.float32)
+        longer = max(float((box[2:] - box[:2]).max()), 1.0)
+        scale = min(config.object_crop * rng.uniform(*config.object_share) / longer, MOST_ENLARGED)
+        size = max(round(original[0] * scale), 1), max(round(original[1] * scale), 1)
+        slack = float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.1, 0.9))
+        window = window_around(box * scale, size, config.object_crop, slack)
+        image = cut_image(resize(self.read_image(index), *size), window)
+        return image, cut_instances(self.objects.instances(row, original, size), window)
 
     def ground_truth(self) -> dict[str, Any]:
         """The annotations of this split's images, crowd regions included, for evaluation; read anew from the file."""

@@ -23,6 +23,9 @@ class DataConfig:
     test_short_side: int = 800  # px, in evaluation
     test_max_side: int = 1333  # px
     resize: Resize = "opencv"  # see data/transforms.py; the models' own ways, where bits matter
+    object_crop: int = 0  # px, side of a square around a random object that is all a model sees in training; 0: off
+    object_share: tuple[float, float] = (0.3, 0.9)  # of that side, from and to: the object's longer side
+    colour: float = 0.0  # how much brightness, contrast and saturation change in training; 0: not at all, 1: a lot
     flip: float = 0.5  # probability of a horizontal flip in training
     keep_empty: bool = True  # train on images without objects too, as DANCE does; off: drop them, as detectors do
     max_unreadable: float = 0.001  # share of the training images that may be unreadable, at least one

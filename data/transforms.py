@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Rings
 from sharpcontour.host import Target, TargetBuilder
 from sharpcontour.masks.packed import PackedMasks
@@ -163,6 +164,72 @@ def flip_instances(instances: Instances, width: int) -> Instances:
 
 def _flip_ring(ring: np.ndarray, width: int) -> np.ndarray:
     return np.stack([np.float32(width) - ring[::-1, 0], ring[::-1, 1]], 1)
+
+
+def cut_image(image: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """The part of an image inside a window: x0, y0, x1, y1 in whole pixels of it."""
+    x0, y0, x1, y1 = window
+    return image[y0:y1, x0:x1]
+
+
+def cut_instances(instances: Instances, window: tuple[int, int, int, int]) -> Instances:
+    """What a window (x0, y0, x1, y1 in whole pixels, inside the image) shows of the objects, in its own pixels.
+
+    Outlines of objects that it cuts are those of the pixels that are left, so they run along its border.
+    """
+    x0, y0, x1, y1 = window
+    boxes, rings, masks = instances.boxes - np.array([x0, y0, x0, y0], np.float32), [], []
+    for k, crop in enumerate(instances.masks):
+        height, width = crop.mask.shape
+        left, top = max(crop.x0, x0), max(crop.y0, y0)
+        right, bottom = min(crop.x0 + width, x1), min(crop.y0 + height, y1)
+        part = crop.mask[top - crop.y0 : max(bottom, top) - crop.y0, left - crop.x0 : max(right, left) - crop.x0]
+        left, top = left - x0, top - y0
+        masks.append(trim(Crop(left, top, part)))
+        if part.size and part.shape == crop.mask.shape:
+            rings.append([ring - np.array([x0, y0], np.float32) for ring in instances.rings[k]])
+        else:
+            rings.append([ring + np.array([left, top], np.float32) for ring in trace_mask(part.astype(bool))])
+    return Instances(boxes, instances.labels, rings, masks, instances.parts)
+
+
+def window_around(
+    box: np.ndarray, size: tuple[int, int], side: int, slack: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """A square of ``side`` pixels that holds a box where it fits, cut at the image: x0, y0, x1, y1 in whole pixels.
+
+    Args:
+        box: (4,) xyxy in pixels of the image.
+        size: (height, width) of the image.
+        side: of the square.
+        slack: 0 to 1 along x and y: where in the square the box lies.
+    """
+    begin = []
+    for axis in (0, 1):
+        low, high = box[axis], box[axis + 2]
+        free = side - (high - low)
+        begin.append(round(float(low - free * slack[axis])))
+    x0, y0 = (max(value, 0) for value in begin)
+    x1, y1 = min(begin[0] + side, size[1]), min(begin[1] + side, size[0])
+    return min(x0, size[1] - 1), min(y0, size[0] - 1), max(x1, x0 + 1), max(y1, y0 + 1)
+
+
+def jitter_colours(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """An image (H, W, 3) uint8 RGB with brightness, contrast and saturation changed at random, gray now and then.
+
+    Args:
+        image: to be changed; stays as it is.
+        strength: 0: nothing, 1: a lot.
+        rng: what is random.
+    """
+    if rng.random() < 0.15 * strength:
+        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    contrast, saturation = np.exp(rng.normal(0, 0.35 * strength, 2))
+    brightness = rng.normal(0, 25 * strength)
+    pixels = image.astype(np.float32)
+    gray = pixels.mean(2, keepdims=True)
+    pixels = (gray + (pixels - gray) * saturation - 128) * contrast + 128 + brightness
+    return pixels.clip(0, 255).astype(np.uint8)
 
 
 def drop_empty(instances: Instances, height: int, width: int) -> Instances:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.base_recipes import cityscapes, coco_1x, coco_3x, shapes, small
+from engine.base_recipes import anymask, cityscapes, coco_1x, coco_3x, shapes, small
 from engine.config import Config
 from models import mask_rcnn, pointrend
 from models.backbone import CaffeBody, caffe_body
@@ -202,6 +202,7 @@ RECIPES: dict[str, Callable[[str, bool], Config]] = {
         coco_1x,
         coco_3x,
         cityscapes,
+        anymask,
         condinst_r50_1x,
         condinst_r50_3x,
         condinst_r101_3x,

@@ -29,6 +29,7 @@ class Host(nn.Module):
         title: how it is written in pictures and tables.
         config_type: dataclass of its configuration, which has a ``backbone``.
         base_lr: learning rate at 16 images of the recipes for COCO, as published.
+        finds: whether it detects objects; off: it must be given masks.
         keep_empty: whether the recipes for COCO also train on images without objects, as published.
         fine_channels: channels of the highest-resolution feature map handed to the refiner.
         context_channels: of the coarser map that comes along; 0: none does.
@@ -38,6 +39,7 @@ class Host(nn.Module):
     title: ClassVar[str]
     config_type: ClassVar[type[Any]]
     base_lr: ClassVar[float] = 0.01
+    finds: ClassVar[bool] = True
     keep_empty: ClassVar[bool] = True
     size_divisibility = 32
     fine_channels: int

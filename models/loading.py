@@ -45,7 +45,8 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
         refiner = from_dict(SharpContourConfig, config["sharpcontour"], "sharpcontour.") if config["refine"] else None
     except (InputError, KeyError) as error:
         raise InputError(f"{path}: its configuration does not fit this version ({error})") from error
-    host_config.backbone.weights = "none"  # the checkpoint has them
+    if hasattr(host_config, "backbone"):
+        host_config.backbone.weights = "none"  # the checkpoint has them
     model = build_model(host_config, len(categories), refiner)
     load_weights(model, checkpoint, path)
     if device == "auto":

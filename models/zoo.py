@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.anymask import AnyMask
 from models.condinst import CondInst
 from models.dance import DANCE
 from models.deepsnake import DeepSnake
@@ -15,7 +16,8 @@ from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel, build_refiner
 
-MODELS: dict[str, type[Host]] = {
+MODELS: dict[str, Any] = {
+    "anymask": AnyMask,
     "condinst": CondInst,
     "dance": DANCE,
     "deepsnake": DeepSnake,

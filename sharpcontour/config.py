@@ -47,6 +47,8 @@ class ClassifierConfig:
     controller_width: int = 256  # of the first two FC layers; paper silent: small, the head is "very compact"
     # What it tells of a point: phi, the method; vector or distance, the regression designs of Table 9 (regression.py).
     output: Literal["phi", "vector", "distance"] = "phi"
+    # The MLP also reads how far a point lies from the given contour, [f; c; d]; for hosts that are given contours.
+    distance: bool = False
     instance_aware: bool = True  # off: one learned classifier for all instances (what section 3.2 argues against)
 
 
@@ -58,6 +60,7 @@ class PointConfig:
     sigma: float = 0.02  # of sqrt(A): spread across the boundary; paper silent: about half of the evolution's reach
     min_sigma: float = 1.0  # px, its floor
     uniform: float = 0.1  # share drawn uniformly from the enlarged box; paper silent: phi must be defined there too
+    given: float = 0.0  # share drawn around the given contour, of hosts that have one in training
     enlarge: float = 0.1  # of width and height, by which that box is larger on every side
 
 

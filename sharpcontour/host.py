@@ -37,6 +37,7 @@ class Target(TypedDict, total=False):
     rings: list[Rings]  # K outlines; gone when the target leaves the loader, builders have used them
     polygon_parts: Tensor  # (K,) int64, outer polygons that make up each object
     boundary: Tensor  # (K, S, 4) float32 of a refined model: x, y and the unit normal at S points of each outline
+    given_boundary: Tensor  # (M, S, 4) float32: such points of the contours that a host was given for M instances
 
 
 TargetBuilder = Callable[[Target, np.random.Generator], Target]
@@ -59,6 +60,10 @@ class RefinerInputs:
         contours: test time only, the initial contours of a contour host.
         soft_masks: test time only, of a mask host: what initial contours are traced from.
         context: (B, C'', h, w), a coarser map that makes up for what ``fine`` lacks; not every host has one.
+        windows: (K, 4) xyxy in network-input pixels, where every instance has a map of its own: then B is K, and
+            ``boxes``, ``contours`` and ``image_sizes`` are in pixels of the windows, see :meth:`own`.
+        distance: (K, 1, h, w), the signed distance to the given contour over the same extent as ``fine``, negative
+            inside; of hosts that are given contours.
     """
 
     fine: Tensor
@@ -71,6 +76,15 @@ class RefinerInputs:
     contours: Contours | None = None
     soft_masks: LazyMasks | None = None
     context: Tensor | None = None
+    windows: Tensor | None = None
+    distance: Tensor | None = None
+
+    def own(self, points: Tensor) -> Tensor:
+        """Points (K, Q, 2) in network-input pixels as the instances' own maps count them: pixels of the windows."""
+        if self.windows is None:
+            return points
+        side = self.fine.shape[3] * self.stride
+        return (points - self.windows[:, None, :2]) * (side / (self.windows[:, 2:] - self.windows[:, :2]))[:, None]
 
 
 class Host(Protocol):

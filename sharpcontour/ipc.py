@@ -19,6 +19,7 @@ from sharpcontour.config import ClassifierConfig
 from sharpcontour.host import RefinerInputs
 from sharpcontour.sampling import sample_features
 
+DISTANCE_SCALE = 3.0  # signed distances come as -1 to 1; near the contour they should count
 POINTS_AT_ONCE = 1 << 19  # classified together; 16 float32 features of so many points take 32 MiB
 
 
@@ -32,6 +33,7 @@ class Described:
         theta: (K, P), the weights of every instance's MLP.
         boxes: (K, 4) xyxy in network-input pixels.
         image_index: (K,) int64, the image of each instance.
+        distance: (K, 1, h, w), the signed distance to the given contour, where ``config.distance`` asks for it.
     """
 
     fine: Tensor
@@ -39,6 +41,7 @@ class Described:
     theta: Tensor
     boxes: Tensor
     image_index: Tensor
+    distance: Tensor | None = None
 
 
 class PointClassifier(nn.Module):
@@ -71,7 +74,8 @@ class PointClassifier(nn.Module):
         """The shared feature map, and theta of every instance."""
         maps = [inputs.fine] if inputs.context is None else [inputs.fine, inputs.context]
         theta = self.controller(inputs.feats)
-        return Described(self.encoder(*maps), inputs.stride, theta, inputs.boxes, inputs.image_index)
+        distance = inputs.distance if self.config.distance else None
+        return Described(self.encoder(*maps), inputs.stride, theta, inputs.boxes, inputs.image_index, distance)
 
     def forward(self, described: Described, instance: Tensor, points: Tensor) -> Tensor:
         """Logits of phi (R, Q), positive outside the object; phi = sigmoid.
@@ -92,6 +96,10 @@ class PointClassifier(nn.Module):
         with torch.autocast(described.fine.device.type, enabled=False):
             f = sample_features(described.fine.float(), described.stride, described.image_index[instance], points)
             c = relative_places(points, described.boxes[instance])
+            if described.distance is not None:  # [f; c; d]
+                stride = described.stride * described.fine.shape[3] / described.distance.shape[3]
+                d = sample_features(described.distance.float(), stride, instance, points)
+                c = torch.cat([c, DISTANCE_SCALE * d.transpose(1, 2)], 2)
             return dynamic_mlp(described.theta.float()[instance], f, c, self.config)
 
     def unused(self) -> Tensor:
@@ -177,8 +185,13 @@ def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
     "Three hidden layers" (section 3.2) are read literally: three of them and an output layer, 865 parameters.
     """
     outputs = 2 if config.output == "vector" else 1
-    widths = [2 + config.feature_channels] + [config.hidden] * config.hidden_layers + [outputs]
+    widths = [_places(config) + config.feature_channels] + [config.hidden] * config.hidden_layers + [outputs]
     return list(itertools.pairwise(widths))
+
+
+def _places(config: ClassifierConfig) -> int:
+    """Inputs of the MLP beside the feature: x and y in the box, and the distance if it is told."""
+    return 3 if config.distance else 2
 
 
 def parameter_count(config: ClassifierConfig) -> int:
@@ -206,7 +219,7 @@ def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -
     Args:
         theta: (R, P), all weights (row-major [out, in]) and then all biases.
         f: (R, C, Q) fine-grained features.
-        c: (R, Q, 2) relative locations.
+        c: (R, Q, 2) relative locations, (R, Q, 3) with distances.
         config: sizes.
 
     Returns:
@@ -217,7 +230,7 @@ def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -
     weights = [part.view(-1, o, i) for part, (i, o) in zip(parts, sizes, strict=False)]
     biases = [part[..., None] for part in parts[len(sizes) :]]
     # The first layer reads [f; c] (section 3.2): W [f; c] = W_f f + W_c c, which saves a copy of all features.
-    w_c, w_f = weights[0].split([2, f.shape[1]], 2)
+    w_c, w_f = weights[0].split([c.shape[2], f.shape[1]], 2)
     x = torch.baddbmm(biases[0], w_c, c.transpose(1, 2))
     x = torch.baddbmm(x, w_f, f)
     for weight, bias in zip(weights[1:], biases[1:], strict=True):

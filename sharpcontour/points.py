@@ -37,7 +37,12 @@ def boundary_samples(objects: list[Rings], count: int, rng: np.random.Generator)
 
 
 def sample_points(
-    boundary: Tensor, boxes: Tensor, masks: PackedMasks, target_index: Tensor, config: PointConfig
+    boundary: Tensor,
+    boxes: Tensor,
+    masks: PackedMasks,
+    target_index: Tensor,
+    config: PointConfig,
+    given: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw Q training points for each of K instances.
 
@@ -50,6 +55,9 @@ def sample_points(
         boxes: (G, 4) ground-truth boxes, xyxy in network-input pixels.
         masks: the G masks at network-input resolution.
         target_index: (K,) int64, the object of each instance.
+        config: how many points, and where.
+        given: (K, S, 4) from :func:`boundary_samples`, of the contours that the instances begin from; the share
+            ``config.given`` of the band is drawn around these.
 
     Returns:
         points (K, Q, 2) and labels (K, Q) float32, 1 outside and 0 inside; off the image is outside.
@@ -61,6 +69,10 @@ def sample_points(
     sigma = (config.sigma * size.prod(1).sqrt()).clamp(min=config.min_sigma)
     pick = torch.randint(boundary.shape[1], (k, band), device=boundary.device)
     near = boundary[target_index[:, None], pick]
+    if given is not None:
+        count = round(config.points * config.given)
+        own = given.gather(1, (pick[:, :count] % given.shape[1])[..., None].expand(-1, -1, 4))
+        near = torch.cat([own, near[:, count:]], 1)
     across = torch.randn(k, band, 1, device=boundary.device) * sigma[:, None, None]
     spread = torch.rand(k, uniform, 2, device=boundary.device) * (1 + 2 * config.enlarge) - config.enlarge
     points = torch.cat([near[..., :2] + across * near[..., 2:], box[:, None, :2] + spread * size[:, None]], 1)

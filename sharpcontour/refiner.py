@@ -78,8 +78,10 @@ class SharpContour(nn.Module):
         boundary = torch.cat([target["boundary"] for target in targets])
         boxes = torch.cat([target["boxes"] for target in targets])
         masks = PackedMasks.cat([target["masks"] for target in targets])
-        points, labels = sample_points(boundary, boxes, masks, inputs.target_index, self.config.points)
-        losses = self.point_loss(inputs, points, labels, boundary[inputs.target_index, :, :2])
+        given = torch.cat([target["given_boundary"] for target in targets]) if self.config.points.given else None
+        points, labels = sample_points(boundary, boxes, masks, inputs.target_index, self.config.points, given)
+        near = boundary[inputs.target_index, :, :2]
+        losses = self.point_loss(inputs, inputs.own(points), labels, inputs.own(near))
         losses["loss_ipc"] = losses["loss_ipc"] + 0.0 * self.classifier.unused()
         return losses
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def sample_features(fine: Tensor, stride: int, image_index: Tensor, points: Tensor) -> Tensor:
+def sample_features(fine: Tensor, stride: float, image_index: Tensor, points: Tensor) -> Tensor:
     """Fine-grained features of points on any image of the batch: one bilinear look-up for all.
 
     Cell j of the map has its centre at stride * (j + 0.5) pixels (grid_sample's align_corners=False); beyond the outer
