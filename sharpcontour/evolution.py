@@ -76,7 +76,7 @@ def evolve(
         s = step_length(phi, area, config)
         moves, flip, ahead = _march(x, d, s, phi, classify, config)
         m = _crossing(phi, ahead, moves, flip) if config.interpolate_flip else moves
-        active = ~frozen
+        active = ~frozen & ((phi - 0.5).abs() > config.margin) if config.margin else ~frozen
         moved = torch.where(active[..., None], displaced(x, m, s, d), x)
         moved = moved.clamp(min=0).minimum(limits[:, None])
         if config.freeze:

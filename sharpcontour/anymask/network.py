@@ -164,4 +164,6 @@ def window_features(features: Tensor, view: Tensor, windows: Tensor) -> Tensor:
     x = windows[:, :1] + step * size[:, :1]
     y = windows[:, 1:2] + step * size[:, 1:]
     points = torch.stack([x[:, None].expand(-1, CELLS, -1), y[:, :, None].expand(-1, -1, CELLS)], -1)
-    return sample_features(features, STRIDE, view, points.flatten(1, 2)).unflatten(2, (CELLS, CELLS))
+    with torch.autocast(features.device.type, enabled=False):  # half precision would round places to whole cells
+        sampled = sample_features(features.float(), STRIDE, view, points.flatten(1, 2))
+    return sampled.unflatten(2, (CELLS, CELLS))

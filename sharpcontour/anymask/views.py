@@ -1,0 +1,93 @@
+"""Which parts of an image are looked at, and how large: so that every object is seen at a size that suits it.
+
+A view is a rectangle of the image, resized. One alone shows a window at its full resolution; many masks share views,
+since the network need not see the same pixels twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sharpcontour.anymask.network import SIDE
+
+MOST_ENLARGED = 2.0  # times: beyond it there is nothing more to see
+LARGEST = 1280  # px, sides of a view, which bound the memory it takes
+
+
+@dataclass
+class View:
+    """A part of an image, and the instances looked at on it.
+
+    Attributes:
+        rectangle: x0, y0, x1, y1 in whole pixels of the image.
+        scale: pixels of the view to one of the image.
+        instances: whose windows lie on it.
+    """
+
+    rectangle: tuple[int, int, int, int]
+    scale: float
+    instances: list[int]
+
+    @property
+    def area(self) -> float:
+        """Pixels of the view."""
+        x0, y0, x1, y1 = self.rectangle
+        return (x1 - x0) * (y1 - y0) * self.scale**2
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """The view of an image (H, W, 3): averaged where it shrinks, bilinear where it grows."""
+        x0, y0, x1, y1 = self.rectangle
+        part = image[y0:y1, x0:x1]
+        size = max(round((x1 - x0) * self.scale), 1), max(round((y1 - y0) * self.scale), 1)
+        if size == (x1 - x0, y1 - y0):
+            return part
+        return cv2.resize(part, size, interpolation=cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR)
+
+    def place(self, windows: np.ndarray) -> np.ndarray:
+        """Windows (K, 4) of the image in pixels of the view."""
+        x0, y0, x1, y1 = self.rectangle
+        shape = np.array([max(round((x1 - x0) * self.scale), 1), max(round((y1 - y0) * self.scale), 1)])
+        scale = shape / np.array([x1 - x0, y1 - y0])
+        return (windows - np.array([x0, y0, x0, y0])) * np.tile(scale, 2)
+
+
+def plan_views(windows: np.ndarray, size: tuple[int, int]) -> list[View]:
+    """Views that show every window.
+
+    Args:
+        windows: (K, 4) xyxy squares in pixels of the image; they may leave it.
+        size: (height, width) of the image.
+    """
+    rectangles = np.concatenate([np.floor(windows[:, :2]), np.ceil(windows[:, 2:])], 1)
+    rectangles = rectangles.clip(0, np.tile(np.array(size[::-1]), 2)).astype(int)
+    rectangles[:, 2:] = np.maximum(rectangles[:, 2:], rectangles[:, :2] + 1)
+    rectangles[:, :2] = np.minimum(rectangles[:, :2], np.array(size[::-1]) - 1)
+    exact = np.minimum(SIDE / (windows[:, 2] - windows[:, 0]), MOST_ENLARGED)
+    # Windows of about one scale can share a view.
+    level = np.round(np.log2(exact))
+    views: list[View] = []
+    for value in np.unique(level):
+        shared: list[View] = []
+        for k in np.flatnonzero(level == value).tolist():
+            _join(shared, View(tuple(rectangles[k].tolist()), float(2.0**value), [k]))
+        views += shared
+    for view in views:
+        if len(view.instances) == 1:
+            view.scale = float(exact[view.instances[0]])
+    return views
+
+
+def _join(views: list[View], view: View) -> None:
+    """Add a view, or widen one of ``views`` by it where that makes fewer pixels."""
+    for other in views:
+        a, b = other.rectangle, view.rectangle
+        rectangle = min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+        both = View(rectangle, view.scale, [*other.instances, *view.instances])
+        longest = max(rectangle[2] - rectangle[0], rectangle[3] - rectangle[1]) * view.scale
+        if both.area <= other.area + view.area and longest <= LARGEST:
+            other.rectangle, other.instances = both.rectangle, both.instances
+            return
+    views.append(view)

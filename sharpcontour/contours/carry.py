@@ -1,0 +1,36 @@
+"""Carrying displacements back to an outline as it was given, so that what does not move keeps exactly its pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sharpcontour.contours.types import Ring
+
+
+def carry(ring: Ring, start: np.ndarray, end: np.ndarray, still: float) -> Ring:
+    """A ring after N of its points have moved; where these stayed, its own vertices stay.
+
+    Args:
+        ring: (n, 2), as it was given.
+        start: (N, 2), N points evenly spaced along the ring, the first one its first vertex.
+        end: (N, 2), where these have moved to.
+        still: pixels; a point that moved no farther counts as unmoved.
+
+    Returns:
+        ``ring`` itself where nothing moved; else a new ring (m, 2), float32, with vertices of its own in the parts that
+        stayed and the moved points in the others.
+    """
+    moved = np.hypot(*(end - start).T) > still
+    if not moved.any():
+        return ring
+    count = len(start)
+    edges = np.roll(ring, -1, 0) - ring
+    length = np.hypot(edges[:, 0], edges[:, 1]) + 1e-9
+    place = np.concatenate([[0.0], np.cumsum(length)[:-1]]) * (count / length.sum())  # of own vertices, 0 to N
+    before = np.floor(place).astype(int) % count
+    stays = ~moved[before] & ~moved[(before + 1) % count]
+    # At the ends of a part that moved its last unmoved point is needed too.
+    needed = moved | np.roll(moved, 1) | np.roll(moved, -1)
+    points = np.concatenate([ring[stays], np.where(moved[:, None], end, start)[needed]])
+    order = np.argsort(np.concatenate([place[stays], np.flatnonzero(needed)]), kind="stable")
+    return points[order].astype(np.float32)
