@@ -12,10 +12,12 @@ from engine.config import Config
 from engine.distributed import World
 from engine.logging import say
 from eval.checks import GroundTruth
+from eval.degraded import MEASURES, evaluate_degraded, format_degraded
 from eval.inference import evaluate_model
 from eval.pictures.validation import draw_validation
 from eval.results import format_table
-from models.zoo import title_of
+from models.predictor import Predictor
+from models.zoo import host_class, title_of
 from sharpcontour.io.files import save_results
 
 
@@ -41,6 +43,8 @@ class Evaluation:
     def __call__(self, step: int) -> dict[str, float]:
         """Write metrics.json, print the table, draw pictures; returns the numbers for the log, by name."""
         world, config = self.world, self.config
+        if not host_class(config.model).finds:
+            return self._refine_given(step)
         loader = build_loader(
             self.dataset,
             config.train.eval_batch,
@@ -64,6 +68,21 @@ class Evaluation:
             title, folder = title_of(config.model), self.folder / "pictures"
             draw_validation(self.model, self.dataset, config.train.pictures, title, folder)
         return _flat(metrics)
+
+    def _refine_given(self, step: int) -> dict[str, float]:
+        """The evaluation of a model that is given masks: worse masks of the objects before and after refinement."""
+        data = self.config.data
+        predictor = Predictor(self.model, self.dataset.categories, data.test_short_side, data.test_max_side)
+        say(self.world, f"refining worse masks of the objects on {len(self.dataset)} images")
+        result = evaluate_degraded(predictor, self.dataset, progress=self.world.main)
+        if self.world.main:
+            save_results({"step": step, **result}, self.folder / "metrics.json")
+        say(self.world, f"after step {step}, in percent before, after and the gain:", format_degraded(result))
+        return {
+            f"eval/{kind}/{name}": row[name]["after"] - row[name]["before"]
+            for kind, row in result["masks"].items()
+            for name in MEASURES
+        }
 
 
 def _flat(metrics: dict[str, Any]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data.transforms import Resize, resize_image, to_tensor
 from sharpcontour.anymask.foreign_masks import read_masks, valid_boxes
-from sharpcontour.anymask.refinement import refine_given
+from sharpcontour.anymask.refinement import refine_given, refine_in_windows
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel
@@ -82,7 +82,7 @@ class Predictor:
             masks: (K, H, W) bool, or a list of K masks, COCO RLEs or lists of COCO polygons; see
                 :func:`sharpcontour.anymask.foreign_masks.read_masks`.
             boxes: (K, 4) xyxy in pixels of the image: of the detections; with None, or None in the place of a row, the
-                box of the mask. They are cut off at the image, and a pixel large at least.
+                box of the mask. They are cut off at the image, and a pixel large at least. AnyMask goes by the masks.
             scores: (K,), only handed on; without them 1.
             labels: (K,) integers, only handed on; without them 0.
 
@@ -101,9 +101,12 @@ class Predictor:
         box = valid_boxes(boxes, given.boxes(), *size)
         score = _numbers("scores", scores, len(given), torch.ones(len(given)))
         label = _numbers("labels", labels, len(given), torch.zeros(len(given), dtype=torch.int64))
-        resized = self.resized(image)
         coarse = Detections(box, score, label, given.objects, size)
-        return replace(coarse, shapes=refine_given(self.model, resized, given, box, size), coarse=coarse)
+        if getattr(self.model.host, "finds", True):
+            shapes = refine_given(self.model, self.resized(image), given, box, size)
+        else:
+            shapes = refine_in_windows(self.model, image, given)
+        return replace(coarse, shapes=shapes, coarse=coarse)
 
 
 def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:

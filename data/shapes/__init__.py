@@ -56,6 +56,10 @@ class ShapesDataset:
         seed = self.config.seed if self.split == "train" else 0
         return draw(np.random.default_rng((seed, SPLITS.index(self.split), index)), self.config.shapes_size)
 
+    def read_image(self, index: int) -> np.ndarray:
+        """The picture (H, W, 3) uint8 RGB of an index."""
+        return self.scene(index)[0]
+
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
         image, objects = self.scene(index)

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from data.degrade import noisy_roi, soft_roi
 from eval.boundary import boundary_iou
 from sharpcontour.config import TracingConfig
 from sharpcontour.contours.geometry import outward_normals
@@ -27,7 +27,6 @@ from sharpcontour.contours.types import Contours
 from sharpcontour.host import RefinerInputs
 from sharpcontour.refined_model import RefinedModel
 
-GRID = 28  # cells of a coarse mask, as mask heads predict it
 KINDS = ("ideal28", "noisy28", "smooth", "host")
 DISTANCES = (1.0, 2.0, 4.0)  # px from the boundary at which the classifier is tested
 
@@ -36,24 +35,6 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
     """xyxy (4,) float32 around the pixels of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
-
-
-def soft_roi(mask: np.ndarray, box: np.ndarray, size: int = GRID) -> np.ndarray:
-    """The mask (H, W) area-averaged into a size x size grid over its box (xyxy, whole pixels): an ideal RoI mask."""
-    x0, y0, x1, y1 = box.astype(int)
-    crop = mask[y0:y1, x0:x1].astype(np.float32)
-    # INTER_AREA averages only where it shrinks.
-    fx, fy = (-(-size // side) for side in (crop.shape[1], crop.shape[0]))
-    enlarged = cv2.resize(crop, None, fx=fx, fy=fy, interpolation=cv2.INTER_NEAREST)
-    return cv2.resize(enlarged, (size, size), interpolation=cv2.INTER_AREA)
-
-
-def noisy_roi(soft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A soft mask with a learned one's errors: blurred by a cell, shifted at its edges by a smooth random field."""
-    soft = cv2.GaussianBlur(soft, (0, 0), 1.0, borderType=cv2.BORDER_CONSTANT)
-    field = cv2.GaussianBlur(np.asarray(rng.standard_normal(soft.shape), np.float32), (0, 0), 2.5)
-    field = field * (0.22 / field.std())
-    return np.clip(soft + field * 4 * soft * (1 - soft), 0, 1)
 
 
 def smoothed_contours(

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from eval.diagnostics.study import noisy_roi, smoothed_contours, soft_roi, tight_box
+from data.degrade import noisy_roi, soft_roi
+from eval.diagnostics.study import smoothed_contours, tight_box
 from sharpcontour.config import EvolutionConfig, TracingConfig
 from sharpcontour.contours.geometry import outward_normals, resample, self_crossing, signed_area
 from sharpcontour.contours.rasterize import rings_to_masks
