@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from data.transforms import Resize, resize_image, to_tensor
-from sharpcontour.anymask.foreign_masks import read_masks, valid_boxes
 from sharpcontour.anymask.refinement import refine_given, refine_in_windows
+from sharpcontour.anymask.refiner import as_detections
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel
@@ -97,28 +97,12 @@ class Predictor:
         if not isinstance(self.model, RefinedModel):
             raise InputError("this checkpoint has no refiner; train with --refine")
         size = (image.shape[0], image.shape[1])
-        given = read_masks(masks, *size)
-        box = valid_boxes(boxes, given.boxes(), *size)
-        score = _numbers("scores", scores, len(given), torch.ones(len(given)))
-        label = _numbers("labels", labels, len(given), torch.zeros(len(given), dtype=torch.int64))
-        coarse = Detections(box, score, label, given.objects, size)
+        given, coarse = as_detections(masks, boxes, scores, labels, size)
         if getattr(self.model.host, "finds", True):
-            shapes = refine_given(self.model, self.resized(image), given, box, size)
+            shapes = refine_given(self.model, self.resized(image), given, coarse.boxes, size)
         else:
             shapes = refine_in_windows(self.model, image, given)
         return replace(coarse, shapes=shapes, coarse=coarse)
-
-
-def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:
-    """``values`` in the type of ``default``, on the CPU; that itself where there are none."""
-    if values is None:
-        return default
-    found = torch.as_tensor(values).cpu()
-    if found.shape != (count,):
-        raise InputError(
-            f"{name} must be one number for each of the {count} masks; their shape is {tuple(found.shape)}"
-        )
-    return found.to(default.dtype)
 
 
 def check_image(image: np.ndarray) -> None:

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 
 from data import DataConfig, build_dataset
+from engine.config import Config, flat
 from engine.recipes import RECIPES
 from models import MODELS, Predictor, build_model
 from models.bpr import BPR, BPRConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.io.plain import to_dict
 from tests.models.helpers import TINY, confident, rle_of
 
 PATH = Path(__file__).with_name("numbers.json")
@@ -147,16 +147,18 @@ def _bpr() -> dict[str, Any]:
 
 
 def _recipes() -> dict[str, str]:
-    """A hash of every complete configuration, by recipe, model and whether the refiner stands behind it."""
+    """A hash of what every configuration changes of the defaults, by recipe, model and whether it is refined."""
     hashes = {}
     for recipe in RECIPES:
         for model in MODELS:
             for refine in (False, True):
                 try:
-                    config = to_dict(RECIPES[recipe](model, refine))
+                    config = RECIPES[recipe](model, refine)
                 except InputError:
                     continue  # a published schedule of another model
-                text = json.dumps(config, sort_keys=True)
+                usual = flat(Config(model, type(config.host)(), refine))
+                changed = {key: value for key, value in flat(config).items() if value != usual[key]}
+                text = json.dumps(changed, sort_keys=True)
                 hashes[f"{recipe} {model}{' refine' if refine else ''}"] = hashlib.sha256(text.encode()).hexdigest()[
                     :12
                 ]

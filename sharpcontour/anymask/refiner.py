@@ -1,0 +1,148 @@
+"""The refiner that comes with the package: an image and masks in, sharper masks out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from sharpcontour.anymask.foreign_masks import GivenObjects, read_masks, valid_boxes
+from sharpcontour.anymask.host import MaskHost
+from sharpcontour.anymask.network import AnyMaskConfig
+from sharpcontour.anymask.refinement import refine_in_windows
+from sharpcontour.config import SharpContourConfig
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.io.images import read_image
+from sharpcontour.io.plain import from_dict
+from sharpcontour.refined_model import RefinedModel, build_refiner
+
+WEIGHTS = Path(__file__).with_name("weights.pt")
+FORMAT = 1
+
+
+class MaskRefiner:
+    """Refines masks of anything, made by anything, on photographs.
+
+    Args:
+        model: its host is a :class:`~sharpcontour.anymask.host.MaskHost`.
+        about: how it was trained.
+    """
+
+    def __init__(self, model: RefinedModel, about: dict[str, Any] | None = None) -> None:
+        self.model, self.about = model.eval(), about or {}
+
+    def refine(
+        self, image: Any, masks: Any, boxes: Any = None, *, scores: Any = None, labels: Any = None
+    ) -> Detections:
+        """Refine K masks on one image.
+
+        Args:
+            image: a path, a PIL image, or an array: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) gray, of uint8 or uint16.
+            masks: (K, H, W) bool, or a list of K masks, COCO RLEs or lists of COCO polygons; see
+                :func:`sharpcontour.anymask.foreign_masks.read_masks`.
+            boxes: (K, 4) xyxy in pixels of the image, only handed on; without them those of the masks.
+            scores: (K,), only handed on; without them 1.
+            labels: (K,) integers, only handed on; without them 0.
+
+        Returns:
+            The same K instances in the same order, in pixels of the image; ``coarse`` as they were given. One that
+            nothing moves keeps exactly its pixels; then ``rings[k] is coarse.rings[k]``.
+
+        Raises:
+            InputError: for an image that cannot be read, and for masks and boxes that are broken or do not fit it.
+        """
+        pixels = as_pixels(image)
+        given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
+        return replace(coarse, shapes=refine_in_windows(self.model, pixels, given), coarse=coarse)
+
+
+def load_refiner(path: str | Path | None = None, device: str | torch.device = "cpu") -> MaskRefiner:
+    """The trained refiner of the package, or one from another file of its kind.
+
+    Args:
+        path: of the file; None: the package's own.
+        device: that it computes on.
+
+    Raises:
+        InputError: where the file is missing, is none of its kind, or does not fit this version.
+    """
+    path = WEIGHTS if path is None else Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of weights; scripts/export.py makes one of a trained anymask run")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path}: refused or damaged, no weights of this refiner ({type(error).__name__})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path}: no weights of this refiner; scripts/export.py makes them of a trained anymask run")
+    host: Any = MaskHost(from_dict(AnyMaskConfig, state["host"], "host."))
+    refiner = build_refiner(from_dict(SharpContourConfig, state["sharpcontour"], "sharpcontour."), host)
+    model = RefinedModel(host, refiner)
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in state["model"].items()}
+    )
+    return MaskRefiner(model.to(device), state["about"])
+
+
+def as_detections(
+    masks: Any, boxes: Any, scores: Any, labels: Any, size: tuple[int, int]
+) -> tuple[GivenObjects, Detections]:
+    """Masks from anywhere as objects to refine and as detections.
+
+    Args:
+        masks, boxes, scores, labels: as of :meth:`MaskRefiner.refine`.
+        size: (height, width) of the image, pixels.
+
+    Raises:
+        InputError: where one of them is broken.
+    """
+    given = read_masks(masks, *size)
+    box = valid_boxes(boxes, given.boxes(), *size)
+    score = _numbers("scores", scores, len(given), torch.ones(len(given)))
+    label = _numbers("labels", labels, len(given), torch.zeros(len(given), dtype=torch.int64))
+    return given, Detections(box, score, label, given.objects, size)
+
+
+def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:
+    """``values`` in the type of ``default``, on the CPU; that itself where there are none."""
+    if values is None:
+        return default
+    found = torch.as_tensor(values).cpu()
+    if found.shape != (count,):
+        raise InputError(
+            f"{name} must be one number for each of the {count} masks; their shape is {tuple(found.shape)}"
+        )
+    return found.to(default.dtype)
+
+
+def as_pixels(image: Any) -> np.ndarray:
+    """Any image as (H, W, 3) uint8 RGB: gray is repeated, alpha dropped, 16 bits are reduced.
+
+    Args:
+        image: a path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or bool.
+
+    Raises:
+        InputError: where it is none.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    pixels = np.asarray(image.convert("RGB") if getattr(image, "mode", "RGB") in ("P", "CMYK", "LA", "PA") else image)
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * 255
+    if pixels.dtype == np.uint16 or getattr(image, "mode", "") in ("I", "I;16"):
+        pixels = (pixels.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise InputError(f"an image must be an array of uint8 or uint16; this one is {pixels.dtype}")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 2:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.size else pixels
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.size == 0:
+        raise InputError(f"an image must have the shape (height, width, 3), RGB; this one has {pixels.shape}")
+    return np.ascontiguousarray(pixels[..., :3])
