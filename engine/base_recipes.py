@@ -9,7 +9,6 @@ from data.config import DataConfig
 from engine.config import Config, TrainConfig
 from models.zoo import host_class
 from sharpcontour.config import SharpContourConfig
-from sharpcontour.errors import InputError
 
 
 def shapes(model: str, refine: bool) -> Config:
@@ -44,31 +43,6 @@ def small(model: str, refine: bool) -> Config:
     config.data = DataConfig(
         name="coco", short_sides=(192, 224, 256, 288), max_side=384, test_short_side=256, test_max_side=384
     )
-    return config
-
-
-def anymask(model: str, refine: bool) -> Config:
-    """AnyMask on crops of 256 px around objects, for your own photographs: hours on a CPU, minutes on a GPU.
-
-    What differs from the paper's settings: phi reads the distance to the given contour, its loss is not focal (gamma
-    0), so that it is sharp where it is sure, and lambda is larger, since given masks may be far off.
-    """
-    if model != "anymask":
-        raise InputError(f"the recipe anymask is for --model anymask, not {model}")
-    config = coco_1x(model, refine)
-    config.data = DataConfig(
-        name="coco", object_crop=256, colour=1.0, keep_empty=False, workers=2, test_short_side=480, test_max_side=640
-    )
-    train = config.train
-    train.images_per_batch, train.reference_batch, train.iterations = 8, 8, 12_000
-    train.optimizer, train.base_lr, train.weight_decay, train.clip_grad_norm = "adamw", 1.5e-3, 0.01, 10.0
-    train.schedule, train.steps, train.warmup_iterations, train.amp = "cosine", (), 200, "bf16"
-    train.checkpoint_period, train.eval_period, train.log_period = 200, 0, 20
-    sharp = config.sharpcontour
-    sharp.classifier.distance, sharp.classifier.feature_channels, sharp.classifier.hidden = True, 24, 24
-    sharp.points.points, sharp.points.given, sharp.points.sigma = 256, 0.4, 0.03
-    sharp.loss.gamma = 0.0
-    sharp.evolution.ratio, sharp.evolution.vertices = 0.01, 256
     return config
 
 

@@ -67,4 +67,7 @@ def build_model(
         raise InputError(f"no model in models/zoo.py has a configuration of type {type(host_config).__name__}")
     make: Any = host_class(name)
     host: Host = make(host_config, num_classes)
+    unset = [key for key in ("fine_channels", "controller_shape") if not hasattr(host, key)]
+    if unset:
+        raise InputError(f"model {name}: its __init__ sets no {' and no '.join(unset)}; see docs/extending.md")
     return host if sharpcontour is None else RefinedModel(host, build_refiner(sharpcontour, host))

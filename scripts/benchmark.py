@@ -46,6 +46,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.refined_model import RefinedModel
 
+DETECTORS = sorted(name for name in MODELS if MODELS[name].finds)
 CLASSES = 80  # of a model without a checkpoint
 CANDIDATES = 1000  # of its detector before suppression: what trained ones have on a busy image
 
@@ -82,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; --help states defaults and units."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS), help="default: all, random weights")
+    add("--models", nargs="+", choices=DETECTORS, default=DETECTORS, help="default: all, random weights")
     add("--checkpoint", nargs="+", metavar="CKPT", help="trained models instead; checkpoints or folders of runs")
     add("--image", metavar="FILE", help="image file (default: a drawn one of 800 x 480 pixels)")
     add("--instances", type=int, default=100, metavar="K", help="detections with random weights (default: 100)")

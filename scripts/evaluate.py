@@ -40,10 +40,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from data import DataConfig, build_dataset, build_loader
+from data import DATASETS, DataConfig, build_dataset, build_loader
 from data.categories import published_categories
 from data.cityscapes import convert
-from data.coco import LAYOUTS
 from data.lvis import SYNSETS
 from engine import distributed
 from engine.config import Config, apply_overrides
@@ -86,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--annotations", metavar="GT.json", help="COCO annotations for --results, or gtFine/val of Cityscapes")
-    add("--data", choices=("shapes", *LAYOUTS), help="data set for --checkpoint (default: the one of its training)")
+    add("--data", choices=tuple(DATASETS), help="data set for --checkpoint (default: the one of its training)")
     add("--root", metavar="DIR", help="folder of the data set (default: as in training)")
     add("--val-json", metavar="FILE", help="your own annotations in COCO format (default: as in training)")
     add("--val-images", metavar="DIR", help="folder of their images (default: as in training)")
@@ -246,7 +245,7 @@ def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:
     if args.data == "shapes" and own:
         raise InputError("--data shapes is drawn on the fly; leave out --root, --val-json and --val-images")
     if args.data or own:
-        config.name = args.data or (config.name if config.name in LAYOUTS else "coco")
+        config.name = args.data or (config.name if config.name != "shapes" else "coco")
     if args.root:
         config.root, config.val_json, config.val_images = args.root, "", ""
     config.val_json = args.val_json or config.val_json

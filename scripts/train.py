@@ -29,8 +29,7 @@ from typing import Any
 
 import torch
 
-from data import build_dataset, build_loader
-from data.coco import LAYOUTS
+from data import DATASETS, build_dataset, build_loader
 from engine import checkpoint, distributed
 from engine.config import Config, apply_overrides, describe, differences
 from engine.distributed import World
@@ -104,7 +103,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--model", choices=sorted(MODELS), default="dance", help="host model (default: dance)")
     add("--refine", action="store_true", help="put SharpContour behind the host (default: the host alone)")
-    add("--data", choices=("shapes", *LAYOUTS), help="data set (default: shapes; coco if --root is given)")
+    add("--data", choices=tuple(DATASETS), help="data set (default: shapes; coco if --root is given)")
     add("--root", metavar="DIR", help="folder of the data set; prepare_data.py tells how it looks")
     add("--train-json", metavar="FILE", help="your own training annotations in COCO format")
     add("--train-images", metavar="DIR", help="folder of their images")

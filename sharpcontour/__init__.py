@@ -1,8 +1,8 @@
 """SharpContour: contour-based boundary refinement for any instance segmentation model (CVPR 2022).
 
-Reading order, along section 3 of the paper: ``config`` (every choice), ``tracing`` (mask -> contour), ``evolution``
-(3.1, eq. 1) with ``geometry``, ``ipc`` (3.2), ``points`` and ``loss`` (3.4, eq. 2), ``refiner`` (3.3, eq. 3). Around
-it: ``interface`` (what a host hands over), ``rasterize`` (contour -> run lengths), ``harmless``, ``statistics``.
+Reading order, along section 3 of the paper: ``evolution`` (3.1, eq. 1), ``ipc`` (3.2, phi) with ``sampling``,
+``refiner`` (3.3) with ``host``, ``points`` and ``loss`` (3.4, eq. 2), ``refined_model`` (eq. 3); ``config`` has every
+choice.
 """
 
 from sharpcontour.config import SharpContourConfig
@@ -11,7 +11,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.host import RefinerInputs
 from sharpcontour.masks.packed import PackedMasks
-from sharpcontour.refined_model import RefinedModel
+from sharpcontour.refined_model import RefinedModel, build_refiner
 from sharpcontour.refiner import SharpContour
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "Rings",
     "SharpContour",
     "SharpContourConfig",
+    "build_refiner",
 ]

@@ -13,7 +13,9 @@ import pytest
 
 from engine.config import Config, TrainConfig, apply_overrides, describe, differences, flat
 from engine.recipes import RECIPES
-from models import MODELS, Host
+from models import MODELS, Host, build_model
+from models.backbone import BackboneConfig
+from models.mask_rcnn import MaskRCNN
 from sharpcontour.errors import InputError
 from sharpcontour.io.plain import from_dict, to_dict
 
@@ -103,7 +105,7 @@ def test_differences_name_both_values() -> None:
 
 
 def test_an_unknown_model_is_named() -> None:
-    with pytest.raises(InputError, match=r"unknown model 'dense'; valid: condinst, .*refinemask"):
+    with pytest.raises(InputError, match=r"unknown model 'dense'; valid: anymask, .*refinemask"):
         RECIPES["shapes"]("dense", True)
 
 
@@ -115,6 +117,22 @@ def test_a_model_that_lacks_a_part_is_told_before_training(monkeypatch: pytest.M
     for recipe in ("shapes", "coco_1x"):
         with pytest.raises(InputError, match=r"model half: Half lacks config_type, small\(\), losses\(\), .*extending"):
             RECIPES[recipe]("half", True)
+
+
+def test_a_model_that_forgets_what_the_refiner_reads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass
+    class Settings:
+        backbone: BackboneConfig = field(default_factory=BackboneConfig)
+
+    class Blind(MaskRCNN):
+        config_type = Settings
+
+        def __init__(self, config: Settings, num_classes: int) -> None:
+            Host.__init__(self, config.backbone)
+
+    monkeypatch.setitem(MODELS, "blind", Blind)
+    with pytest.raises(InputError, match="model blind: its __init__ sets no fine_channels and no controller_shape"):
+        build_model(Settings(), 2)
 
 
 def _settings() -> list[tuple[str, str]]:

@@ -1,0 +1,169 @@
+"""The examples of docs/extending.md do what the page says."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import models.backbone
+from data import DATASETS, DataConfig, build_dataset
+from engine.config import apply_overrides
+from engine.recipes import RECIPES
+from models import MODELS, build_model, load_model
+from models.backbone import BODIES
+from sharpcontour import InputError, SharpContour, SharpContourConfig
+from tests.engine.commands import train
+from tests.models.helpers import confident, drawn, prepared, tiny_config
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
+
+
+@pytest.fixture(autouse=True)
+def _registered_for_one_test() -> Iterator[None]:
+    """What an example adds to a dict is gone after the test."""
+    before = [(names, dict(names)) for names in (BODIES, MODELS, DATASETS)]
+    yield
+    for names, old in before:
+        names.clear()
+        names.update(old)  # type: ignore[arg-type]
+
+
+def examples(heading: str) -> list[str]:
+    """The Python blocks below a heading of the page."""
+    section = PAGE.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+def run(heading: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """All names that the examples of a section define; a block that begins with a path becomes that module."""
+    names: dict[str, Any] = {}
+    for code in examples(heading):
+        own: dict[str, Any] = {"__name__": "example"}
+        if path := re.match(r"# ((?:models|data)/[\w/]+)\.py\n", code):
+            module = types.ModuleType(path.group(1).replace("/", "."))
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            own = module.__dict__
+        own.update({key: value for key, value in names.items() if key not in own})
+        exec(compile(code, f"{PAGE.name}: {heading}", "exec"), own)
+        names |= {key: value for key, value in own.items() if not key.startswith("__")}
+    return names
+
+
+def trains(model: Any) -> dict[str, float]:
+    """One step on drawn images, and detections afterwards."""
+    losses = model.train()(*prepared(model, 1, 2))
+    total = sum(value for key, value in losses.items() if key.startswith("loss"))
+    total.backward()
+    assert torch.isfinite(total)
+    with torch.no_grad():
+        found = model.eval()([drawn(0, 2)[0]])[0]
+    assert found.masks().shape == (len(found), 96, 128)
+    return {key: float(value.detach()) for key, value in losses.items()}
+
+
+def test_another_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("Another backbone", monkeypatch)
+    config = tiny_config()
+    config.backbone.name = "convnext_tiny"
+    with pytest.raises(InputError, match=r"backbone\.norm=bn means nothing to convnext_tiny; leave it at frozen_bn"):
+        build_model(config, 2)
+    config.backbone.norm, config.backbone.width = "frozen_bn", 64
+    model: Any = build_model(config, 2, SharpContourConfig())
+    trains(model)
+    assert next(model.host.backbone.body.parameters()).grad is not None
+    config.backbone.freeze_at = 1
+    with pytest.raises(InputError, match="freeze_at=1 means nothing"):
+        build_model(config, 2)
+    config.backbone.freeze_at, config.backbone.weights = 2, "file.pth"
+    with pytest.raises(InputError, match="knows none and imagenet"):
+        build_model(config, 2)
+
+
+def test_the_message_of_the_page_is_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("Another backbone", monkeypatch)
+    config = RECIPES["shapes"]("dance", True)
+    apply_overrides(config, ["host.backbone.name=convnext_tiny"])
+    with pytest.raises(InputError) as told:
+        build_model(config.host, 2)
+    assert f"    error: {told.value}\n" in PAGE.read_text(encoding="utf-8")
+    apply_overrides(config, ["host.backbone.norm=frozen_bn", "host.backbone.width=64"])
+    assert isinstance(models.backbone.build_body(config.host.backbone).channels, list)
+
+
+def test_another_point_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run("Another point classifier", monkeypatch)
+    host: Any = build_model(confident("mask_rcnn"), 2)
+    model = names["refined"](host)
+    losses = trains(model)
+    assert losses["loss_ipc"] > 0 and "ipc_sharpness" in losses
+    assert type(model.refiner.classifier).__name__ == "SharedClassifier"
+    assert all(p.grad is not None for p in model.refiner.parameters())
+
+
+def test_another_evolution_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    bisect = run("Another evolution rule", monkeypatch)["bisect"]
+    angle = torch.arange(64) * (2 * np.pi / 64)
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    centre, limits = torch.tensor([50.0, 50.0]), torch.tensor([[100.0, 100.0]])
+    config = SharpContourConfig().evolution
+
+    def disc(points: torch.Tensor) -> torch.Tensor:
+        return (points - centre).norm(dim=-1) - 30
+
+    start = (centre + 29 * circle)[None]
+    moved = bisect(start, torch.tensor([False]), torch.tensor([3600.0]), limits, disc, config).steps[-1]
+    assert ((moved - centre).norm(dim=-1) - 30).abs().max() < 0.05
+    far = (centre + 20 * circle)[None]
+    stayed = bisect(far, torch.tensor([False]), torch.tensor([3600.0]), limits, disc, config).steps[-1]
+    assert torch.equal(stayed, far)
+    model: Any = build_model(confident("dance"), 2, SharpContourConfig())
+    shapes = model.host.fine_channels, model.host.controller_shape, model.host.context_channels
+    model.refiner = SharpContour(SharpContourConfig(), *shapes, evolve=bisect)
+    model.reset_refiner_stats()
+    trains(model)
+    stats = model.refiner_stats()
+    assert stats["contours"] > 0 and "flip_share" not in stats
+
+
+def test_a_fifth_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run("A fifth host", monkeypatch)
+    settings = ["train.iterations=2", "data.shapes_size=64", "data.val_images_count=4", "data.workers=0"]
+    settings += ["train.images_per_batch=2", "train.reference_batch=2", "train.pictures=2", "train.amp=none"]
+    out = tmp_path / "run"
+    told = train(monkeypatch, "--model", "ellipses", "--refine", "--out", str(out), "--set", *settings)
+    assert "model ellipses + SharpContour" in told and (out / "metrics.json").is_file()
+    assert list((out / "pictures").glob("*.png"))
+    predictor = load_model(out)
+    found = predictor.predict(np.zeros((64, 64, 3), np.uint8))
+    assert found.coarse is not None and type(predictor.model.host).__name__ == "Ellipses"  # type: ignore[union-attr]
+
+
+def test_another_data_set_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run("Another data set format", monkeypatch)
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        for k in range(3):
+            ids = np.zeros((64, 80), np.uint16)
+            ids[10:30, 10 + k : 40], ids[35:60, 45:70] = 7, 300
+            picture = np.where(ids[..., None] > 0, 200, 60).astype(np.uint8).repeat(3, 2)
+            cv2.imwrite(str(tmp_path / split / f"{k}.jpg"), picture)
+            cv2.imwrite(str(tmp_path / split / f"{k}_ids.png"), ids)
+    dataset = build_dataset(DataConfig(name="ids", root=str(tmp_path), test_short_side=64), "val")
+    truth = dataset.ground_truth()
+    assert len(dataset) == 3 and [a["area"] for a in truth["annotations"][:2]] == [600.0, 625.0]
+    settings = ["train.iterations=2", "train.images_per_batch=2", "train.reference_batch=2", "data.workers=0"]
+    settings += ["train.pictures=0", "train.amp=none", "data.test_short_side=64"]
+    arguments = ["--model", "mask_rcnn", "--refine", "--data", "ids", "--root", str(tmp_path), "--recipe", "small"]
+    told = train(monkeypatch, *arguments, "--out", str(tmp_path / "run"), "--set", *settings)
+    assert "3 validation images" in told
+    with pytest.raises(InputError, match=r"holds no photograph"):
+        build_dataset(DataConfig(name="ids", root=str(tmp_path / "none")), "val")

@@ -1,0 +1,85 @@
+"""The house: no import circle, one way inside sharpcontour/ too, and section 3 of the paper on its top floor."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("sharpcontour", "models", "data", "eval", "engine", "scripts")
+# From the ground up: a file imports only files of its own floor or of lower ones.
+FLOORS = (
+    ("errors", "config"),
+    ("masks", "io"),
+    ("contours",),
+    ("sampling", "host", "detections"),
+    ("evolution", "ipc", "points", "loss", "statistics"),
+    ("refiner",),
+    ("regression",),
+    ("refined_model",),
+    ("anymask",),
+)
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path: Path, known: set[str]) -> set[str]:
+    """Modules of the project that a file imports, inside functions and for type checkers too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names} & known
+            found |= names or {node.module}
+    return found & known
+
+
+def _graph() -> dict[str, set[str]]:
+    paths = {_module(path): path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    return {name: _imports(path, set(paths)) - {name} for name, path in paths.items()}
+
+
+def test_there_is_no_import_circle() -> None:
+    graph = _graph()
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+def test_imports_go_one_way_inside_sharpcontour() -> None:
+    floor = {name: k for k, names in enumerate(FLOORS) for name in names}
+    for name, others in _graph().items():
+        parts = name.split(".")
+        if parts[0] != "sharpcontour" or len(parts) == 1:
+            continue
+        for other in others:
+            target = other.split(".")
+            assert len(target) > 1 and floor[target[1]] <= floor[parts[1]], f"{name} imports {other}, a floor above it"
+
+
+def test_the_reading_table_names_the_top_of_sharpcontour() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("| file | paper |")[1].split("\n\n")[0]
+    named = re.findall(r"`(\w+)\.py`", table)
+    there = {path.stem for path in (ROOT / "sharpcontour").glob("*.py")} - {"__init__"}
+    assert len(named) == len(set(named)) and set(named) == there
+    order = [name for name in named if name in ("evolution", "ipc", "refiner", "loss", "refined_model")]
+    assert order == ["evolution", "ipc", "refiner", "loss", "refined_model"]  # 3.1, 3.2, 3.3, 3.4 with eqs. (2) and (3)
+
+
+def test_rooms_are_as_the_readme_says() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Dive into the code")[1]
+    rooms = {path.parent.name for path in (ROOT / "sharpcontour").glob("*/__init__.py")}
+    assert rooms == set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
