@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# What each folder may import of this project, besides itself. Models share the resizing of images, and masks made worse, with data.
+# What each folder may import of this project, besides itself. Models share resizing and degraded masks with data.
 ALLOWED = {
     "sharpcontour": set(),
     "data": {"sharpcontour"},
