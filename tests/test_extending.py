@@ -21,7 +21,7 @@ from engine.recipes import RECIPES
 from models import MODELS, build_model, load_model
 from models.backbone import BODIES
 from sharpcontour import InputError, SharpContour, SharpContourConfig
-from tests.engine.commands import train
+from tests.commands import run_script
 from tests.models.helpers import confident, drawn, prepared, tiny_config
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
@@ -139,8 +139,10 @@ def test_a_fifth_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = ["train.iterations=2", "data.shapes_size=64", "data.val_images_count=4", "data.workers=0"]
     settings += ["train.images_per_batch=2", "train.reference_batch=2", "train.pictures=2", "train.amp=none"]
     out = tmp_path / "run"
-    told = train(monkeypatch, "--model", "ellipses", "--refine", "--out", str(out), "--set", *settings)
-    assert "model ellipses + SharpContour" in told and (out / "metrics.json").is_file()
+    arguments = ["--model", "ellipses", "--refine", "--out", str(out)]
+    done = run_script("train.py", *arguments, "--set", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "model ellipses + SharpContour" in done.stdout and (out / "metrics.json").is_file()
     assert list((out / "pictures").glob("*.png"))
     predictor = load_model(out)
     found = predictor.predict(np.zeros((64, 64, 3), np.uint8))
@@ -163,7 +165,8 @@ def test_another_data_set_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     settings = ["train.iterations=2", "train.images_per_batch=2", "train.reference_batch=2", "data.workers=0"]
     settings += ["train.pictures=0", "train.amp=none", "data.test_short_side=64"]
     arguments = ["--model", "mask_rcnn", "--refine", "--data", "ids", "--root", str(tmp_path), "--recipe", "small"]
-    told = train(monkeypatch, *arguments, "--out", str(tmp_path / "run"), "--set", *settings)
-    assert "3 validation images" in told
+    done = run_script("train.py", *arguments, "--out", "run", "--set", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 validation images" in done.stdout
     with pytest.raises(InputError, match=r"holds no photograph"):
         build_dataset(DataConfig(name="ids", root=str(tmp_path / "none")), "val")

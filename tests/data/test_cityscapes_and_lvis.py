@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +12,8 @@ import pytest
 
 from data import DataConfig, build_dataset
 from data.lvis import SYNSETS
+from tests.commands import run_script
 from tests.models.test_models import checkpoint_of
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(SCRIPTS / script), *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
 def cityscapes(root: Path) -> None:
@@ -44,14 +34,14 @@ def cityscapes(root: Path) -> None:
 def test_cityscapes_from_its_folders_to_its_score(tmp_path: Path) -> None:
     root = tmp_path / "cs"
     cityscapes(root)
-    told = run("prepare_data.py", "cityscapes", cwd=tmp_path)
+    told = run_script("prepare_data.py", "cityscapes", cwd=tmp_path)
     assert told.returncode == 0 and "11 GB" in told.stdout and "account" in told.stdout
-    early = run("prepare_data.py", "cityscapes", "--root", "cs", "--check", cwd=tmp_path)
+    early = run_script("prepare_data.py", "cityscapes", "--root", "cs", "--check", cwd=tmp_path)
     assert early.returncode == 2 and "prepare_data.py cityscapes says how to make it" in early.stderr
-    made = run("prepare_data.py", "cityscapes", "--root", "cs", cwd=tmp_path)
+    made = run_script("prepare_data.py", "cityscapes", "--root", "cs", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "instances_val.json: 1 of Cityscapes' 500 images, 3 objects, 1 groups" in made.stdout
-    checked = run("prepare_data.py", "cityscapes", "--root", "cs", "--check", cwd=tmp_path)
+    checked = run_script("prepare_data.py", "cityscapes", "--root", "cs", "--check", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert "2 images, 0 of them without objects" in checked.stdout and "car 4" in checked.stdout
     train = build_dataset(DataConfig(name="cityscapes", root=str(root), short_sides=(64,), flip=0.0), "train")
@@ -64,15 +54,15 @@ def test_cityscapes_from_its_folders_to_its_score(tmp_path: Path) -> None:
 def test_a_trained_model_is_scored_in_cityscapes_way(tmp_path: Path) -> None:
     root = tmp_path / "cs"
     cityscapes(root)
-    assert run("prepare_data.py", "cityscapes", "--root", "cs", cwd=tmp_path).returncode == 0
-    trained = run(
+    assert run_script("prepare_data.py", "cityscapes", "--root", "cs", cwd=tmp_path).returncode == 0
+    trained = run_script(
         *("train.py", "--model", "condinst", "--refine", "--data", "cityscapes", "--root", "cs", "--out", "run"),
         *("--recipe", "small", "--set", "train.iterations=1", "train.images_per_batch=1", "train.pictures=0"),
         *("data.workers=0", "data.short_sides=64", "data.test_short_side=64", "host.backbone.width=16"),
         cwd=tmp_path,
     )
     assert trained.returncode == 0, trained.stderr
-    scored = run(
+    scored = run_script(
         *("evaluate.py", "--checkpoint", "run", "--metrics", "cityscapes", "segm", "--json", "out.json"), cwd=tmp_path
     )
     assert scored.returncode == 0, scored.stderr
@@ -89,7 +79,7 @@ def test_a_submission_is_scored_against_the_pixels(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"results/{value}.png"), (values == value).astype(np.uint8))
         lines.append(f"{value}.png {label} 0.9")
     (tmp_path / "results/bonn_000000_000019.txt").write_text("\n".join(lines))
-    done = run(
+    done = run_script(
         *("evaluate.py", "--results", "results", "--annotations", "gtFine/val", "--metrics", "cityscapes"),
         *("--per-category", "--json", "out.json"),
         cwd=tmp_path,
@@ -118,18 +108,22 @@ def lvis() -> dict[str, Any]:
 
 def test_lvis_from_its_file_to_ap_star(tmp_path: Path) -> None:
     (tmp_path / "lvis.json").write_text(json.dumps(lvis()))
-    assert "lvis_v0.5_val.json.zip" in run("prepare_data.py", "lvis", cwd=tmp_path).stdout
-    made = run("prepare_data.py", "lvis", "--annotations", "lvis.json", "--out", "gt.json", cwd=tmp_path)
+    assert "lvis_v0.5_val.json.zip" in run_script("prepare_data.py", "lvis", cwd=tmp_path).stdout
+    made = run_script("prepare_data.py", "lvis", "--annotations", "lvis.json", "--out", "gt.json", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "gt.json: 1 images, 1 annotations, 1 of COCO's 80 categories" in made.stdout
     entry = {"image_id": 7, "score": 0.9, "segmentation": lvis()["annotations"][0]["segmentation"]}
     results = [{**entry, "category_id": 72}, {**entry, "category_id": 1}]  # no person was annotated
     (tmp_path / "r.json").write_text(json.dumps(results))
-    done = run("evaluate.py", "--results", "r.json", "--annotations", "gt.json", "--metrics", "lvis", cwd=tmp_path)
+    done = run_script(
+        "evaluate.py", "--results", "r.json", "--annotations", "gt.json", "--metrics", "lvis", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "AP* (LVIS)" in done.stdout and "AP             100.0" in done.stdout
     assert "1 detections of the categories 1 are left out" in done.stderr and done.stderr.count("\n") == 1
-    wrong = run("evaluate.py", "--results", "r.json", "--annotations", "r.json", "--metrics", "lvis", cwd=tmp_path)
+    wrong = run_script(
+        "evaluate.py", "--results", "r.json", "--annotations", "r.json", "--metrics", "lvis", cwd=tmp_path
+    )
     assert wrong.returncode == 2 and "has no list 'images'" in wrong.stderr
 
 
@@ -141,8 +135,11 @@ def test_a_model_of_cocos_classes_is_scored_on_lvis(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "coco/val2017/000000000007.jpg"), np.zeros((48, 64, 3), np.uint8))
     (tmp_path / "lvis.json").write_text(json.dumps(lvis()))
     target = "coco/annotations/lvis_val.json"
-    assert run("prepare_data.py", "lvis", "--annotations", "lvis.json", "--out", target, cwd=tmp_path).returncode == 0
-    done = run(
+    assert (
+        run_script("prepare_data.py", "lvis", "--annotations", "lvis.json", "--out", target, cwd=tmp_path).returncode
+        == 0
+    )
+    done = run_script(
         *("evaluate.py", "--checkpoint", "model.pt", "--data", "lvis", "--root", "coco", "--metrics", "lvis"),
         cwd=tmp_path,
     )
@@ -159,5 +156,5 @@ def test_a_model_of_cocos_classes_is_scored_on_lvis(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    failed = run("prepare_data.py", *arguments, cwd=tmp_path)
+    failed = run_script("prepare_data.py", *arguments, cwd=tmp_path)
     assert failed.returncode == 2 and message in failed.stderr and failed.stderr.count("\n") == 1

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], cwd=cwd, capture_output=True, text=True)
+from tests.commands import run_script
 
 
 def test_shapes_are_written_and_pass_the_check(tmp_path: Path) -> None:
     root = str(tmp_path / "set")
-    done = run("shapes", "--root", root, "--train-count", "3", "--val-count", "2", "--size", "96", cwd=tmp_path)
+    done = run_script(
+        "prepare_data.py",
+        "shapes",
+        "--root",
+        root,
+        "--train-count",
+        "3",
+        "--val-count",
+        "2",
+        "--size",
+        "96",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
-    checked = run("shapes", "--root", root, "--check", cwd=tmp_path)
+    checked = run_script("prepare_data.py", "shapes", "--root", root, "--check", cwd=tmp_path)
     assert checked.returncode == 0 and checked.stdout.count("all readable") == 2
     (tmp_path / "set" / "val2017" / "shapes_val_000001.png").write_text("<html>")
-    broken = run("coco", "--root", root, "--check", cwd=tmp_path)
+    broken = run_script("prepare_data.py", "coco", "--root", root, "--check", cwd=tmp_path)
     assert broken.returncode == 2 and broken.stderr.count("\n") == 1 and "shapes_val_000001.png" in broken.stderr

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +11,8 @@ import torch
 from eval.pictures.pairs import RULES, Pair, choose, find_pairs, sheet
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
+from tests.commands import run_script
 from tests.models.test_models import checkpoint_of
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "figures.py"
 
 
 def square(x: float, y: float, side: float) -> Rings:
@@ -58,9 +54,8 @@ def test_the_rule_shows_failures_too() -> None:
 
 def test_the_command_says_what_it_lacks(tmp_path: Path) -> None:
     checkpoint_of(tmp_path / "plain.pt", False)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(SCRIPT), "--before-after", "plain.pt", "--out", "f.png", "--images", "1"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    arguments = ["--before-after", "plain.pt", "--out", "f.png", "--images", "1"]
+    done = run_script("figures.py", *arguments, cwd=tmp_path)
     assert done.returncode == 2 and "trained with --refine" in done.stderr and not (tmp_path / "f.png").exists()
 
 

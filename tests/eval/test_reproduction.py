@@ -18,6 +18,7 @@ from eval.tables.paper import METRICS, RUNS, TABLES, Cell, Row, Table
 from eval.tables.records import compare, markdown, milliseconds, read_records, record_name
 from models import MODELS
 from sharpcontour.errors import InputError
+from tests.commands import run_script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce.py"
 
@@ -314,9 +315,7 @@ def test_what_cannot_be_run_is_told_before_hours_of_training(
     ],
 )
 def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    done = run_script("reproduce.py", *arguments, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr
 
 

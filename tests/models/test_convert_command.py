@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +18,12 @@ from models.loading import read_checkpoint
 from models.mask_rcnn import MaskRCNNConfig
 from sharpcontour import SharpContourConfig
 from sharpcontour.io.plain import from_dict
+from tests.commands import run_script
 from tests.models.helpers import drawn, prepared
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert.py"
 
 
 def convert(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return run_script("convert.py", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
