@@ -5,8 +5,9 @@ Coordinates refer to the pixels as they are stored: a rotation noted in EXIF is 
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ import torch
 from data.annotations import read_coco
 from data.config import DataConfig
 from data.packed import PackedObjects
+from data.shapes import ShapesDataset
 from data.transforms import (
     Instances,
     cut_image,
@@ -55,6 +57,10 @@ class CocoDataset:
         split: "train" or "val".
         prepare: what the model adds to every training target.
     """
+
+    settings: ClassVar = frozenset(
+        field.name for field in dataclasses.fields(DataConfig) if field.name not in ("name", *ShapesDataset.settings)
+    ) | {"seed", "flip", "workers", "test_short_side", "test_max_side", "resize"}
 
     def __init__(self, config: DataConfig, split: str, prepare: TargetBuilder | None = None) -> None:
         self.config, self.split, self.prepare = config, split, prepare
@@ -185,6 +191,14 @@ class CocoDataset:
             "annotations": [one for one in file.annotations if one["image_id"] in present],
             "categories": file.categories,
         }
+
+    def replaced(self) -> int:
+        """How many images could not be read in training so far, and were replaced by others."""
+        return int(self._unreadable.sum())
+
+    def missing(self) -> list[Path]:
+        """Image files that are not there."""
+        return [path for path in map(self.path, range(len(self))) if not path.is_file()]
 
     def report(self) -> str | None:
         """One line on what was wrong with annotations and, so far, images; None if nothing was."""

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import multiprocessing
+import multiprocessing.queues
+import os
 import signal
 import weakref
 from collections.abc import Generator, Iterator
+from functools import partial
 from typing import Any
 
 import cv2
@@ -21,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sharpcontour.errors import InputError
 
+WAIT = 600.0  # seconds for one batch, after which something has gone wrong
 Key = tuple[int, int]  # epoch (-1: evaluation), index
 Batch = tuple[list[Tensor], list[dict[str, Any]]]
 
@@ -99,10 +104,15 @@ class EvaluationBatches:
 
 
 class Loader:
-    """Iterates over (images, targets), lists of the same length; endless in training."""
+    """Iterates over (images, targets), lists of the same length; endless in training.
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader = loader
+    Args:
+        loader: of torch.
+        last_words: where a loader process writes what made it end.
+    """
+
+    def __init__(self, loader: DataLoader[Any], last_words: Any) -> None:
+        self._loader, self._last_words = loader, last_words
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -114,10 +124,24 @@ class Loader:
 
     def _batches(self) -> Generator[Batch, None, None]:
         # The loop alone holds the worker processes: they end with it, by an error or the stream's close() too.
-        for batch in self._loader:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        try:
+            for batch in self._loader:
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):
+                raise
+            raise InputError(self._why(error)) from error
+
+    def _why(self, error: RuntimeError) -> str:
+        """What ended the loader's processes, in a line with the mend."""
+        told = self._last_words.value.decode(errors="replace")
+        reason = told or str(error).strip().splitlines()[0]
+        return (
+            f"the loader's processes gave up ({reason}); they hand images over in shared memory: make /dev/shm larger "
+            "(docker run --shm-size=8g), raise the limit of open files (ulimit -n), or set data.workers=0"
+        )
 
 
 _open_streams: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
@@ -160,16 +184,18 @@ def build_loader(
         sampler = EvaluationBatches(len(dataset), batch_size, rank=rank, world_size=world_size)
     if workers > 0:
         _raise_file_limit()
+    last_words = multiprocessing.Array("c", 512)
     loader = DataLoader(
         _Guarded(dataset),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, last_words),
+        timeout=WAIT if workers > 0 else 0,
         generator=torch.Generator().manual_seed(seed),  # else it would draw from, and change, the global one
     )
-    return Loader(loader)
+    return Loader(loader, last_words)
 
 
 class _Guarded(Dataset[Any]):
@@ -192,7 +218,11 @@ def _collate(samples: list[Any]) -> Batch | InputError:
     return [sample["image"] for sample in samples], [sample["target"] for sample in samples]
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(last_words: Any, worker: int) -> None:
+    # A batch that cannot be handed over would be dropped with a word on the screen, and waited for without end.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(  # type: ignore[attr-defined]
+        partial(_end_worker, last_words)
+    )
     # A whole process group gets the signals that ask a run to stop, but the training process must finish its step first
     # and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -200,6 +230,12 @@ def _start_worker(worker: int) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(30))  # s: should it be forgotten
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _end_worker(last_words: Any, error: Exception, batch: Any) -> None:
+    """Leave a note and end this loader process, which the training process notices within seconds."""
+    last_words.value = f"{type(error).__name__}: {error}".splitlines()[0].encode()[:500]
+    os._exit(1)
 
 
 def _raise_file_limit() -> None:

@@ -6,12 +6,15 @@ final name is whole. ``models/loading.py`` reads them.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from models.loading import checkpoints
+from models.loading import checkpoints, not_finite
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import write_whole
 
@@ -29,6 +32,11 @@ def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
         InputError: where the disk is full or not writable; earlier checkpoints stay.
     """
     path = folder / f"step_{step:08d}.pt"
+    if name := not_finite(state["model"]):
+        raise InputError(
+            f"{path}: not written, the weight {name} is not finite; earlier checkpoints are untouched: lower "
+            "train.base_lr or set train.clip_grad_norm, and resume from them"
+        )
     try:
         save_file(state, path)
     except InputError as error:
@@ -44,14 +52,38 @@ def save_file(state: dict[str, Any], path: str | Path) -> None:
     Raises:
         InputError: where it cannot be written.
     """
-    try:
-        write_whole(lambda file: torch.save(state, file), path)
-    except RuntimeError as error:  # torch's word for a full disk
-        raise InputError(f"{path}: cannot be written ({str(error).splitlines()[0]}); choose another place") from error
+    write_whole(lambda file: torch.save(state, file), path, needed=_bytes(state))
 
 
-def check_fits(state: dict[str, Any], config: dict[str, Any], categories: list[dict[str, Any]], path: Path) -> None:
-    """Make sure that a run can be resumed from ``state``: same model, same classes.
+def _bytes(value: Any) -> int:
+    """Size of all tensors in nested dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return sum(map(_bytes, parts))
+
+
+def fingerprint(image_ids: Sequence[int] | np.ndarray) -> dict[str, Any]:
+    """What a checkpoint keeps of the training images: how many, and a hash of their ids in order."""
+    ids = np.asarray(image_ids, np.int64)
+    return {"count": len(ids), "hash": hashlib.sha256(ids.tobytes()).hexdigest()[:16]}
+
+
+def check_fits(
+    state: dict[str, Any],
+    config: dict[str, Any],
+    categories: list[dict[str, Any]],
+    path: Path,
+    images: dict[str, Any] | None = None,
+) -> None:
+    """Make sure that a run can be resumed from ``state``: same model, same classes, same training images.
+
+    Args:
+        state: contents of the checkpoint; one without "images" is taken as fitting.
+        config: of this run, in plain form.
+        categories: of the data.
+        path: of the checkpoint, for error messages.
+        images: from :func:`fingerprint`.
 
     Raises:
         InputError: naming both sides.
@@ -62,9 +94,17 @@ def check_fits(state: dict[str, Any], config: dict[str, Any], categories: list[d
             f"{path} was trained on {len(old)} classes, the data has {len(new)}; start a new run (another --out), "
             f"with --set train.init_from={path} to take over all other weights"
         )
-    if [c["id"] for c in old] != [c["id"] for c in new]:
-        pair = next((a, b) for a, b in zip(old, new, strict=True) if a["id"] != b["id"])
-        raise InputError(f"{path}: its classes differ from the data's, the first: {pair[0]} there, {pair[1]} here")
+    pairs = [(a, b) for a, b in zip(old, new, strict=True) if (a["id"], a["name"]) != (b["id"], b["name"])]
+    if pairs:
+        raise InputError(
+            f"{path}: its classes differ from the data's, the first: {pairs[0][0]} there, {pairs[0][1]} here"
+        )
+    if images is not None and state.get("images", images) != images:
+        before = state["images"]["count"]
+        raise InputError(
+            f"{path}: was trained on {before} images, which are not the {images['count']} of the data, and their order "
+            f"depends on it: start a new run (another --out), with --set train.init_from={path} for its weights"
+        )
     for key in ("model", "refine"):
         if state["config"][key] != config[key]:
             raise InputError(

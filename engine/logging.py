@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.distributed import World, gather_objects
-from sharpcontour.io.files import write_whole
+from sharpcontour.io.files import write_error, write_whole
 
 
 class RunLog:
@@ -43,10 +43,13 @@ class RunLog:
         if not self.enabled:
             return
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **finite}) + "\n")
-        for key, value in values.items():
-            self._board.add_scalar(key, value, step)
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **finite}) + "\n")
+            for key, value in values.items():
+                self._board.add_scalar(key, value, step)
+        except OSError as error:
+            raise write_error(self._path, error) from error
 
     def pictures(self, step: int, paths: Iterable[Path]) -> None:
         """Show image files in TensorBoard under their names."""
@@ -65,7 +68,7 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
@@ -150,10 +153,12 @@ def progress_line(step: int, iterations: int, values: dict[str, float]) -> str:
     """One line for the terminal."""
     parts = [f"{name.removeprefix('loss_')} {values[name]:.3g}" for name in values if name.startswith("loss_")]
     eta = timedelta(seconds=round(values["eta_seconds"]))
+    count = int(values.get("replaced_images", 0))
+    replaced = f"  {count} unreadable images replaced" if count else ""
     return (
         f"step {step:>{len(str(iterations))}}/{iterations}  loss {values['loss']:.4g} ({', '.join(parts)})  "
         f"lr {values['lr']:.2e}  {values['images_per_second']:.1f} img/s  wait {values['data_wait']:.0%}  "
-        f"{values['memory_gib']:.1f} GiB  eta {eta}"
+        f"{values['memory_gib']:.1f} GiB  eta {eta}{replaced}"
     )
 
 

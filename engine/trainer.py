@@ -54,7 +54,8 @@ class Trainer:
         folder: of the run.
         batches: ``batches(n)`` gives this process's (images, targets) without end, beginning after the n-th.
         evaluate: ``evaluate(step)`` returns scalars for the log; called on every process, the model in eval mode.
-        extra: "config" and "categories", stored in every checkpoint.
+        extra: "config", "categories" and "images", stored in every checkpoint.
+        replaced: how many unreadable images this process has replaced by others so far.
     """
 
     def __init__(
@@ -66,18 +67,26 @@ class Trainer:
         batches: Callable[[int], Batches],
         evaluate: Callable[[int], dict[str, float]],
         extra: dict[str, Any],
+        replaced: Callable[[], int] = lambda: 0,
     ) -> None:
         self.model, self.config, self.world, self.folder = model, config, world, folder
         self.updater = Updater(model, config, world)
         self.step, self.images_seen, self.skipped_in_a_row, self.skipped = 0, 0, 0, 0
-        self._batches, self._evaluate, self._extra = batches, evaluate, extra
+        self._batches, self._evaluate, self._extra, self._replaced = batches, evaluate, extra, replaced
         self._per_pass = images_per_pass(config, world)
         self._verdicts, self._means, self._clock = Verdicts(world), Means(), Clock()
         self._saved_at = -1
 
+    def replaced(self) -> int:
+        """Unreadable images that all processes together have replaced by others so far."""
+        return sum(gather_objects(self._replaced()))
+
     def resume(self, state: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint's state; model and classes must have been checked to agree."""
         load_weights(self.model, state, path)
+        own, given = (opt["param_groups"] for opt in (self.updater.optimizer.state_dict(), state["optimizer"]))
+        if [group.keys() for group in own] != [group.keys() for group in given]:
+            raise InputError(f"{path}: its optimizer state does not fit (another optimizer); keep that run's options")
         try:
             self.updater.optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:
@@ -196,6 +205,7 @@ class Trainer:
         values = self._means.pop()
         values["lr"] = self.updater.optimizer.param_groups[0]["lr"]
         values["skipped"] = self.skipped
+        values["replaced_images"] = self.replaced()
         values["memory_gib"] = memory_gib(self.world.device)
         values.update(self._clock.report(config.iterations - self.step, config.images_per_batch))
         log.scalars(self.step, values)

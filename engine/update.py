@@ -78,11 +78,18 @@ class Updater:
             The gradient norm before clipping, and whether the update was skipped (bool); both on the device.
         """
         self.scaler.unscale_(self.optimizer)
-        limit = self.config.clip_grad_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         skip = ~norm.isfinite()
-        if not self.scaler.is_enabled():  # else the scaler sets this
+        if self.scaler.is_enabled():
+            # One decision: gradients that are finite may still have a norm that is not.
+            for found in self.scaler._found_inf_per_device(self.optimizer).values():
+                found.copy_(torch.maximum(found, skip.to(found)))
+                skip = skip | (found > 0).to(skip.device)
+        else:
             self.optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
+        if self.config.clip_grad_norm:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_grad_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         for kept, buffer in zip(self._backup, self._statistics, strict=True):

@@ -5,6 +5,7 @@ The residual blocks are torchvision's, and so are the parameter names: ImageNet 
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -296,6 +297,11 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
 def _file_weights(path: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: cannot be read as weights (refused: it holds more than tensors and plain values); give "
+            "host.backbone.weights a torch file"
+        ) from error
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -110,6 +112,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
+    _check_sums(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -125,8 +128,31 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     missing = [key for key in _REQUIRED if not isinstance(state, dict) or key not in state]
     if missing:
         raise InputError(f"{path}: no checkpoint of this project (it lacks {', '.join(missing)})")
+    if name := not_finite(state["model"]):
+        raise InputError(f"{path}: its weight {name} is not finite; use an earlier checkpoint")
     state["model"] = {_present_name(key): value for key, value in state["model"].items()}
     return cast(dict[str, Any], state)
+
+
+def _check_sums(path: Path) -> None:
+    """InputError where a file's contents do not match the checksums in it; torch does not look at these."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except Exception as error:  # a broken archive raises many things
+        raise InputError(f"{path}: damaged or cut off ({type(error).__name__}); use an earlier one") from error
+    if damaged is not None:
+        raise InputError(f"{path}: damaged (the checksum of {damaged} is wrong); use an earlier one")
+
+
+def not_finite(weights: Mapping[str, Any]) -> str:
+    """Name of the first weight that holds NaN or infinity, "" if none does."""
+    for name, value in weights.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
+            return name
+    return ""
 
 
 def _present_name(key: str) -> str:

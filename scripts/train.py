@@ -8,7 +8,7 @@
     # export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
         scripts/train.py --model dance --refine --data coco --root /data/coco
-    # an interrupted run goes on when its command is given again; or from any checkpoint, into another folder
+    # an interrupted run goes on when its command is given again; or it begins from any checkpoint, in another folder
     torchrun scripts/train.py --model dance --refine --out runs/b --resume runs/a/checkpoints/step_00010000.pt
     # your own data in COCO format; the classes are read from the file
     torchrun scripts/train.py --model dance --refine --train-json A.json --train-images DIR \
@@ -29,18 +29,20 @@ from typing import Any
 
 import torch
 
-from data import DATASETS, build_dataset, build_loader
+from data import DATASETS, DatasetLike, build_dataset, build_loader
 from engine import checkpoint, distributed
+from engine.checkpoint import fingerprint
 from engine.config import Config, apply_overrides, describe, differences
 from engine.distributed import World
 from engine.evaluation import Evaluation
+from engine.lock import FolderLock
 from engine.logging import say
 from engine.recipes import RECIPES
 from engine.trainer import Batches, Trainer, images_per_pass
 from models import MODELS, build_model
 from models.loading import checkpoints, find_checkpoint, newest_readable
 from sharpcontour.errors import InputError
-from sharpcontour.io.files import remove_temporary, write_whole
+from sharpcontour.io.files import check_writable, remove_temporary, write_whole
 from sharpcontour.io.plain import to_dict
 
 COCO_HINT = "for COCO: --data coco --root DIR (with annotations/, train2017/ and val2017/)"
@@ -53,7 +55,8 @@ def main() -> int:
     world = distributed.start(config.train.device)
     announce(config, args, world)
     per_pass = images_per_pass(config.train, world)
-    folder = prepare_folder(args, config, world)
+    folder = folder_of(args, config)
+    lock = prepare_folder(folder, args, world)
 
     # Categories come from the validation set; the model must know their number, the training set what the model needs.
     val_set = build_dataset(config.data, "val")
@@ -64,6 +67,7 @@ def main() -> int:
     for report in (train_set.report(), val_set.report()):
         if report:
             say(world, report)
+    check_images(val_set, config, world)
     model.to(world.device)
 
     def batches(done: int) -> Batches:
@@ -87,13 +91,20 @@ def main() -> int:
         folder,
         batches,
         Evaluation(model, val_set, config, world, folder),
-        {"config": plain, "categories": train_set.categories},
+        {"config": plain, "categories": train_set.categories, "images": fingerprint(image_ids(train_set))},
+        replaced=getattr(train_set, "replaced", lambda: 0),
     )
-    begin(trainer, args, plain, train_set.categories)
+    begin(trainer, args, plain, train_set)
+    if world.main:  # not before: a refused start must leave the one of the run that is there
+        write_whole(json.dumps(plain, indent=1).encode() + b"\n", folder / "config.json")
     finished = trainer.fit()
+    if unread := trainer.replaced():
+        say(world, f"warning: {unread} unreadable training images were replaced by others; {train_set.report()}")
     if finished:
         say(world, f"done: {checkpoints(folder / 'checkpoints')[0]}, {folder / 'metrics.json'}, {folder / 'pictures'}")
     distributed.stop()
+    if lock is not None:
+        lock.release()
     return 0
 
 
@@ -124,8 +135,8 @@ def parse_arguments() -> argparse.Namespace:
         "--resume",
         metavar="auto|PATH|never",
         default="auto",
-        help="auto: go on from the newest checkpoint in --out, if any (default); PATH: from this checkpoint or run; "
-        "never: start anew, in a folder without checkpoints",
+        help="auto: go on from the newest checkpoint in --out, if any (default); PATH: begin from this checkpoint or "
+        "run, and go on from the newest in --out once there is one; never: start anew, in a folder without checkpoints",
     )
     return parser.parse_args()
 
@@ -151,8 +162,22 @@ def resolve(args: argparse.Namespace) -> Config:
     for key, value in own.items():
         if value:
             setattr(config.data, key, value)
-    apply_overrides(config, [item for group in args.overrides for item in group])
+    overrides = [item for group in args.overrides for item in group]
+    apply_overrides(config, overrides)
+    check_read(config, [item.partition("=")[0] for item in overrides])
     return config
+
+
+def check_read(config: Config, keys: list[str]) -> None:
+    """Refuse settings that nothing will read."""
+    name = config.data.name
+    read = getattr(DATASETS[name], "settings", None)
+    for key in keys:
+        section, _, field = key.partition(".")
+        if section == "data" and read is not None and field not in read:
+            raise InputError(f"--set {key}: the data set {name} has no use for it; it reads {', '.join(sorted(read))}")
+        if section == "sharpcontour" and not config.refine:
+            raise InputError(f"--set {key}: there is no refiner without --refine")
 
 
 def announce(config: Config, args: argparse.Namespace, world: World) -> None:
@@ -171,17 +196,40 @@ def announce(config: Config, args: argparse.Namespace, world: World) -> None:
     )
 
 
-def prepare_folder(args: argparse.Namespace, config: Config, world: World) -> Path:
-    """Make the folder of the run and see that it can be written, before anything takes time."""
+def folder_of(args: argparse.Namespace, config: Config) -> Path:
+    """Where the run is kept."""
     name = f"{config.model}{'_refine' if config.refine else ''}_{config.data.name}"
-    folder = Path(args.out) if args.out else _cli.ROOT / "runs" / name
+    return Path(args.out) if args.out else _cli.ROOT / "runs" / name
+
+
+def prepare_folder(folder: Path, args: argparse.Namespace, world: World) -> FolderLock | None:
+    """Make the folder of the run and see that it can be written and is nobody else's, before anything takes time."""
+    lock = None
     if world.main:
+        lock = FolderLock(folder)
+        for stray in (folder, folder / "checkpoints"):
+            remove_temporary(stray)
         if args.resume == "never" and checkpoints(folder / "checkpoints"):
             raise InputError(f"{folder} holds checkpoints; for --resume never choose another --out or remove them")
-        write_whole(json.dumps(to_dict(config), indent=1).encode() + b"\n", folder / "config.json")
-        remove_temporary(folder / "checkpoints")
+        for name in ("config.json", "checkpoints/step_00000000.pt", "pictures/any_1.png"):
+            check_writable(folder / name)
     distributed.barrier()
-    return folder
+    return lock
+
+
+def check_images(val_set: DatasetLike, config: Config, world: World) -> None:
+    """Tell at the start which validation images are not there, and not after the whole training."""
+    missing = val_set.missing() if world.main and hasattr(val_set, "missing") else []
+    if missing:
+        raise InputError(
+            f"{missing[0]}: no such image; {len(missing)} of the {len(val_set)} validation images are missing: check "
+            f"{'--val-images' if config.data.val_images else '--root'}"
+        )
+
+
+def image_ids(dataset: DatasetLike) -> Any:
+    """Ids of the training images in order; their places where a data set has none."""
+    return getattr(dataset, "image_ids", range(len(dataset)))
 
 
 def check_classes(train: list[dict[str, Any]], val: list[dict[str, Any]], config: Config) -> None:
@@ -194,14 +242,14 @@ def check_classes(train: list[dict[str, Any]], val: list[dict[str, Any]], config
         )
 
 
-def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], categories: list[dict[str, Any]]) -> None:
+def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], train_set: DatasetLike) -> None:
     """Take up a checkpoint: to go on with this run, or another's weights to begin with."""
     world = trainer.world
     # Rank 0 reads, so that machines need not share a file system.
-    found = distributed.broadcast_object(_find(args.resume, trainer.folder) if world.main else None)
+    found = distributed.broadcast_object(find_start(args.resume, trainer.folder) if world.main else None)
     if found is not None:
         path, state = found
-        checkpoint.check_fits(state, config, categories, path)
+        checkpoint.check_fits(state, config, train_set.categories, path, fingerprint(image_ids(train_set)))
         trainer.resume(state, path)
         say(world, f"resuming after step {trainer.step} from {path}")
         for change in differences(state["config"], config):
@@ -218,12 +266,18 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], ca
         )
 
 
-def _find(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
+def find_start(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint to go on from, if any; those of the run itself win over PATH, which is where it once began."""
     if resume == "never":
         return None
-    if resume == "auto":
-        return newest_readable(folder / "checkpoints")
-    return find_checkpoint(Path(resume))
+    own = newest_readable(folder / "checkpoints")
+    if own is not None and resume != "auto" and own[0].resolve() != Path(resume).resolve():
+        print(
+            f"going on from {own[0]}, this run's newest, and not from --resume {resume}; to go back there, remove the "
+            "later checkpoints or choose another --out",
+            flush=True,
+        )
+    return own if own is not None or resume == "auto" else find_checkpoint(Path(resume))
 
 
 if __name__ == "__main__":

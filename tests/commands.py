@@ -31,6 +31,7 @@ def run_script(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedP
             warnings.catch_warnings(record=True) as caught,
         ):
             warnings.simplefilter("default")
+            warnings.simplefilter("ignore", ResourceWarning)
             try:
                 runpy.run_path(str(path), run_name="__main__")
             except SystemExit as left:

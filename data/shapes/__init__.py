@@ -8,7 +8,7 @@ pixels whose centre lies inside it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -35,6 +35,11 @@ class ShapesDataset:
         split: "train" or "val".
         prepare: what the model adds to every training target.
     """
+
+    settings: ClassVar = frozenset(
+        {"seed", "flip", "workers", "shapes_size", "train_images_count", "val_images_count"}
+        | {"test_short_side", "test_max_side", "resize"}  # for predicting other images
+    )
 
     def __init__(self, config: DataConfig, split: str, prepare: TargetBuilder | None = None) -> None:
         if config.shapes_size < MIN_SIZE:

@@ -107,6 +107,11 @@ def _read_pickle(path: Path) -> Any:
 def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch each have their own
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: refused, nothing was executed: it holds more than tensors and plain values, or is no file of "
+            "torch; a pickle must be named .pkl"
+        ) from error
+    except Exception as error:  # zip and torch each have their own
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: cannot be read as weights ({line}); a pickle must be named .pkl") from error

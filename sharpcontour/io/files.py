@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -43,17 +45,19 @@ def save_results(results: Any, path: str | Path) -> None:
     write_whole(gzip.compress(data) if str(path).endswith(".gz") else data, path)
 
 
-def write_whole(data: bytes | Callable[[BinaryIO], object], path: str | Path) -> None:
+def write_whole(data: bytes | Callable[[BinaryIO], object], path: str | Path, needed: int = 0) -> None:
     """Write a file so that it holds either all of ``data`` or what it held before, even if the power fails.
 
     Args:
         data: the contents, or what writes them to an open file.
         path: of the file; its folder is made if missing.
+        needed: bytes, about, where ``data`` writes itself; for the message of a full disk.
 
     Raises:
         InputError: if it cannot be written (no permission, no space).
     """
     path = Path(path)
+    needed = len(data) if isinstance(data, bytes) else needed
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,11 +67,30 @@ def write_whole(data: bytes | Callable[[BinaryIO], object], path: str | Path) ->
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _flush_folder(path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    except (OSError, RuntimeError) as error:  # torch tells a full disk as RuntimeError
+        raise write_error(path, error, needed) from error
     finally:
         with contextlib.suppress(OSError):  # it is gone after success, and may never have been made
             temporary.unlink()
+
+
+def write_error(path: Path, error: Exception, needed: int = 0) -> InputError:
+    """Why a file could not be written, in a line: a full disk with what is needed and what is there."""
+    free = _free_bytes(path.parent)
+    number = getattr(error, "errno", None)
+    full = number in (errno.ENOSPC, errno.EDQUOT) or (number is None and free is not None and free <= needed)
+    if full:
+        there = "" if free is None else f", {free / 2**20:.0f} MiB are free"
+        return InputError(f"{path}: the disk is full: {needed / 2**20:.0f} MiB are needed{there}; make room")
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path}: cannot be written ({reason}); choose another place")
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def _flush_folder(folder: Path) -> None:
