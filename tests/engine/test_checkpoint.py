@@ -123,7 +123,7 @@ def test_write_failure_keeps_earlier_files(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(InputError, match="the disk is full"):
         _save(tmp_path, 2)
     found = newest_readable(tmp_path)
     assert found is not None and found[1]["step"] == 1
