@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+
+def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
+    """``layer(x)`` in float32, whatever autocast says: for layers whose outputs are places, or weights of places.
+
+    bf16 keeps 8 bits of a number: a place of some hundred pixels would be a pixel or two off.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())
 
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:

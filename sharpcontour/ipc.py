@@ -173,10 +173,12 @@ class Controller(nn.Module):
         return sum((p.sum() for p in layers), total)
 
     def forward(self, feats: Tensor) -> Tensor:
-        """(K, C, h, w) -> theta (K, P)."""
+        """(K, C, h, w) -> theta (K, P), float32."""
         if not self.instance_aware:
             return self.predict.bias.expand(len(feats), -1)
-        return self.predict(self.hidden(self.reduce(feats)))
+        hidden = self.hidden(self.reduce(feats))
+        with torch.autocast(hidden.device.type, enabled=False):  # theta weighs places: rounded, it moves the boundary
+            return self.predict(hidden.float())
 
 
 def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:

@@ -49,18 +49,19 @@ def mask_logits(features: Tensor, theta: Tensor, points: Tensor, reach: Tensor, 
         reach: (K,) pixels that distances from each instance are measured in.
         head_channels: of the hidden layers.
     """
-    channels, h, w = features.shape
-    weights, biases = split_parameters(theta, channels, head_channels)
-    # Places are counted from the middle of the map: the two shares stay small, and so does their rounding.
-    middle = torch.tensor([w, h], dtype=points.dtype).mul(STRIDE / 2).to(points.device, non_blocking=True)
-    per_pixel = weights[0][..., :2] / reach[:, None, None]  # (K, head_channels, 2)
-    first = torch.cat([-per_pixel, weights[0][..., 2:]], 2)
-    bias = biases[0] + per_pixel @ (points - middle)[..., None]
-    shared = torch.cat([_places(h, w, middle), features.flatten(1)])
-    x = (first.flatten(0, 1) @ shared).unflatten(0, first.shape[:2]) + bias
-    x = torch.baddbmm(biases[1], weights[1], x.relu_())
-    x = torch.baddbmm(biases[2], weights[2], x.relu_())
-    return enlarge(x.unflatten(2, (h, w)), STRIDE // MASK_STRIDE)[:, 0]
+    with torch.autocast(features.device.type, enabled=False):  # in half precision places would be pixels off
+        channels, h, w = features.shape
+        weights, biases = split_parameters(theta, channels, head_channels)
+        # Places are counted from the middle of the map: the two shares stay small, and so does their rounding.
+        middle = torch.tensor([w, h], dtype=points.dtype).mul(STRIDE / 2).to(points.device, non_blocking=True)
+        per_pixel = weights[0][..., :2] / reach[:, None, None]  # (K, head_channels, 2)
+        first = torch.cat([-per_pixel, weights[0][..., 2:]], 2)
+        bias = biases[0] + per_pixel @ (points - middle)[..., None]
+        shared = torch.cat([_places(h, w, middle), features.flatten(1)])
+        x = (first.flatten(0, 1) @ shared).unflatten(0, first.shape[:2]) + bias
+        x = torch.baddbmm(biases[1], weights[1], x.relu_())
+        x = torch.baddbmm(biases[2], weights[2], x.relu_())
+        return enlarge(x.unflatten(2, (h, w)), STRIDE // MASK_STRIDE)[:, 0]
 
 
 def _places(h: int, w: int, middle: Tensor) -> Tensor:

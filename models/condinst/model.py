@@ -13,7 +13,7 @@ from models.condinst.mask_branch import MaskBranch, semantic_loss
 from models.condinst.mask_head import MASK_STRIDE, mask_logits, mask_loss, parameter_count
 from models.fcos.detector import Found
 from models.fcos.host import FCOSHost, Places
-from models.layers import init_normal
+from models.layers import in_float32, init_normal
 from sharpcontour.host import RefinerInputs, Target
 
 
@@ -86,6 +86,5 @@ class CondInst(FCOSHost):
         return ImageMasks.from_maps(maps, sizes, MASK_STRIDE)
 
     def _theta(self, feats: Tensor) -> Tensor:
-        """(K, C, 3, 3) -> (K, P) float32: half precision would round places to whole cells."""
-        with torch.autocast(feats.device.type, enabled=False):
-            return self.controller(feats.float()).flatten(1)
+        """(K, C, 3, 3) -> (K, P) float32."""
+        return in_float32(self.controller, feats).flatten(1)

@@ -17,7 +17,7 @@ from torchvision.ops import batched_nms, sigmoid_focal_loss
 
 from models.boxes import clip_boxes, image_limits, jitter_boxes, paired_iou
 from models.fcos.targets import ExtremesTarget, Grid, assign, centerness, distances, giou
-from models.layers import group_norm, init_normal
+from models.layers import group_norm, in_float32, init_normal
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target, at_least_one_pixel
 
@@ -137,10 +137,10 @@ class FCOSHead(nn.Module):
         for scale, feature in zip(self.scales, maps, strict=True):
             tower = self.bbox_tower(feature)
             classes.append(self.cls_logits(self.cls_tower(feature)))
-            sides.append(F.relu(scale * self.bbox_pred(tower).float()))
+            sides.append(F.relu(scale * in_float32(self.bbox_pred, tower)))
             centers.append(self.ctrness(tower))
             if self.extrm_pred is not None:
-                extremes.append(self.extrm_pred(tower).float().tanh())
+                extremes.append(in_float32(self.extrm_pred, tower).tanh())
             towers.append(tower)
         return Predictions(
             _rows(classes),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers import in_float32
 from sharpcontour.errors import InputError
 from sharpcontour.sampling import look_up, tall_map
 
@@ -65,9 +66,7 @@ class Snake(nn.Module):
         state = torch.cat(states, 1)
         pooled = self.fusion(state).amax(2, keepdim=True).expand(-1, -1, state.shape[2])
         hidden = self.hidden(torch.cat([pooled, state], 1))
-        # Half precision here would round vertices to whole pixels on large objects.
-        with torch.autocast(hidden.device.type, enabled=False):
-            return self.offset(hidden.float())
+        return in_float32(self.offset, hidden)
 
 
 class CircularBlock(nn.Module):

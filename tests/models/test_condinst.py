@@ -68,6 +68,23 @@ def test_places_keep_their_precision_on_large_maps() -> None:
     assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
+def test_places_keep_their_precision_under_autocast() -> None:
+    """Heads whose logits are an instance's distance, on the map of an image of 800 x 1344: bf16 was 2 px off."""
+    first, second, last = torch.zeros(2, 8, 10), torch.zeros(8, 8), torch.zeros(8)
+    for axis in (0, 1):
+        first[axis, :2, axis] = torch.tensor([1.0, -1.0])  # ReLU of the distance and of its opposite
+    second[0, 0], second[1, 1], last[0], last[1] = 1, 1, 1, -1
+    theta = torch.cat([first.flatten(1), torch.cat([second.flatten(), last, torch.zeros(17)]).expand(2, -1)], 1)
+    points, reach = torch.tensor([[1203.3, 701.7]]).expand(2, -1), torch.tensor([512.0, 512.0])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = 512 * mask_logits(torch.zeros(8, 100, 168), theta, points, reach, 8)
+    # Cell j of stride 8 stands for 8 j + 4, and lies on index 2 j + 1 of the enlarged map.
+    x, y = 1203.3 - (8 * torch.arange(168) + 4), 701.7 - (8 * torch.arange(100) + 4)
+    assert found.dtype == torch.float32
+    assert (found[0, 1::2, 1::2] - x).abs().max() < 1e-3
+    assert (found[1, 1::2, 1::2] - y[:, None]).abs().max() < 1e-3
+
+
 def test_mask_loss_is_the_mean_dice_of_the_instances() -> None:
     targets = [drawn(0, 2)[1], drawn(1, 3)[1]]
     features, theta, points, reach = instances(6)

@@ -113,6 +113,18 @@ def test_published_size_and_initial_values() -> None:
     assert plain.head.cls_tower[1].num_groups == 32
 
 
+def test_boxes_and_extreme_points_keep_their_precision_under_autocast() -> None:
+    detector = FCOS(FCOSConfig(num_convs=1, extreme_points=True), 3, 16, STRIDES)
+    head = detector.head
+    for layer, value in ((head.bbox_pred, 5.0123), (head.extrm_pred, 0.3456)):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.constant_(layer.bias, value)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = head_output(detector, 1, 96, 128, 16)
+    assert (found.sides - 5.0123).abs().max() < 1e-5  # strides of up to 128 px: in bf16 2 px
+    assert (found.extremes - math.tanh(0.3456)).abs().max() < 1e-5
+
+
 def test_losses_equal_plain_loops() -> None:
     torch.manual_seed(0)
     detector = FCOS(FCOSConfig(num_convs=0, extreme_points=True), 3, 4, STRIDES)

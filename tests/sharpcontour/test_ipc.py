@@ -91,6 +91,16 @@ def test_roi_controller_and_shared_classifier() -> None:
     assert all(parameter.grad is not None for parameter in shared.parameters())
 
 
+def test_weights_of_places_keep_their_precision_under_autocast() -> None:
+    """Rounded to bf16, the weights of places would put the boundary elsewhere in training than in evaluation."""
+    torch.manual_seed(0)
+    controller = Controller(ClassifierConfig(), (8, 3, 3))
+    torch.nn.init.zeros_(controller.predict.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        theta = controller(torch.randn(2, 8, 3, 3))
+    assert torch.equal(theta, controller.predict.bias.expand(2, -1))
+
+
 def test_every_instance_starts_undecided_with_hidden_layers_alive() -> None:
     torch.manual_seed(0)
     config = ClassifierConfig()
