@@ -15,6 +15,7 @@ from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import contours_from_masks
 from sharpcontour.contours.types import Contours
 from sharpcontour.evolution import Evolution, evolve
+from sharpcontour.statistics import EvolutionStatistics
 from tests.sharpcontour import helpers
 
 needs_coco = pytest.mark.skipif(not helpers.EVALGT.exists(), reason="the COCO annotations are not here")
@@ -51,6 +52,21 @@ def test_vertices_move_to_the_boundary_from_both_sides(start: float, hole: bool,
     # A step is 0.003 * 100 * 0.5 = 0.15 px; the vertex ends just past the boundary.
     past = (radius_of(course.steps[-1]) - 40.0) * (1 if start < 40 else -1)
     assert past.min() >= 0 and past.max() <= 0.16
+
+
+@pytest.mark.parametrize("iterations", [3, 5])
+def test_statistics_follow_the_course_whatever_its_iterations(iterations: int) -> None:
+    course = run(torch.cat([circle(38.0), circle(30.0)]), disc(40.0), iterations=iterations)
+    statistics = EvolutionStatistics()
+    statistics.enabled = True
+    statistics.add(course, restored=[1])
+    found = statistics.summary()
+    assert found["contours"] == 2 and found["restored"] == 1
+    for name, values in (("flip_share", course.flipped), ("sharpness", course.sharpness)):
+        assert len(values) == iterations
+        assert found[name] == pytest.approx([value.float().mean().item() for value in values])
+    statistics.add(course, restored=[])
+    assert statistics.summary()["sharpness"] == pytest.approx(found["sharpness"])
 
 
 def test_step_size_is_the_papers() -> None:
