@@ -52,7 +52,7 @@ def start(device: str = "auto") -> World:
         device: "auto" takes cuda, else mps, else cpu; or a device type.
 
     Raises:
-        InputError: if a machine runs more processes than it has GPUs.
+        InputError: if a machine runs more processes than it has GPUs, or there is no such device.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -86,12 +86,18 @@ def stop() -> None:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of one process; every process of a machine gets its own GPU."""
+    """The device of one process; every process of a machine gets its own GPU.
+
+    Raises:
+        InputError: where it is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         # Apple's GPU has no collectives.
         if name == "mps" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             name = "cpu"
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("there is no GPU of Apple's here that torch can use; choose the device cpu, or auto")
     if name != "cuda":
         return torch.device(name)
     count = torch.cuda.device_count()

@@ -45,7 +45,10 @@ class Trainer:
     """Trains a model step by step, saves, resumes, logs.
 
     A step is one update of the weights. All that is random in it follows from (seed, rank, step), and its images from
-    how many were seen before, so a run that was interrupted repeats exactly what it would have done.
+    how many were seen before, so a run that was interrupted goes on with the images, random numbers and rates that it
+    would have had. On the CPU with as many processes and threads its weights are the same to the last bit. On CUDA they
+    differ from run to run by rounding, resumed or not: the gradients of grid_sample, RoIAlign and index_add are sums by
+    atomics, whose order is not fixed.
 
     Args:
         model: on ``world.device``; ``model(images, targets)`` gives the losses.

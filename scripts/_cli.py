@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -31,9 +32,12 @@ def run(main: Callable[[], int | None]) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
-    except Exception:  # printed here, not by the interpreter, so that what it holds (loader processes) can end
-        traceback.print_exc()
-        code = 1
+    except Exception as error:  # printed here, not by the interpreter, so that what it holds (loader processes) can end
+        if refusal := _refusal(error):
+            print(f"error{_process()}: {refusal}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        code = 2 if refusal else 1
     gc.collect()  # gloo's threads must not outlive the interpreter; a distributed model holds them in a cycle
     sys.exit(code)
 
@@ -46,6 +50,17 @@ def _message(error: Exception) -> str:
     # An error in a loader worker arrives with the worker's traceback before it.
     line = str(error).strip().splitlines()[-1]
     return line.removeprefix("sharpcontour.errors.InputError: ")
+
+
+def _refusal(error: Exception) -> str:
+    """What to do where a device lacks an operation, as Apple's GPU does some of training; "" for any other error."""
+    operation = re.search(r"'(\w+::\w+)'", str(error))
+    if not isinstance(error, NotImplementedError) or operation is None:
+        return ""
+    return (
+        f"this device cannot compute {operation.group(1)}, which the model needs; choose the device cpu, or on Apple's "
+        "GPU let the CPU step in with the environment variable PYTORCH_ENABLE_MPS_FALLBACK=1"
+    )
 
 
 def _process() -> str:

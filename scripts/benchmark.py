@@ -21,9 +21,7 @@ import _cli  # puts the repository root on sys.path
 import argparse
 import copy
 import multiprocessing
-import resource
 import statistics
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +35,7 @@ from tqdm import tqdm
 
 from engine.config import Config, apply_overrides
 from engine.distributed import choose_device
+from engine.logging import memory_gib
 from engine.recipes import RECIPES
 from eval.diagnostics.timing import Pipeline, Timings, drawn_instances, time_pipelines, time_settings
 from models import MODELS, build_model, load_model
@@ -213,7 +212,10 @@ def count(module: nn.Module) -> int:
 
 
 def peak_memory(subject: Subject, data: bytes, device: torch.device, instances: int, kind: str) -> float:
-    """MiB, of a fresh process that does nothing else: on a GPU the most that was allocated, else the most it held."""
+    """MiB, of a fresh process that does nothing else: on a GPU the most that was allocated, else the most it held.
+
+    Where the system does not tell (Windows): 0.
+    """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak, subject, data, str(device), instances, kind, torch.get_num_threads()).result()
 
@@ -229,19 +231,12 @@ def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind:
     run = pipeline(predictor, subject, instances)
     for _ in range(2):
         run(data, refine=kind == "refined")
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return _most_held()
-
-
-def _most_held() -> float:
-    """MiB that this process held at most."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count the parent too, whose memory a new process has for a moment
+    if device.type != "cuda" and status.exists():
+        # getrusage would count the parent too, whose memory a new process has for a moment.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
-    unit = 1 if sys.platform == "darwin" else 2**10  # bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return memory_gib(device) * 2**10
 
 
 def describe(device: torch.device) -> str:
@@ -267,7 +262,8 @@ def table(results: list[dict[str, Any]]) -> str:
             cells = "".join(f"{result[kind][stage]:>9.1f}" for stage in (*stages, "total"))
             ratio = f"{middle:.3f} ({low:.3f}-{high:.3f})" if kind == "refined" else ""
             size = sizes["host"] + (sizes["refiner"] if kind == "refined" else 0)
-            lines.append(f"{title:18}{cells}{ratio:>20}{size / 1e6:>8.1f} M{result['memory_mib'][kind]:>7.0f} MiB")
+            memory = f"{result['memory_mib'][kind]:.0f} MiB" if result["memory_mib"][kind] else "not told"
+            lines.append(f"{title:18}{cells}{ratio:>20}{size / 1e6:>8.1f} M{memory:>11}")
     return "\n".join(lines)
 
 

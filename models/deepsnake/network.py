@@ -38,33 +38,35 @@ class SnakeBranch(nn.Module):
         """The map (B, C, H/4, W/4) that contours read."""
         return self.features(pyramid["p2"]).float()
 
-    # Positions are whole pixels to the networks: half precision would round them.
-    @torch.autocast("cuda", enabled=False)
-    @torch.autocast("cpu", enabled=False)
     def extreme_points(self, maps: Tensor, image_index: Tensor, boxes: Tensor) -> Tensor:
         """Top, left, bottom and right point (N, 4, 2) of the objects in boxes (N, 4) of images (N,)."""
         if len(boxes) == 0:
             return boxes.view(0, 4, 2) + without_contours(maps, self.fuse, self.initial)
         diamond = diamonds(boxes, self.initial_vertices)
         centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
-        read = ContourMap(maps, "zeros").read(image_index, torch.cat([diamond, centre], 1))
-        vertex, middle = read[..., :-1], read[..., -1:]
-        features = self.fuse(torch.cat([vertex, middle.expand_as(vertex)], 1))
-        return self._moved(self.initial, features, diamond)[:, :: self.initial_vertices // 4]
+        with _full_precision(maps):
+            read = ContourMap(maps, "zeros").read(image_index, torch.cat([diamond, centre], 1))
+            vertex, middle = read[..., :-1], read[..., -1:]
+            features = self.fuse(torch.cat([vertex, middle.expand_as(vertex)], 1))
+            return self._moved(self.initial, features, diamond)[:, :: self.initial_vertices // 4]
 
-    @torch.autocast("cuda", enabled=False)
-    @torch.autocast("cpu", enabled=False)
     def deform(self, maps: Tensor, image_index: Tensor, contours: Tensor) -> list[Tensor]:
         """Move contours (N, P, 2) step by step; all stages (N, P, 2), the given one left out."""
         if len(contours) == 0:
             return [contours + without_contours(maps, self.snakes) for _ in self.snakes]
         read_from, stages = ContourMap(maps, "zeros"), []
-        for snake in self.snakes:
-            contours = self._moved(snake, read_from.read(image_index, contours), contours)
-            stages.append(contours)
+        with _full_precision(maps):
+            for snake in self.snakes:
+                contours = self._moved(snake, read_from.read(image_index, contours), contours)
+                stages.append(contours)
         return stages
 
     @staticmethod
     def _moved(snake: nn.Module, features: Tensor, contours: Tensor) -> Tensor:
         place = contours - contours.amin(1, keepdim=True)
         return contours + snake(torch.cat([features, place.transpose(1, 2)], 1)).transpose(1, 2)
+
+
+def _full_precision(maps: Tensor) -> torch.autocast:
+    """No autocast on the device of ``maps``: to the networks positions are whole pixels, which bf16 would round."""
+    return torch.autocast(maps.device.type, enabled=False)
