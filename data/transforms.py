@@ -12,6 +12,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -21,7 +22,7 @@ from sharpcontour.contours.types import Rings
 from sharpcontour.host import Target, TargetBuilder
 from sharpcontour.masks.packed import PackedMasks
 
-Resize = Literal["opencv", "detectron2", "torchvision"]
+Resize = Literal["opencv", "detectron2", "torchvision", "mmcv"]
 
 MIN_BOX = 1e-5  # px: objects whose clipped box is thinner are dropped
 
@@ -55,10 +56,14 @@ class Instances:
 
 
 def test_size(height: int, width: int, short_side: int, max_side: int, mode: Resize = "opencv") -> tuple[int, int]:
-    """(height, width) with a shorter side of ``short_side`` px, or less where the longer would exceed ``max_side``."""
-    if mode == "torchvision":
-        factor = _factor(height, width, short_side, max_side)
-        return max(1, int(height * factor)), max(1, int(width * factor))
+    """(height, width) with a shorter side of ``short_side`` px, or less where the longer would exceed ``max_side``.
+
+    "opencv" and "detectron2" round to the nearest pixel, "mmcv" too but from one factor for both sides, "torchvision"
+    down.
+    """
+    if mode in ("torchvision", "mmcv"):
+        factor, half = _factor(height, width, short_side, max_side), 0.0 if mode == "torchvision" else 0.5
+        return max(1, int(height * factor + half)), max(1, int(width * factor + half))
     scale = short_side / min(height, width)
     h, w = (short_side, scale * width) if height < width else (scale * height, short_side)
     if max(h, w) > max_side:
@@ -75,19 +80,23 @@ def _factor(height: int, width: int, short_side: int, max_side: int) -> float:
 
 
 def resize_image(image: np.ndarray, short_side: int, max_side: int, mode: Resize) -> np.ndarray:
-    """An image (H, W, 3) uint8 at the size of :func:`test_size`.
+    """An image (H, W, 3) uint8 at the size of :func:`test_size`, by the rule that a model's weights have learned.
 
-    "opencv": bilinear, area averages where it shrinks: the fastest. "detectron2": bilinear with anti-aliasing, as
-    Pillow's. "torchvision": bilinear without anti-aliasing and without rounding, so the result is float32, 0 to 255.
+    "opencv": bilinear, area averages where it shrinks: the fastest. "detectron2": Pillow's bilinear, which averages
+    where it shrinks; torch's antialias=True differs from it by a level here and there. "mmcv": OpenCV's bilinear, where
+    it shrinks too. "torchvision": bilinear without anti-aliasing and without rounding, so the result is float32, 0 to
+    255.
     """
     height, width = image.shape[:2]
     size = test_size(height, width, short_side, max_side, mode)
     if mode == "opencv":
         return resize(image, *size)
-    pixels = to_tensor(image)[None]
+    if mode == "mmcv":
+        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     if mode == "detectron2":
-        scaled = pixels if size == (height, width) else interpolate(pixels, size, mode="bilinear", antialias=True)
-    elif size[0] == 1 or size[1] == 1:  # with the factor, a side could round down to nothing
+        return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    pixels = to_tensor(image)[None]
+    if size[0] == 1 or size[1] == 1:  # with the factor, a side could round down to nothing
         scaled = interpolate(pixels.float(), size, mode="bilinear")
     else:  # the factor, not the size: the sampled places depend on it
         factor = _factor(height, width, short_side, max_side)

@@ -178,7 +178,7 @@ def refinemask_cityscapes(model: str, refine: bool) -> Config:
 
 def _refinemask(config: Config) -> Config:
     _only_for("refinemask", config)
-    train = config.train
+    train, config.data.resize = config.train, "mmcv"
     train.norm_weight_decay, train.clip_grad_norm, train.warmup_iterations = train.weight_decay, 35.0, 500
     return config
 

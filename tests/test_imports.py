@@ -20,7 +20,7 @@ ALLOWED = {
 }
 # What may be imported from elsewhere; the refiner stands alone with these.
 REFINER = {"torch", "numpy", "cv2", "pycocotools"}
-RUNTIME = {*REFINER, "torchvision", "scipy", "tensorboard", "tqdm"}
+RUNTIME = {*REFINER, "torchvision", "PIL", "scipy", "tensorboard", "tqdm"}
 
 
 def _imports(path: Path) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from data.transforms import resize_image, test_size
+from engine.recipes import RECIPES
 
 SIZES = [(480, 640), (640, 427), (300, 500), (334, 500), (120, 900), (1500, 1000)]
 
@@ -39,13 +41,30 @@ def test_torchvisions_sizes_are_rounded_down() -> None:
 def test_as_pillow_does(height: int, width: int) -> None:
     image = noise(height, width)
     rows, columns = test_size(height, width, 200, 333, "detectron2")
-    wanted = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)).astype(int)
+    wanted = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
     found = resize_image(image, 200, 333, "detectron2")
-    assert found.dtype == np.uint8 and np.abs(found - wanted).max() <= 1
-    assert np.abs(found - wanted).mean() < 0.02
+    assert found.dtype == np.uint8 and np.array_equal(found, wanted) and found.flags.writeable
 
 
-@pytest.mark.parametrize("mode", ["opencv", "detectron2", "torchvision"])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_as_mmcv_does(height: int, width: int) -> None:
+    """OpenCV's bilinear also where the image shrinks, and one factor that both sides are rounded from."""
+    image = noise(height, width)
+    factor = min(333 / max(height, width), 200 / min(height, width))
+    size = (int(height * factor + 0.5), int(width * factor + 0.5))
+    assert test_size(height, width, 200, 333, "mmcv") == size
+    assert test_size(15, 310, 800, 1333, "mmcv") == (65, 1333) != test_size(15, 310, 800, 1333)
+    wanted = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(resize_image(image, 200, 333, "mmcv"), wanted)
+
+
+def test_refinemask_is_trained_as_it_was_published() -> None:
+    for name, recipe in RECIPES.items():
+        if name.startswith("refinemask"):
+            assert recipe("refinemask", False).data.resize == "mmcv"
+
+
+@pytest.mark.parametrize("mode", ["opencv", "detectron2", "torchvision", "mmcv"])
 def test_the_thinnest_images_keep_a_pixel(mode: Any) -> None:
     image = np.zeros((1, 5000, 3), np.uint8)
     assert resize_image(image, 800, 1333, mode).shape[0] == 1
