@@ -10,6 +10,8 @@
     # ImageNet weights that Detectron2's models begin from (R-50.pkl, ...), for host.backbone.weights
     python scripts/convert.py --from detectron2 R-50.pkl r50.pt
 
+Eight classes are Cityscapes', whose images are looked at in their own size, unless --annotations names others.
+
 What comes out works with predict.py, evaluate.py and benchmark.py, and as the frozen host of a refiner of its own
 (Table 3, second row), which takes one command more:
 
@@ -38,8 +40,10 @@ from torch import Tensor
 
 from data.annotations import read_coco
 from data.categories import COCO_UNUSED, published_categories
+from data.cityscapes import CLASSES
 from data.transforms import Resize
 from engine import checkpoint
+from engine.config import Config
 from engine.recipes import RECIPES
 from models import MODELS, build_model
 from models.convert.backbones import from_caffe2
@@ -72,15 +76,13 @@ def main() -> int:
     if args.drop_unused:
         count = drop_unused(found.weights, count)
     categories = name_categories(count, args)
-    config = RECIPES["coco_1x"](model_name, False)
-    config.host = host
-    own: dict[str, Resize] = {"torchvision": "torchvision", "refinemask": "opencv"}
-    config.data.resize = own.get(args.origin, "detectron2")  # the others are built on it
+    config = configuration(model_name, host, args.origin, categories)
     model = build_model(host, len(categories))
     fill(model, found.weights, args)
     state = {"model": model.state_dict(), "config": to_dict(config), "categories": categories, "step": 0}
     checkpoint.save_file(state, args.target)
-    print(f"{args.target}: {model_name}, {host.backbone.name}, {len(categories)} classes")
+    size = f"{config.data.test_short_side} / {config.data.test_max_side}"
+    print(f"{args.target}: {model_name}, {host.backbone.name}, {len(categories)} classes; test size {size}")
     return 0
 
 
@@ -91,7 +93,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--from", dest="origin", required=True, choices=SOURCES, help="project that wrote the weights")
     add("source", metavar="SRC", help="file of torch, or a pickle of numpy arrays named .pkl")
     add("target", metavar="DST", help="checkpoint to write")
-    add("--annotations", metavar="GT.json", help="COCO annotations that name the classes (default: COCO's names)")
+    add(
+        "--annotations",
+        metavar="GT.json",
+        help="COCO annotations that name the classes (default: COCO's, or Cityscapes')",
+    )
     add("--drop-unused", action="store_true", help="leave out the ten classes of torchvision's that COCO never used")
     add("--partial", action="store_true", help="let tensors that the file lacks keep random values (default: refuse)")
     return parser.parse_args()
@@ -158,6 +164,16 @@ def name_categories(count: int, args: argparse.Namespace) -> list[dict[str, Any]
     if len(categories) != count:
         raise InputError(f"{args.annotations}: has {len(categories)} categories, the weights {count} classes")
     return categories
+
+
+def configuration(model_name: str, host: Any, origin: str, categories: list[dict[str, Any]]) -> Config:
+    """Of the run that the weights could be from: Cityscapes' sizes where the classes are Cityscapes', else COCO's."""
+    of_cityscapes = [category["name"] for category in categories] == list(CLASSES.values())
+    config = RECIPES["cityscapes" if of_cityscapes else "coco_1x"](model_name, False)
+    config.host = host
+    own: dict[str, Resize] = {"torchvision": "torchvision", "refinemask": "mmcv"}
+    config.data.resize = own.get(origin, "detectron2")  # the others are built on it
+    return config
 
 
 def drop_unused(weights: dict[str, Tensor], count: int) -> int:

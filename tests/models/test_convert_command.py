@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
+from data.categories import published_categories
 from engine.checkpoint import load_matching
 from models import build_model, load_model
 from models.loading import read_checkpoint
@@ -83,6 +85,19 @@ def test_the_refiner_trains_alone_on_a_converted_host(reference: nn.Module, tmp_
     losses["loss_ipc"].backward()
     assert losses["loss_ipc"] > 0 and model.refiner.classifier.encoder.weight.grad is not None
     assert all(torch.equal(value, before[key]) for key, value in model.host.state_dict().items())
+
+
+@pytest.mark.parametrize(("origin", "resize"), [("detectron2", "detectron2"), ("refinemask", "mmcv")])
+def test_cityscapes_weights_look_at_cityscapes_sizes(origin: str, resize: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    configuration = importlib.import_module("convert").configuration
+    host, of_cityscapes = MaskRCNNConfig(), published_categories(8, every_id=False)
+    data = configuration("mask_rcnn", host, origin, of_cityscapes).data
+    assert (data.name, data.test_short_side, data.test_max_side, data.resize) == ("cityscapes", 1024, 2048, resize)
+    others = [{"id": k, "name": f"class {k}"} for k in range(1, 9)]
+    for categories in (others, published_categories(80, every_id=False)):
+        data = configuration("mask_rcnn", host, origin, categories).data
+        assert (data.name, data.test_short_side, data.test_max_side, data.resize) == ("coco", 800, 1333, resize)
 
 
 def test_mistakes_are_told_in_a_line(reference: nn.Module, tmp_path: Path) -> None:
