@@ -55,7 +55,9 @@ class BackboneConfig:
     """ResNet + FPN. The defaults are torchvision's ImageNet ResNet-50."""
 
     name: str = "resnet50"  # in BODIES: resnet10, resnet18, resnet34, resnet50, resnet101, resnext101_32x8d
-    weights: str = "imagenet"  # "imagenet" (torchvision, downloaded once), "none" (random), or the path of a file
+    # Of the body: "imagenet" (torchvision, downloaded once), "none" (random), or the path of a file, which may be a
+    # checkpoint too: who goes on from converted weights so keeps frozen what the original keeps frozen.
+    weights: str = "imagenet"
     # Of the body. frozen_bn and affine_bn (its scale and shift learn) keep the statistics of pre-trained weights.
     norm: Literal["frozen_bn", "affine_bn", "bn", "sync_bn", "gn"] = "frozen_bn"
     freeze_at: int = 2  # stages without gradients: 0 none, 1 stem, 2 also res2, ...; random weights are never frozen
@@ -295,6 +297,7 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
 
 
 def _file_weights(path: str) -> dict[str, Tensor]:
+    """Those of a body: of a file that holds nothing else, or out of a checkpoint of a whole model."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -307,4 +310,8 @@ def _file_weights(path: str) -> dict[str, Tensor]:
         raise InputError(
             f"{path}: cannot be read as weights ({reason}); give host.backbone.weights a torch file"
         ) from error
-    return dict(state.get("model", state))
+    state = state.get("model", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: holds no weights by name; give host.backbone.weights a torch file that does")
+    bodies = {key.rpartition("backbone.body.")[2]: value for key, value in state.items() if "backbone.body." in key}
+    return bodies or dict(state)

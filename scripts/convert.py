@@ -19,7 +19,9 @@ What comes out works with predict.py, evaluate.py and benchmark.py, and as the f
         --recipe mask_rcnn_r50_3x --set host.backbone.weights=none train.init_from=mask_rcnn.pt \\
         sharpcontour.train_host=false
 
-(for torchvision's weights --recipe mask_rcnn_torchvision, and host.backbone.norm_eps=0 among the settings; convert
+With sharpcontour.train_host=true, or without --refine, the host goes on learning. Its stem and res2 stay frozen, as the
+originals keep them, where host.backbone.weights=mask_rcnn.pt names the checkpoint too; with none they learn as well.
+(For torchvision's weights --recipe mask_rcnn_torchvision, and host.backbone.norm_eps=0 among the settings; convert
 them with --drop-unused, since COCO's annotations have 80 of the 90 classes that torchvision's models know).
 
 A .pkl may hold numpy arrays and plain containers, nothing else; anything else is refused and not executed. Every tensor

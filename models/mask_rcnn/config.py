@@ -18,7 +18,11 @@ class MaskRCNNConfig(TwoStageConfig):
 
 
 def detectron2(name: CaffeBody = "resnet50") -> MaskRCNNConfig:
-    """The improved baseline, "Mask R-CNN*" in Table 1: Detectron2's mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN."""
+    """The improved baseline, "Mask R-CNN*" in Table 1: Detectron2's mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN.
+
+    The stem and res2 stay frozen, as there; for a host that goes on from converted weights too if these are named as
+    ``backbone.weights``.
+    """
     return MaskRCNNConfig(backbone=caffe_body(name))
 
 

@@ -18,7 +18,8 @@ class RefineMaskConfig(TwoStageConfig):
     Its detector is mmdet's, whose box losses count twice here. Some of its habits are left out: box sizes are bounded
     below too (at 1/62 of a proposal's); mask targets of COCO are drawn from polygons at each size (here they come from
     the masks at network-input size, as the original's do on Cityscapes); the box head's first layers begin as Xavier
-    says; and the level of a box is rounded with 1e-6 instead of 1e-8.
+    says; the level of a box is rounded with 1e-6 instead of 1e-8; and boxes without an area remain proposals and
+    detections, though they have no pixel.
     """
 
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(norm="affine_bn"))

@@ -93,6 +93,24 @@ def test_frozen_norms_take_the_statistics_of_their_weights(tmp_path: Path) -> No
     assert torch.allclose(body(image)[0], x, atol=1e-4)
 
 
+@pytest.mark.parametrize("refine", [False, True])
+def test_a_body_out_of_a_checkpoint_is_frozen_as_the_original(refine: bool, tmp_path: Path) -> None:
+    """Weights that were converted: who goes on training the host keeps the stages frozen that were."""
+    config = tiny_config()
+    model = build_model(config, 2, SharpContourConfig() if refine else None)
+    torch.save({"model": model.state_dict(), "config": {}, "categories": [], "step": 0}, tmp_path / "converted.pt")
+    config.backbone.weights = str(tmp_path / "converted.pt")
+    config.backbone.width = 64  # the size that published weights have
+    with pytest.raises(InputError, match=r"converted.pt: size mismatch"):
+        Backbone(config.backbone)
+    config.backbone.width = 16
+    body = Backbone(config.backbone).body
+    given = (model.host if refine else model).backbone.body
+    assert all(torch.equal(value, body.state_dict()[key]) for key, value in given.state_dict().items())
+    learn = [any(p.requires_grad for p in stage.parameters()) for stage in (body.conv1, body.layer1, body.layer2)]
+    assert learn == [False, False, True]
+
+
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(torchvision.models.resnet34().state_dict(), path)
@@ -100,6 +118,9 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         ResNet(BackboneConfig("resnet18", str(path)))
     path.write_bytes(b"no weights")
     with pytest.raises(InputError, match=r"weights.pth: cannot be read"):
+        ResNet(BackboneConfig("resnet18", str(path)))
+    torch.save(torch.zeros(2), path)
+    with pytest.raises(InputError, match=r"weights.pth: holds no weights by name"):
         ResNet(BackboneConfig("resnet18", str(path)))
     with pytest.raises(InputError, match=r"absent.pth"):
         ResNet(BackboneConfig("resnet18", str(tmp_path / "absent.pth")))
