@@ -146,10 +146,10 @@ def _annotation(
     size = sizes[image_id]
     segmentation, wrong = usable_part(entry.get("segmentation"), *size)
     if segmentation is None:
-        problems.note(f"{wrong}, annotation dropped", where)
+        problems.note(f"{wrong[-1]}, annotation dropped", where)
         return None
-    if wrong:
-        problems.note(wrong, where)
+    for kind in wrong:
+        problems.note(kind, where)
     checked = {**entry, "segmentation": segmentation, "iscrowd": int(bool(entry.get("iscrowd", 0)))}
     checked["id"] = entry["id"] if _is_int(entry.get("id")) else 0
     box = entry.get("bbox")

@@ -11,6 +11,7 @@ import cv2
 
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
+from sharpcontour.masks.segmentation import tell_unusual
 
 Entry = dict[str, Any]
 LISTED = 3  # images that an error message names
@@ -47,6 +48,7 @@ def read_entries(path: str, scored: bool) -> list[Entry]:
             json.dumps(entry, allow_nan=False)
         except ValueError:
             raise InputError(f"{path}: entry {index} holds NaN or Infinity, which is not JSON; mend it") from None
+    tell_unusual(entries, path)
     return entries
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from sharpcontour.errors import InputError
-from sharpcontour.masks.segmentation import RLE, find_broken, measure, to_rle
+from sharpcontour.masks.segmentation import RLE, find_broken, measure, tell_unusual, to_rle
 
 _LISTED = 10  # ids that an error message names
 
@@ -47,6 +47,7 @@ class GroundTruth:
         _by_id(data["annotations"], "annotation", name)
         annotations = _checked(data["annotations"], self.sizes, self.category_names, name)
         self.coco = self.index(annotations)
+        tell_unusual(data["annotations"], name)
 
     def part(self, images: Sequence[Any]) -> GroundTruth:
         """The same of some of the images, given by their ids."""
@@ -91,6 +92,7 @@ def check_detections(detections: list[dict[str, Any]], ground_truth: GroundTruth
         raise InputError(f"{name}: {where}: counts is not a valid RLE of its image; encode the mask with pycocotools")
     for found, area in zip(checked, areas.tolist(), strict=True):
         found["area"] = area
+    tell_unusual(detections, name)
     return checked
 
 

@@ -18,7 +18,7 @@ from sharpcontour.contours.tracing import TracedRings, is_hole, trace_window
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
 from sharpcontour.host import at_least_one_pixel
-from sharpcontour.masks.segmentation import polygon_fault, read_runs, rle_of_polygons, size_fault
+from sharpcontour.masks.segmentation import flat_polygons, polygon_fault, read_runs, rle_of_polygons, size_fault
 
 
 @dataclass
@@ -54,8 +54,9 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
     Args:
         masks: (K, height, width) bool or integer array or tensor, not zero inside; or K of these in any mixture:
             a (height, width) array, a COCO RLE (compressed or not), a list of COCO polygons [x0, y0, x1, y1, ...] in
-            continuous pixels, whose union is meant and which is cut off at the image's border, or a list of rings
-            (n, 2) as in ``Detections.rings``. Any may be empty.
+            continuous pixels, whose union is meant and which is cut off at the image's border (a polygon may also be
+            a list of points [x, y], and a single one may stand alone), or a list of rings (n, 2) as in
+            ``Detections.rings``. Any may be empty.
         height, width: of the image, pixels.
 
     Raises:
@@ -86,6 +87,7 @@ def _read(mask: Any, height: int, width: int) -> tuple[list[Ring], TracedRings]:
             raise ValueError("nested lists; give a mask as a numpy array of bool")
         if len(mask) and all(isinstance(ring, np.ndarray) and ring.ndim == 2 for ring in mask):
             return _rings(mask)
+        mask = flat_polygons(mask)
         if (polygons := _polygons(mask, height, width)) is not None:
             return polygons, _as_given(polygons)
     part = _traced(mask, height, width)

@@ -2,14 +2,15 @@
 
 There are three forms: a list of polygons [x0, y0, x1, y1, ...] in continuous pixels, whose union is meant and which
 have no holes; run lengths {"size": [height, width], "counts": [...]}; and the same compressed, the counts as text or
-bytes.
+bytes. Polygons are understood too where a tool wrote points [x, y], or a single polygon without the list around it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,55 @@ from sharpcontour.masks.run_lengths import decode_counts, run_lengths
 RLE = dict[str, Any]
 """Compressed run lengths: {"size": [height, width], "counts": bytes}."""
 
+UNUSUAL = "polygon written as points [x, y], or without the list around it, understood"
+"""Kind of problem that :func:`flat_polygons` mends."""
+
 CHUNK = 512  # RLEs decoded in one pass: enough to spread the overhead, few enough to stay in the cache
 _COUNTS = re.compile(rb"(?:[P-o]{0,6}[0-O])+")  # numbers of at most seven characters, the last without bit 5
 _MEND = "encode the mask with pycocotools"
+_LISTS = (list, tuple, np.ndarray)
+
+
+def flat_polygons(segmentation: Sequence[Any]) -> Sequence[Any]:
+    """Polygons as COCO writes them, a list of flat lists x0, y0, x1, y1, ...
+
+    Args:
+        segmentation: so, and then the result is this very object; or with polygons that are lists of points [x, y]; or
+            a single polygon, flat or of points. What is broken stays broken, see :func:`polygon_fault`.
+    """
+    if len(segmentation) and isinstance(segmentation[0], (int, float, np.number)):
+        return [segmentation]
+    if _is_points(segmentation):
+        return [_flat(segmentation)]
+    if any(map(_is_points, segmentation)):
+        return [_flat(polygon) if _is_points(polygon) else polygon for polygon in segmentation]
+    return segmentation
+
+
+def tell_unusual(entries: Iterable[Mapping[str, Any]], name: str) -> None:
+    """Warn, in a line, of annotations or results whose polygons are in COCO's form only after :func:`flat_polygons`.
+
+    Args:
+        entries: with a "segmentation" each, or without.
+        name: of their file.
+    """
+    segmentations = [entry["segmentation"] for entry in entries if isinstance(entry.get("segmentation"), list)]
+    count = sum(flat_polygons(one) is not one for one in segmentations)
+    if count:
+        warnings.warn(f"{name}: {count} x {UNUSUAL}", stacklevel=1)  # so that it is told once, whoever asks
+
+
+def _is_points(polygon: Any) -> bool:
+    """Whether it is a list of [x, y]; of a flat list of numbers the first one tells."""
+    return isinstance(polygon, _LISTS) and len(polygon) > 0 and all(map(_is_point, polygon))
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, _LISTS) and len(value) == 2 and not any(isinstance(part, _LISTS) for part in value)
+
+
+def _flat(points: Sequence[Any]) -> list[Any]:
+    return [value for point in points for value in point]
 
 
 def polygon_fault(values: Any, reach: float = math.inf) -> str:
@@ -68,35 +115,45 @@ def read_runs(rle: Mapping[str, Any], height: int, width: int) -> np.ndarray:
     return runs.astype(np.int64)
 
 
-def usable_part(segmentation: Any, height: int, width: int) -> tuple[Any, str]:
-    """A segmentation without its broken polygons, and what was wrong ("" if nothing was).
+def usable_part(segmentation: Any, height: int, width: int) -> tuple[Any, list[str]]:
+    """A segmentation in COCO's form without its broken polygons, and what was wrong with it.
 
     Returns:
-        Polygons, or run lengths {"size", "counts"}, or None if nothing usable is left; and the kind of problem.
+        Polygons, or run lengths {"size", "counts"}, or None if nothing usable is left; and the kinds of problem, the
+        one that left nothing last.
     """
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if not polygon_fault(polygon)]
-        if not polygons:
-            return None, "no polygon of three or more finite points"
-        if len(polygons) < len(segmentation):
-            return polygons, "polygon of fewer than three points or with values missing or not finite, left out"
-        return polygons, ""
+        return _usable_polygons(segmentation)
     if not isinstance(segmentation, dict):
-        return None, "segmentation missing"
+        return None, ["segmentation missing"]
     if size_fault(segmentation.get("size"), height, width):
-        return None, "run lengths of another size than the image's"
+        return None, ["run lengths of another size than the image's"]
     try:
         runs = read_runs(segmentation, height, width)
     except ValueError:
-        return None, "run lengths that cannot be read, or do not add up to the image's pixels"
-    return (segmentation, "") if runs[1::2].any() else (None, "empty run lengths")
+        return None, ["run lengths that cannot be read, or do not add up to the image's pixels"]
+    return (segmentation, []) if runs[1::2].any() else (None, ["empty run lengths"])
+
+
+def _usable_polygons(segmentation: list[Any]) -> tuple[Any, list[str]]:
+    problems = []
+    flat = flat_polygons(segmentation)
+    polygons = [polygon for polygon in flat if not polygon_fault(polygon)]
+    if not polygons:
+        return None, ["no polygon of three or more finite points"]
+    if flat is not segmentation:
+        problems.append(UNUSUAL)
+    if len(polygons) < len(flat):
+        problems.append("polygon of fewer than three points or with values missing or not finite, left out")
+    return polygons, problems
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> RLE:
     """A compressed RLE of any of COCO's three forms.
 
     Args:
-        segmentation: list of polygons, or {"size", "counts"} with the run lengths as a list or compressed.
+        segmentation: list of polygons as :func:`flat_polygons` understands it, or {"size", "counts"} with the run
+            lengths as a list or compressed.
         height, width: of the image, pixels.
 
     Raises:
@@ -106,6 +163,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> RLE:
     if isinstance(segmentation, list):
         if not segmentation:
             raise ValueError("segmentation is empty")
+        segmentation = flat_polygons(segmentation)
         # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away would take for ever.
         faults = (polygon_fault(polygon, reach=10 * max(height, width)) for polygon in segmentation)
         if fault := next(filter(None, faults), ""):

@@ -107,6 +107,10 @@ BROKEN: list[tuple[dict[str, Any], str, bool, bool]] = [
     ({"segmentation": []}, "no polygon of three", False, False),
     ({"segmentation": [[1, 2, 3, 4], SQUARE]}, "left out", True, True),
     ({"segmentation": None}, "segmentation missing", False, False),
+    ({"segmentation": SQUARE}, "understood", True, True),
+    ({"segmentation": [[10, 8], [30.0, 8], [30, 28], [10, 28]]}, "understood", True, True),
+    ({"segmentation": [[[10, 8], [30, 8], [30, 28], [10, 28]], SQUARE]}, "understood", True, True),
+    ({"segmentation": [[1, 2], [3, 4]]}, "no polygon of three", False, False),
     ({"segmentation": [[5, 5, 10, 10, 20, 20]]}, "without an area", False, True),
     ({"segmentation": [[5, 5, 25, 25, 25, 5, 5, 25]]}, "", True, True),  # crosses itself: even-odd, as pycocotools
     ({"segmentation": EMPTY}, "empty run lengths", False, False),

@@ -126,6 +126,23 @@ def test_all_forms_of_segmentation_agree() -> None:
         assert score(other, found) == score(data, found) == expected
 
 
+def test_polygons_as_tools_write_them_are_counted() -> None:
+    data = small()
+    polygon = [20, 10, 60, 10, 60, 50, 20, 50]
+    points = [polygon[k : k + 2] for k in range(0, 8, 2)]
+    data["annotations"][0]["segmentation"] = [polygon]
+    found = [{**a, "score": 0.5} for a in data["annotations"]]
+    expected = score(data, found)
+    for segmentation in (polygon, points, [points]):
+        other, others = copy.deepcopy(data), copy.deepcopy(found)
+        other["annotations"][0]["segmentation"] = others[0]["segmentation"] = segmentation
+        with pytest.warns(UserWarning, match=r"gt.json: 1 x polygon written as points .*, understood"):
+            truth = GroundTruth(other, "gt.json")
+        with pytest.warns(UserWarning, match=r"r.json: 1 x polygon written as points .*, understood"):
+            scores = evaluate_detections(truth, others, name="r.json")
+        assert scores["segm"].summary == expected
+
+
 BROKEN_ANNOTATIONS = [
     ({"segmentation": []}, "segmentation is empty"),
     ({"segmentation": [[1, 2, 3, 4]]}, "three or more"),

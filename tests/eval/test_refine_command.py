@@ -282,6 +282,19 @@ def test_changes_are_counted() -> None:
     assert second.startswith(f"1 of the refined changed; IoU of before and after: mean {(1 + iou) / 2:.3f}")
 
 
+@pytest.mark.usefixtures("oracle")
+def test_polygons_as_tools_write_them_are_refined_and_counted(command: Command) -> None:
+    square = [20.2, 20, 60, 20, 60, 60.7, 20, 60]
+    points = [square[k : k + 2] for k in range(0, 8, 2)]
+    write("found.json", [entry(12, [square]), entry(12, square), entry(12, points), entry(12, [points])])
+    with pytest.warns(UserWarning, match=r"found.json: 3 x polygon written as points .*, understood"):
+        code, shown, told = command()
+    assert code == 0, told
+    assert "4 masks: 4 refined" in shown and "left as they are" not in shown
+    after = [one["segmentation"] for one in read("out/refined.json")]
+    assert after[0]["size"] == [H, W] and after == after[:1] * 4
+
+
 def test_whole_and_broken_segmentations() -> None:
     whole = [encode(disc(9)), encode(np.zeros((H, W))), [[1.0, 2, 9, 2, 9, 9]], {"size": [H, W], "counts": [H * W]}]
     assert broken_segmentations([{"segmentation": s} for s in whole], H, W) == {}

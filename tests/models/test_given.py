@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_every_form_becomes_rings_with_the_same_pixels(form: str) -> None:
     assert given.boxes().tolist() == wanted
 
 
+@pytest.mark.parametrize("write", [list, tuple, np.array])
+def test_polygons_as_tools_write_them(write: Callable[[Any], Any]) -> None:
+    """Points instead of a row of numbers, and a polygon without the list around it, can mean only one thing."""
+    polygons = [[5.0, 5, 40, 5, 40, 30], [50, 40, 80, 40, 80, 55.5, 60, 50]]
+    points = [[write(polygon[k : k + 2]) for k in range(0, len(polygon), 2)] for polygon in polygons]
+    wanted = read_masks([polygons, polygons[:1], polygons[1:]], H, W)
+    for forms in ([points, points[0], points[1]], [[polygons[0], points[1]], polygons[0], polygons[1]]):
+        given = read_masks(forms, H, W)
+        for found, rings in zip(given.objects, wanted.objects, strict=True):
+            assert len(found) == len(rings) and all(map(np.array_equal, found, rings))
+
+
 def test_noise_keeps_every_pixel() -> None:
     noise = np.random.default_rng(1).random((3, H, W)) < 0.5
     given = read_masks([noise[0], rle_of(noise[1]), noise[2]], H, W)
@@ -86,7 +99,8 @@ BROKEN = {
     "soft mask": ([np.zeros((H, W), np.float32)], r"masks\[0\]: a mask of float32; .*mask > 0.5"),
     "two points": ([[[1.0, 1, 5, 5]]], r"masks\[0\]: a polygon must be .* three or more points"),
     "odd numbers": ([[[1.0, 1, 5, 5, 2, 2, 3]]], r"masks\[0\]: a polygon must be"),
-    "polygon not in a list": ([[1.0, 1, 5, 5, 2, 2]], r"masks\[0\]: a polygon must be a flat list"),
+    "two points not in a list": ([[1.0, 1, 5, 5]], r"masks\[0\]: a polygon must be a flat list"),
+    "points of three numbers": ([[[[1.0, 1, 0], [5, 5, 0], [2, 2, 0]]]], r"masks\[0\]: a polygon must be a flat list"),
     "nan": ([SQUARE, [[1.0, 1, float("nan"), 5, 2, 2]]], r"masks\[1\]: a polygon has a coordinate that is not finite"),
     "nothing known": ([SQUARE, None], r"masks\[1\]: NoneType is neither"),
     "four dimensions": (np.zeros((2, 1, H, W), bool), r"shape \(K, 60, 90\); this one has \(2, 1, 60, 90\)"),
