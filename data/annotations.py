@@ -1,11 +1,13 @@
 """Reading a COCO annotation file. Whatever is wrong with an annotation has a defined outcome and is counted.
 
-Segmentations: a list of polygons (their union; no holes), compressed run lengths, or uncompressed ones.
+Segmentations: a list of polygons (their union; no holes), compressed run lengths, or uncompressed ones. Whole numbers
+that a tool wrote as text or with a decimal point are understood.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ from pycocotools import mask as coco_mask
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 from sharpcontour.masks.segmentation import to_rle, usable_part
+
+OTHER_FORM = "whole number written as text or with a decimal point, understood"  # a kind of problem
+FLAGS = ("iscrowd", "ignore")  # fields of an annotation that are 0 or 1
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*")
 
 
 @dataclass
@@ -54,6 +60,19 @@ class CocoFile:
     categories: list[dict[str, Any]]
     problems: Problems
 
+    def why_nothing_trains(self) -> str:
+        """What became of the annotations of a file that has no object to train on, in words."""
+        crowds = sum(one["iscrowd"] for one in self.annotations)
+        ignored = sum(bool(one.get("ignore")) for one in self.annotations if not one["iscrowd"])
+        reasons = []
+        if crowds:
+            reasons.append(f"{crowds} x crowd region, not trained on (set iscrowd to 0 where one object is meant)")
+        if ignored:
+            reasons.append(f"{ignored} x annotation marked to be ignored")
+        if summary := self.problems.summary():
+            reasons.append(summary)
+        return "; ".join(reasons) or "its list of annotations is empty"
+
 
 def read_coco(path: Path) -> CocoFile:
     """Read and check an annotation file.
@@ -63,12 +82,13 @@ def read_coco(path: Path) -> CocoFile:
     """
     data = _read(path)
     problems = Problems()
-    categories = _categories(path, data["categories"])
+    categories = _categories(path, data["categories"], problems)
     images = _images(path, data["images"], problems)
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
     names = {category["id"] for category in categories}
     annotations, used = [], set()
-    highest = max((a["id"] for a in data["annotations"] if isinstance(a, dict) and _is_int(a.get("id"))), default=0)
+    ids = [whole_number(annotation.get("id")) for annotation in data["annotations"] if isinstance(annotation, dict)]
+    highest = max((number for number in ids if number is not None), default=0)
     for position, annotation in enumerate(data["annotations"]):
         checked = _annotation(annotation, position, sizes, names, problems)
         if checked is None:
@@ -92,12 +112,31 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _categories(path: Path, entries: list[Any]) -> list[dict[str, Any]]:
+def whole_number(value: Any) -> int | None:
+    """A whole number, also one written as text ("7") or as 7.0, that fits into 64 bits; None for anything else."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value.partition(".")[0])
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def _whole_fields(entry: dict[str, Any], keys: tuple[str, ...], where: str, problems: Problems) -> dict[str, Any]:
+    """The entry, or a copy in which these fields are ints where they hold whole numbers in another form, noted."""
+    found = {key: number for key in keys if (number := whole_number(entry.get(key))) is not None}
+    if all(type(entry[key]) is int for key in found):
+        return entry
+    problems.note(OTHER_FORM, where)
+    return entry | found
+
+
+def _categories(path: Path, entries: list[Any], problems: Problems) -> list[dict[str, Any]]:
     categories = []
     for entry in entries:
-        if not isinstance(entry, dict) or not _is_int(entry.get("id")):
+        if not isinstance(entry, dict) or whole_number(entry.get("id")) is None:
             raise InputError(f"{path}: a category has no whole number as its id: {str(entry)[:80]}")
-        more = {key: str(entry[key]) for key in ("frequency", "synset") if key in entry}  # LVIS
+        entry = _whole_fields(entry, ("id",), f"category {entry['id']}", problems)
+        more: dict[str, str] = {key: str(entry[key]) for key in ("frequency", "synset") if key in entry}  # LVIS
         categories.append({"id": entry["id"], "name": str(entry.get("name", entry["id"])), **more})
     categories.sort(key=lambda category: category["id"])
     ids = [category["id"] for category in categories]
@@ -111,13 +150,14 @@ def _categories(path: Path, entries: list[Any]) -> list[dict[str, Any]]:
 def _images(path: Path, entries: list[Any], problems: Problems) -> list[dict[str, Any]]:
     images: dict[int, dict[str, Any]] = {}
     for entry in entries:
-        if not isinstance(entry, dict) or not _is_int(entry.get("id")):
+        if not isinstance(entry, dict) or whole_number(entry.get("id")) is None:
             raise InputError(f"{path}: an image has no whole number as its id: {str(entry)[:80]}")
+        entry = _whole_fields(entry, ("id", "width", "height"), f"image {entry['id']}", problems)
         if "neg_category_ids" in entry and isinstance(entry.get("coco_url"), str):  # LVIS names files by their address
             entry["file_name"] = "/".join(entry["coco_url"].split("/")[-2:])
         if not isinstance(entry.get("file_name"), str):
             raise InputError(f"{path}: image {entry['id']} has no file_name")
-        if not all(_is_int(entry.get(key)) and entry[key] > 0 for key in ("width", "height")):
+        if not all((whole_number(entry.get(key)) or 0) > 0 for key in ("width", "height")):
             raise InputError(f"{path}: image {entry['id']} has no width and height in whole pixels; add them")
         if entry["id"] in images:
             problems.note("image id that is there twice, the later dropped", f"image {entry['id']}")
@@ -136,11 +176,12 @@ def _annotation(
         problems.note("annotation that is no object, dropped", f"entry {position}")
         return None
     where = f"annotation {entry.get('id', f'at position {position}')}"
-    image_id, category = entry.get("image_id"), entry.get("category_id")
-    if not _is_int(image_id) or image_id not in sizes:
+    entry = _whole_fields(entry, ("id", "image_id", "category_id", *FLAGS), where, problems)
+    image_id, category = whole_number(entry.get("image_id")), whole_number(entry.get("category_id"))
+    if image_id is None or image_id not in sizes:
         problems.note("annotation of an unknown image, dropped", where)
         return None
-    if not _is_int(category) or category not in categories:
+    if category is None or category not in categories:
         problems.note("annotation of an unknown category, dropped", where)
         return None
     size = sizes[image_id]
@@ -150,8 +191,11 @@ def _annotation(
         return None
     for kind in wrong:
         problems.note(kind, where)
-    checked = {**entry, "segmentation": segmentation, "iscrowd": int(bool(entry.get("iscrowd", 0)))}
-    checked["id"] = entry["id"] if _is_int(entry.get("id")) else 0
+    checked = {"iscrowd": 0, **entry, "segmentation": segmentation}
+    for flag in FLAGS:
+        if flag in checked:
+            checked[flag] = _flag(checked[flag], flag, where, problems)
+    checked["id"] = whole_number(entry.get("id")) or 0
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
         problems.note("box missing or not finite, taken from the segmentation", where)
@@ -162,16 +206,20 @@ def _annotation(
     return checked
 
 
+def _flag(value: Any, name: str, where: str, problems: Problems) -> int:
+    """1 or 0 of true or false, a number, or nothing; what is none of these is noted and 0."""
+    if value is not None and not isinstance(value, (int, float)):
+        problems.note(f"{name} that is no number, taken as 0", where)
+        return 0
+    return int(bool(value))
+
+
 def segmentation_box(segmentation: Any) -> np.ndarray:
     """x, y, width, height around a checked segmentation."""
     if isinstance(segmentation, dict):
         return coco_mask.toBbox(to_rle(segmentation, *segmentation["size"]))
     points = np.concatenate([np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation])
     return np.concatenate([points.min(0), np.ptp(points, axis=0)])
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_finite(value: Any) -> bool:

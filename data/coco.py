@@ -73,7 +73,7 @@ class CocoDataset:
         if split == "train":
             counts = np.diff(self.objects.first)
             if not counts.any():
-                raise InputError(f"{self.json_path}: no object to train on")
+                raise InputError(f"{self.json_path}: no object to train on: {file.why_nothing_trains()}")
             if not config.keep_empty:
                 usable = counts > 0
         images = [file.images[row] for row in np.flatnonzero(usable)]

@@ -6,13 +6,15 @@ import contextlib
 import copy
 import io
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pycocotools.coco import COCO
 
+from data.annotations import OTHER_FORM, whole_number
 from sharpcontour.errors import InputError
-from sharpcontour.masks.segmentation import RLE, find_broken, measure, tell_unusual, to_rle
+from sharpcontour.masks.segmentation import find_broken, measure, tell_unusual, to_rle
 
 _LISTED = 10  # ids that an error message names
 
@@ -121,36 +123,50 @@ def _checked(
     """The annotations with their masks as RLE, numbered from 1: pycocotools takes the id 0 for "not matched"."""
     checked: list[dict[str, Any]] = []
     problems: list[tuple[Any, str]] = []
+    other_form = 0
     for annotation in annotations:
         try:
-            rle = _annotation_rle(annotation, sizes, categories)
+            fields = _annotation_fields(annotation, sizes, categories)
         except ValueError as error:
             problems.append((annotation["id"], str(error)))
             continue
-        crowd, ignore = (int(bool(annotation.get(key, 0))) for key in ("iscrowd", "ignore"))
-        fields = {key: annotation[key] for key in ("image_id", "category_id", "area")}
-        fields |= {"id": len(checked) + 1, "iscrowd": crowd, "own_ignore": ignore, "segmentation": rle}
-        checked.append(fields | {"source": annotation["id"]})
+        other_form += any(fields[key] != annotation[key] for key in ("image_id", "category_id"))
+        checked.append(fields | {"id": len(checked) + 1, "source": annotation["id"]})
     broken = find_broken([annotation["segmentation"] for annotation in checked])
     problems += [(checked[i]["source"], "counts is not a valid RLE of its image") for i in broken]
     if problems:
         listed = "; ".join(f"id {key}: {reason}" for key, reason in problems[:_LISTED])
         raise InputError(f"{name}: {len(problems)} broken annotations, mend or remove them: {listed}{_more(problems)}")
+    if other_form:
+        warnings.warn(f"{name}: {other_form} x {OTHER_FORM}", stacklevel=2)
     return checked
 
 
-def _annotation_rle(annotation: Mapping[str, Any], sizes: Mapping[Any, Any], categories: Mapping[Any, Any]) -> RLE:
-    """The mask; ValueError with the reason where the annotation is broken."""
+def _annotation_fields(
+    annotation: Mapping[str, Any], sizes: Mapping[Any, Any], categories: Mapping[Any, Any]
+) -> dict[str, Any]:
+    """Image, category, area, mask and flags; ValueError with the reason where the annotation is broken."""
     for key in ("image_id", "category_id", "area", "segmentation"):
         if key not in annotation:
             raise ValueError(f"no {key!r}")
-    if not _known(annotation["image_id"], sizes):
-        raise ValueError(f"image_id {annotation['image_id']} is not in 'images'")
-    if not _known(annotation["category_id"], categories):
-        raise ValueError(f"category_id {annotation['category_id']} is not in 'categories'")
+    image, category = _same(annotation["image_id"], sizes), _same(annotation["category_id"], categories)
+    if image is None:
+        raise ValueError(f"image_id {annotation['image_id']!r} is not in 'images'")
+    if category is None:
+        raise ValueError(f"category_id {annotation['category_id']!r} is not in 'categories'")
     if not _is_number(annotation["area"]) or annotation["area"] < 0:
         raise ValueError("area is not a positive number")
-    return to_rle(annotation["segmentation"], *sizes[annotation["image_id"]])
+    rle = to_rle(annotation["segmentation"], *sizes[image])
+    fields = {"image_id": image, "category_id": category, "area": annotation["area"], "segmentation": rle}
+    return fields | {"iscrowd": _flag(annotation, "iscrowd"), "own_ignore": _flag(annotation, "ignore")}
+
+
+def _flag(annotation: Mapping[str, Any], name: str) -> int:
+    value = annotation.get(name)
+    number = whole_number(value)
+    if number is None and value is not None and not isinstance(value, (int, float)):
+        raise ValueError(f"{name} is {value!r}, neither 0 nor 1")
+    return int(bool(value if number is None else number))  # the text "0" is true
 
 
 def _detection(found: Mapping[str, Any], index: int, ground_truth: GroundTruth, name: str) -> dict[str, Any]:
@@ -171,6 +187,14 @@ def _refuse_unknown(kind: str, ids: Iterable[Any], known: Mapping[Any, Any], tru
             f"{name}: {len(unknown)} {kind} ids are not in {truth.name}: {', '.join(unknown[:_LISTED])}"
             f"{_more(unknown)}; use the annotations that the detections were made for"
         )
+
+
+def _same(key: Any, known: Mapping[Any, Any]) -> Any:
+    """The id of a list that another list calls ``key``, be one of them the number and one its text; None if none is."""
+    if _known(key, known):
+        return key
+    number = whole_number(key)
+    return next((form for form in (number, str(number)) if form in known), None)
 
 
 def _known(key: Any, known: Mapping[Any, Any]) -> bool:

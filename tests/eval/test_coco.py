@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,21 @@ def test_polygons_as_tools_write_them_are_counted() -> None:
         assert scores["segm"].summary == expected
 
 
+@pytest.mark.parametrize("write", [str, float])
+def test_ids_as_tools_write_them_are_understood(write: Callable[[int], Any]) -> None:
+    data = small()
+    found = [{**a, "score": 0.5} for a in data["annotations"]]
+    expected = score(data, found)
+    for annotation in data["annotations"]:
+        annotation |= {key: write(annotation[key]) for key in ("image_id", "category_id")}
+        annotation["iscrowd"] = write(0)  # no crowd, though the text "0" is true to Python
+    if write is str:
+        with pytest.warns(UserWarning, match=r"ground truth: 2 x whole number written as text"):
+            assert score(data, found) == expected
+    else:  # 1.0 is the key 1
+        assert score(data, found) == expected
+
+
 BROKEN_ANNOTATIONS = [
     ({"segmentation": []}, "segmentation is empty"),
     ({"segmentation": [[1, 2, 3, 4]]}, "three or more"),
@@ -164,6 +180,7 @@ BROKEN_ANNOTATIONS = [
     ({"segmentation": {"size": [200, 300], "counts": "o" * 40 + "1"}}, "valid RLE"),
     ({"segmentation": {"size": [200, 300], "counts": "\u00e9"}}, "valid RLE"),
     ({"area": None}, "area"),
+    ({"iscrowd": "yes"}, "iscrowd is 'yes', neither 0 nor 1"),
     ({"area": float("nan")}, "area"),
     ({"image_id": 77}, "image_id 77 is not"),
     ({"image_id": [1]}, "is not in"),
