@@ -6,15 +6,15 @@ that a tool wrote as text or with a decimal point are understood.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
+from data.agreement import UNITS, Box, disagreement, in_unit_square
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 from sharpcontour.masks.segmentation import to_rle, usable_part
@@ -196,14 +196,24 @@ def _annotation(
         if flag in checked:
             checked[flag] = _flag(checked[flag], flag, where, problems)
     checked["id"] = whole_number(entry.get("id")) or 0
-    box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
-        problems.note("box missing or not finite, taken from the segmentation", where)
-        checked["bbox"] = [float(value) for value in segmentation_box(segmentation)]
+    _check_box(checked, size, where, problems)
     if not _is_finite(entry.get("area")):
         problems.note("area missing or not finite, taken from the segmentation", where)
         checked["area"] = float(coco_mask.area(to_rle(segmentation, *size)))
     return checked
+
+
+def _check_box(checked: dict[str, Any], size: tuple[int, int], where: str, problems: Problems) -> None:
+    """Take a box that is missing from the segmentation; note one that means another object than that."""
+    box, segmentation = checked.get("bbox"), checked["segmentation"]
+    extent = segmentation_box(segmentation)
+    if isinstance(segmentation, list) and in_unit_square(extent, *size):
+        problems.note(UNITS, where)
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+        problems.note("box missing or not finite, taken from the segmentation", where)
+        checked["bbox"] = list(extent)
+    elif box[2] > 0 and box[3] > 0 and not checked["iscrowd"] and (kind := disagreement(tuple(box), extent, *size)):
+        problems.note(kind, where)
 
 
 def _flag(value: Any, name: str, where: str, problems: Problems) -> int:
@@ -214,13 +224,16 @@ def _flag(value: Any, name: str, where: str, problems: Problems) -> int:
     return int(bool(value))
 
 
-def segmentation_box(segmentation: Any) -> np.ndarray:
+def segmentation_box(segmentation: Any) -> Box:
     """x, y, width, height around a checked segmentation."""
     if isinstance(segmentation, dict):
-        return coco_mask.toBbox(to_rle(segmentation, *segmentation["size"]))
-    points = np.concatenate([np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation])
-    return np.concatenate([points.min(0), np.ptp(points, axis=0)])
+        x, y, width, height = coco_mask.toBbox(to_rle(segmentation, *segmentation["size"])).tolist()
+        return x, y, width, height
+    values = segmentation[0] if len(segmentation) == 1 else [value for polygon in segmentation for value in polygon]
+    columns, rows = values[::2], values[1::2]  # lists: numpy would take longer to begin than these take
+    x, y = float(min(columns)), float(min(rows))
+    return x, y, max(columns) - x, max(rows) - y
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
