@@ -20,7 +20,7 @@ from models.loading import read_checkpoint
 from models.mask_rcnn import MaskRCNNConfig
 from sharpcontour import SharpContourConfig
 from sharpcontour.io.plain import from_dict
-from tests.commands import run_script
+from tests.commands import SCRIPTS, run_script
 from tests.models.helpers import drawn, prepared
 
 
@@ -89,7 +89,7 @@ def test_the_refiner_trains_alone_on_a_converted_host(reference: nn.Module, tmp_
 
 @pytest.mark.parametrize(("origin", "resize"), [("detectron2", "detectron2"), ("refinemask", "mmcv")])
 def test_cityscapes_weights_look_at_cityscapes_sizes(origin: str, resize: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.syspath_prepend(SCRIPTS)
     configuration = importlib.import_module("convert").configuration
     host, of_cityscapes = MaskRCNNConfig(), published_categories(8, every_id=False)
     data = configuration("mask_rcnn", host, origin, of_cityscapes).data
