@@ -193,7 +193,7 @@ def refine(
     Args:
         model: in evaluation mode.
         entries: of the results, as they are.
-        checked: the same from :func:`eval.checks.check_detections`.
+        checked: the same entries with compressed masks, from :func:`eval.checks.check_detections`.
         truth: whose images they are on.
         images: that have entries.
     """

@@ -64,12 +64,12 @@ def dance_r50_1x(model: str, refine: bool) -> Config:
 
 
 def dance_r50_3x(model: str, refine: bool) -> Config:
-    """Of DANCE's released ResNet-50 model: 8 images, 540k updates."""
+    """The schedule of DANCE's released ResNet-50 model: 8 images, 540k updates."""
     return _published("dance", coco_1x(model, refine), images=8, iterations=540_000, steps=(480_000, 520_000))
 
 
 def dance_r101_3x(model: str, refine: bool) -> Config:
-    """Of DANCE's released ResNet-101 model: 6 images at rate 0.00375, 720k updates."""
+    """The schedule of DANCE's released ResNet-101 model: 6 images at rate 0.00375, 720k updates."""
     config = _published("dance", coco_1x(model, refine), images=6, iterations=720_000, steps=(660_000, 700_000))
     config.host.backbone.name = "resnet101"
     return config

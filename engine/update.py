@@ -55,7 +55,7 @@ class Updater:
 
         Args:
             images: this process's share.
-            targets: likewise.
+            targets: of these images.
             last: whether this part completes the batch, so that processes average their gradients now.
 
         Returns:

@@ -46,7 +46,7 @@ def boundary_iou(a: np.ndarray, b: np.ndarray, dilation_ratio: float = DILATION_
 
     Args:
         a: (height, width) of the whole image, bool or 0 and non-zero.
-        b: likewise, of the same image.
+        b: (H, W) bool, another mask of that image.
         dilation_ratio: see :func:`mask_boundary`.
 
     Raises:

@@ -52,7 +52,7 @@ class GroundTruth:
         tell_unusual(data["annotations"], name)
 
     def part(self, images: Sequence[Any]) -> GroundTruth:
-        """The same of some of the images, given by their ids."""
+        """The ground truth of some of the images only, given by their ids."""
         part, chosen = copy.copy(self), set(images)
         part.images = {key: self.images[key] for key in images}
         part.sizes = {key: self.sizes[key] for key in images}

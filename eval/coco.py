@@ -80,7 +80,7 @@ def _matched_together(
     dilation_ratio: float,
     processes: int,
 ) -> dict[str, MaskEval]:
-    """The same by several processes, each with its share of the images."""
+    """Matches of all detections, found by several processes that each have a share of the images."""
     images = list(ground_truth.sizes)
     owner = {image: k % processes for k, image in enumerate(images)}
     shares: list[list[dict[str, Any]]] = [[] for _ in range(processes)]
@@ -113,7 +113,7 @@ def _scores(evaluator: MaskEval, names: Mapping[Any, str]) -> Scores:
 
 
 def accumulated(evaluator: MaskEval) -> MaskEval:
-    """The same after precision and recall are computed, in silence."""
+    """The evaluator after precision and recall are computed, which pycocotools would announce on the screen."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.accumulate()
     return evaluator

@@ -65,7 +65,7 @@ class MaskEval(COCOeval):
         return able, np.where(matches > 0, place, -1)
 
     def _nothing_matched(self, image: Any, category: Any, area: Any, limit: int) -> Any:
-        """The same where no pair reaches the lowest threshold: only sizes are left to compare."""
+        """Matches of an image and category in which no pair reaches the lowest IoU threshold: only sizes count."""
         truths, found = self._gts[image, category], self._dts[image, category]
         if not truths and not found:
             return None
@@ -83,7 +83,7 @@ class MaskEval(COCOeval):
         }
 
     def _rank(self, image: Any, category: Any, limit: int) -> tuple[np.ndarray, list[float], np.ndarray]:
-        """Of the detections from best to worst: their places, scores and areas; kept while a category is at work."""
+        """Places, scores and areas of the detections from best to worst; kept while a category is at work."""
         if category != self._category:
             self._category, self._ranked, self._found = category, {}, {}
         if (image, limit) not in self._ranked:
@@ -123,7 +123,8 @@ class BoundaryEval(MaskEval):
         ground_truth: the annotations.
         found: the detections.
         dilation_ratio: of the band.
-        masks: of the same, if it has run: its IoUs are used, and its matches where boundaries lower no score.
+        masks: the evaluation of the same detections by their masks, if it has run: its IoUs are used, and its matches
+            where boundaries lower no score.
     """
 
     def __init__(self, ground_truth: GroundTruth, found: COCO, dilation_ratio: float, masks: MaskEval | None) -> None:

@@ -73,7 +73,7 @@ class BackboneConfig:
 
 
 def small_body() -> BackboneConfig:
-    """Of the built-in shapes: a narrow ResNet-18 from random weights."""
+    """The body for the built-in shapes: a narrow ResNet-18 from random weights."""
     return BackboneConfig("resnet18", "none", "bn", width=32, fpn_channels=64)
 
 
@@ -143,7 +143,7 @@ class Backbone(nn.Module):
         return levels | {"p6" if name == "pool" else name: level for name, level in self.fpn(stages).items()}
 
     def channels(self, level: str) -> int:
-        """Of a level that :meth:`forward` gives."""
+        """Channels of a level that :meth:`forward` gives, by its name."""
         return self.body.channels[0] if level == "c2" else self.pyramid_channels
 
 

@@ -35,7 +35,7 @@ from sharpcontour.io.files import check_writable, read_json, save_results
 
 
 def main() -> int:
-    """One of the two."""
+    """Train the network, or refine results with it."""
     args = parse_arguments()
     if Path(args.out).resolve() == Path(args.results).resolve():
         raise InputError(f"--out {args.out} is the file of --results; choose another name")

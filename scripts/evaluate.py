@@ -63,7 +63,7 @@ from sharpcontour.refined_model import RefinedModel
 
 
 def main() -> int:
-    """One of the two modes."""
+    """Score a file of results, or run a checkpoint and score that."""
     args = parse_arguments()
     check(args)
     if args.results:
@@ -214,7 +214,7 @@ def change(predictor: Predictor, assignments: list[str]) -> None:
 
 
 def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
-    """See :func:`eval.diagnostics.study.refinement_study`; on the validation images at test size."""
+    """Refine contours of known quality on the validation images at test size, see ``eval/diagnostics/study.py``."""
     if not isinstance(predictor.model, RefinedModel):
         raise InputError("--study needs a model that was trained with --refine")
     plain = replace(config, short_sides=(config.test_short_side,), max_side=config.test_max_side, flip=0.0)

@@ -98,7 +98,7 @@ def collect(models: list[Predictor], count: int) -> list[Pair]:
 
 
 def keep(found: Detections) -> Detections:
-    """Those with a score that counts; they come with the best first."""
+    """The detections with a score that counts; they come with the best first."""
     count = int((found.scores >= SCORE).sum())
 
     def part(one: Detections) -> Detections:

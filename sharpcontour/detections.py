@@ -65,7 +65,7 @@ class Detections:
         return rles_to_masks(self.rles(), *self.size)
 
     def scaled_to(self, size: tuple[int, int]) -> Detections:
-        """The same detections on an image of another (height, width); boxes are clipped to it."""
+        """These detections on an image of another (height, width); boxes are clipped to it."""
         sy, sx = size[0] / self.size[0], size[1] / self.size[1]
         boxes = self.boxes * self.boxes.new_tensor([sx, sy, sx, sy])
         boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([size[1], size[0], size[1], size[0]]))

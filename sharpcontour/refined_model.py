@@ -68,7 +68,10 @@ class RefinedModel(nn.Module):
         self.statistics.enabled = True
 
     def refiner_stats(self) -> dict[str, Any]:
-        """See :meth:`EvolutionStatistics.summary`; ends the collection."""
+        """Statistics of all evolutions since :meth:`reset_refiner_stats`, whose collection this ends.
+
+        :meth:`EvolutionStatistics.summary` says what they are.
+        """
         self.statistics.enabled = False
         return self.statistics.summary()
 

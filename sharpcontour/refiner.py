@@ -128,7 +128,15 @@ class SharpContour(nn.Module):
         return self.move(inputs, vertices, contours.hole, area, limits)
 
     def move(self, inputs: RefinerInputs, vertices: Tensor, hole: Tensor, area: Tensor, limits: Tensor) -> Evolution:
-        """The evolution of the rings ``vertices`` (R, N, 2); arguments as of :func:`sharpcontour.evolution.evolve`."""
+        """The evolution of R rings by the verdicts of phi (section 3.1).
+
+        Args:
+            inputs: of the instances, ``contours`` set.
+            vertices: (R, N, 2) initial contours, x, y in network-input pixels.
+            hole: (R,) bool, which rings bound a hole.
+            area: (R,) A, the area of each instance's box in square pixels.
+            limits: (R, 2) width and height of each ring's image before padding.
+        """
         assert inputs.contours is not None
         described, instance = self.classifier.describe(inputs), inputs.contours.instance
 

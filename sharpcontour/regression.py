@@ -40,7 +40,14 @@ class OffsetRegression(SharpContour):
         return self.config.loss.regression_weight
 
     def point_loss(self, inputs: RefinerInputs, points: Tensor, labels: Tensor, boundary: Tensor) -> dict[str, Tensor]:
-        """The regression loss of K instances' training points; arguments as of :meth:`SharpContour.point_loss`."""
+        """The regression loss of K instances' training points (Table 9).
+
+        Args:
+            inputs: of the K instances.
+            points: (K, Q, 2) in network-input pixels.
+            labels: (K, Q), 1 outside and 0 inside.
+            boundary: (K, S, 2) points on the boundary of each instance's object.
+        """
         instance = torch.arange(len(points), device=points.device)
         found = self.classifier.evaluate(self.classifier.describe(inputs), instance, points)
         boxes = inputs.boxes
@@ -48,7 +55,15 @@ class OffsetRegression(SharpContour):
         return {"loss_ipc": regression_loss(found, points, labels, boundary, self.config.points.sigma * area.sqrt())}
 
     def move(self, inputs: RefinerInputs, vertices: Tensor, hole: Tensor, area: Tensor, limits: Tensor) -> Evolution:
-        """Move the rings ``vertices`` (R, N, 2) by their offsets; arguments as of :meth:`SharpContour.move`."""
+        """Move R rings by the offsets that the MLP predicts for their vertices (Table 9).
+
+        Args:
+            inputs: of the instances, ``contours`` set.
+            vertices: (R, N, 2) initial contours, x, y in network-input pixels.
+            hole: (R,) bool, which rings bound a hole.
+            area: (R,) A, the area of each instance's box in square pixels.
+            limits: (R, 2) width and height of each ring's image before padding.
+        """
         assert inputs.contours is not None
         described, instance = self.classifier.describe(inputs), inputs.contours.instance
 

@@ -146,7 +146,7 @@ class Timings:
 
     Attributes:
         host: of the host alone, by stage and "total".
-        refined: of the host with the refiner, likewise.
+        refined: of the host with the refiner behind it, by stage and "total".
         ratio: quartiles of (refined total / host total), turn by turn.
         turns: the totals of every turn, "host" and "refined".
     """
@@ -249,7 +249,7 @@ def _boxes(uniform: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _radius(angle: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
-    """Of a wavy disc, 1 at a box's sides."""
+    """Radius of a wavy disc at each angle; 1 reaches the sides of its box."""
     turn = 2 * torch.pi * phase
     return 0.85 * (1 + 0.12 * torch.sin(3 * angle + turn) + 0.05 * torch.sin(7 * angle - turn))
 

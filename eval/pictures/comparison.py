@@ -85,7 +85,7 @@ def draw_detections(
 
 
 def _side(width: int, closeups: int) -> int:
-    """Of the squares, such that the pairs fill a row; one alone is as large as one of two."""
+    """Side of the square close-ups in pixels, such that the pairs fill a row; one alone is as large as one of two."""
     row = 2 * width + GAP
     return ((row + GAP) // max(closeups, 2) - GAP - _BETWEEN) // 2
 

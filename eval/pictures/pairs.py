@@ -41,7 +41,7 @@ class Pair:
 
     @property
     def gain(self) -> float:
-        """Of the second, in Boundary IoU."""
+        """How much the second mask gains over the first, in Boundary IoU."""
         return self.ious[1] - self.ious[0]
 
 
@@ -63,7 +63,7 @@ def find_pairs(image: np.ndarray, first: Detections, second: Detections, truth: 
 
 
 def choose(pairs: Sequence[Pair], count: int) -> dict[str, list[Pair]]:
-    """By :data:`RULES`, ``count`` objects each: the ends and the middle of all objects in the order of their gain."""
+    """``count`` objects for each of :data:`RULES`: both ends and the middle of all objects in the order of gain."""
     order = sorted(pairs, key=lambda pair: -pair.gain)
     middle = max((len(order) - count) // 2, 0)
     parts = order[:count], order[middle : middle + count], order[::-1][:count]

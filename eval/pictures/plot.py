@@ -25,7 +25,7 @@ class Curve:
         title: above it.
         labels: of the places on the horizontal axis.
         ours: values there, None where there is none.
-        paper: likewise.
+        paper: the paper's values at the same places, None where it has none.
     """
 
     title: str

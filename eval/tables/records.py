@@ -19,7 +19,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 
 Records = Mapping[int, dict[str, Any]]
-"""By seed."""
+"""Seed -> record of the cell with that seed."""
 NOT_RUN = "not run"
 
 
@@ -48,7 +48,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def milliseconds(times: Mapping[str, Any] | None, cell: Cell) -> float | None:
-    """Of an image, from the JSON of scripts/benchmark.py; None where that was not timed."""
+    """Milliseconds of an image, from the JSON of scripts/benchmark.py; None where that was not timed."""
     if times is None or cell.refined_by:
         return None
     subject = next((s for s in times["results"] if s["model"] == title_of(RUNS[cell.run].model)), None)
@@ -101,7 +101,7 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
 
 
 def _values(row: Row, metric: str, records: Records, times: Mapping[str, Any] | None) -> dict[int, float]:
-    """By seed; the time is the same for all, under seed -1."""
+    """One metric of a row by seed; the time, which no seed changes, stands under seed -1."""
     if metric == "ms":
         value = milliseconds(times, row.cell)
         return {} if value is None else {-1: value}

@@ -85,7 +85,7 @@ class Work:
             raise InputError(f"{folder}: the training was interrupted; give the same command again")
 
     def train_arguments(self, name: str, seed: int) -> list[str]:
-        """Of scripts/train.py; --out left out."""
+        """Command line of scripts/train.py for a run, without --out."""
         run, data = RUNS[name], self.args.data
         arguments = ["--model", run.model, *(["--refine"] if run.refine else []), "--data", data]
         settings = [f"train.seed={seed}", f"data.seed={seed}", *run.settings]
@@ -150,7 +150,7 @@ class Work:
 
     @property
     def times(self) -> dict[str, Any] | None:
-        """Of :meth:`time`, if there are."""
+        """What :meth:`time` measured, None if it has not run."""
         return read_json(self._times) if self._times.is_file() else None
 
     def _scored(self, options: list[str], processes: int = 1) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class Work:
         return self.runs / name / f"seed{seed}"
 
     def _metrics(self, name: str, seed: int) -> dict[str, Any]:
-        """Of a training at its end; empty before."""
+        """Scores of a training that has ended; empty before."""
         folder = self._folder(name, seed)
         if not (folder / "metrics.json").is_file():
             return {}
@@ -260,7 +260,7 @@ def split(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of this checkout, short."""
+    """The short name of the commit that is checked out, "-dirty" behind it where files were changed."""
     done = subprocess.run(
         ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     )

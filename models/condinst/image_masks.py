@@ -74,7 +74,7 @@ class ImageMasks(LazyMasks):
         return replace(self, parts=self.parts[part], windows=self.windows[part], sizes=self.sizes[part])
 
     def scaled(self, sx: float, sy: float, height: int, width: int) -> ImageMasks:
-        """The same: masks are resized to whatever size they are asked for."""
+        """These masks as they are, since they are resized to whatever size they are asked for."""
         return self
 
     def traceable(self) -> tuple[Sequence[np.ndarray], Tensor]:

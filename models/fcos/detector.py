@@ -43,7 +43,7 @@ class FCOSConfig:
 
 
 def small_detector(config: FCOSConfig) -> FCOSConfig:
-    """The same detector for the built-in shapes, whose objects it spreads over the levels; changes ``config``."""
+    """Make ``config`` a detector for the built-in shapes, whose objects it spreads over the levels; returns it."""
     config.num_convs, config.max_positives = 2, 128
     config.size_limits = (24.0, 48.0, 96.0, 192.0)  # px
     return config

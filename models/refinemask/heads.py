@@ -32,7 +32,7 @@ class RefineHeadConfig:
 
 @dataclass
 class Semantic:
-    """Of whole images, from P2.
+    """What the semantic head says of whole images, from P2.
 
     Attributes:
         features: (B, channels, H/4, W/4).

@@ -100,7 +100,7 @@ class ContourMap:
     def read(self, image_index: Tensor, contours: Tensor) -> Tensor:
         """Bilinear features at vertices (N, P, 2) of images (N,): (N, C, P).
 
-        The same as grid_sample on each image's own map with padding_mode "reflection" or "zeros", align_corners=False.
+        Equals grid_sample on each image's own map with padding_mode "reflection" or "zeros", align_corners=False.
         """
         column, row = (contours / STRIDE).unbind(-1)
         if self.mirror:

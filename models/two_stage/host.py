@@ -242,7 +242,7 @@ def _with_object(sample: RoIs) -> RoIs:
 
 
 def _inside(encoded: Encoded, rois: RoIs) -> RoIs:
-    """The same, cut at the image's borders, one pixel long at least."""
+    """RoIs whose boxes are cut at the borders of their images, every side one pixel long at least."""
     limits = image_limits(encoded.sizes, rois.boxes.device)[rois.image_index]
     return replace(rois, boxes=at_least_one_pixel(rois.boxes, limits))
 

@@ -195,7 +195,7 @@ def roi_conv(channels: int, out_channels: int, norm: Norm, dilation: int = 1) ->
 def logits_of_class(layer: nn.Conv1d | nn.Conv2d, features: Tensor, labels: Tensor) -> Tensor:
     """A 1x1 convolution that has an output for each class, evaluated for one class of each RoI instead of all.
 
-    The same numbers at a fraction of the work.
+    It gives the numbers of the whole convolution at a fraction of the work.
 
     Args:
         layer: C outputs.

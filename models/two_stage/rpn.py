@@ -180,7 +180,7 @@ class RPN(nn.Module):
 
 
 def _best_together(scores: Tensor, kept: list[Tensor], count: int) -> list[Tensor]:
-    """Of the kept places of all images the ``count`` with the best scores, in each image in the order they had."""
+    """The ``count`` kept places with the best scores of all images together; within an image they keep their order."""
     together = torch.cat([score[index] for score, index in zip(scores, kept, strict=True)])
     chosen = torch.zeros(len(together), dtype=torch.bool, device=together.device)
     chosen[together.topk(min(count, len(together))).indices] = True

@@ -41,7 +41,7 @@ class SoftMasks(LazyMasks):
         return replace(self, probabilities=self.probabilities[part], boxes=self.boxes[part])
 
     def scaled(self, sx: float, sy: float, height: int, width: int) -> SoftMasks:
-        """The same on an image of another size; boxes are clipped to it."""
+        """These masks on an image of another size, ``sx`` and ``sy`` times as large; boxes are clipped to it."""
         boxes = self.boxes * self.boxes.new_tensor([sx, sy, sx, sy])
         return replace(self, boxes=boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height])))
 
@@ -74,7 +74,10 @@ def _at_centres(low: np.float32, high: np.float32, cells: int, size: int) -> tup
 
 
 def _in_whole_pixels(low: np.float32, high: np.float32, cells: int, size: int) -> tuple[int, np.ndarray]:
-    """The same for a mask framed by zeros and a box of whole pixels, cut off at the image."""
+    """Along one axis of a mask framed by zeros in a box of whole pixels: first pixel, and (pixels, cells) weights.
+
+    The box is cut off at the image.
+    """
     middle = (high + low) * np.float32(0.5)
     half = (high - low) * np.float32(0.5) * np.float32((cells + 2) / cells)
     first, last = int(middle - half), int(middle + half)  # towards zero

@@ -28,7 +28,7 @@ class GivenObjects:
     Attributes:
         objects: K lists of (n, 2) rings: float32 along pixel edges, or a polygon as it was given, in float64, whose
             pixels rounding would change.
-        rings: the same in one piece.
+        rings: all of these rings in one piece.
     """
 
     objects: list[Rings]
@@ -126,7 +126,7 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
 
 
 def _is_row(row: Any, width: int) -> bool:
-    """Of a mask that somebody wrote as nested lists: all 0 and 1."""
+    """Whether this is a row of a mask that somebody wrote as nested lists: all 0 and 1."""
     return isinstance(row, list) and len(row) == width and all(value in (0, 1) for value in row)
 
 

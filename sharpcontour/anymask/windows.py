@@ -57,8 +57,8 @@ def distance_maps(objects: Sequence[Rings], windows: np.ndarray, boxes: np.ndarr
 
     Args:
         objects: K lists of rings.
-        windows: (K, 4) of the same pixels.
-        boxes: (K, 4) around the objects, likewise.
+        windows: (K, 4) xyxy in pixels of the image.
+        boxes: (K, 4) xyxy around the objects, in pixels of the image.
     """
     maps = np.empty((len(objects), DISTANCE_CELLS, DISTANCE_CELLS), np.float16)
     for k, (rings, window, box) in enumerate(zip(objects, windows, boxes, strict=True)):

@@ -25,7 +25,7 @@ class LazyMasks(ABC):
 
     @abstractmethod
     def scaled(self, sx: float, sy: float, height: int, width: int) -> LazyMasks:
-        """The same on an image of another size."""
+        """These masks on an image of another size, ``sx`` and ``sy`` times as large: (height, width) pixels."""
 
     @abstractmethod
     def traceable(self) -> tuple[Sequence[np.ndarray], Tensor]:

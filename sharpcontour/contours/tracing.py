@@ -90,7 +90,7 @@ def trace_mask(mask: np.ndarray) -> Rings:
 
 
 def trace_window(mask: np.ndarray) -> TracedRings:
-    """The same, not yet split; only the part of the mask that holds the object is followed."""
+    """All rings of one binary or soft mask (h, w) in one piece; only the part that holds the object is followed."""
     inside = mask if mask.dtype == bool else mask > 0.5
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     y0, y1 = (max(rows[0] - 1, 0), rows[-1] + 2) if len(rows) else (0, 0)
@@ -192,7 +192,14 @@ def contours_from_masks(
 def contours_from_rings(
     objects: Sequence[Rings], vertices: int, config: TracingConfig, device: torch.device | str
 ) -> Contours:
-    """The same from K objects given as rings in pixels; a ring inside an odd number of others is a hole."""
+    """The initial contours of K objects given as rings in pixels; a ring inside an odd number of others is a hole.
+
+    Args:
+        objects: K lists of rings (n, 2).
+        vertices: N of every ring.
+        config: which rings are too small to refine; these are carried through.
+        device: of the result.
+    """
     flat = [(k, ring) for k, rings in enumerate(objects) for ring in rings if len(ring) >= 3]
     points = np.concatenate([ring for _, ring in flat]).astype(np.float64) if flat else np.zeros((0, 2))
     starts = np.concatenate([[0], np.cumsum([len(ring) for _, ring in flat], dtype=np.int64)])

@@ -40,7 +40,7 @@ class Contours:
         )
 
     def to(self, device: torch.device) -> Contours:
-        """The same on a device; carried rings stay where they are."""
+        """These contours on a device; carried rings stay where they are."""
         return Contours(self.vertices.to(device), self.instance.to(device), self.hole.to(device), self.carried)
 
     def rings(self) -> list[Rings]:

@@ -26,7 +26,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
-    """The inverse of :func:`to_dict`. Fields that are left out keep their defaults.
+    """A config dataclass from plain values, as :func:`to_dict` writes them; fields that are left out keep defaults.
 
     Raises:
         InputError: for a key that ``cls`` does not have, naming it and the valid ones.

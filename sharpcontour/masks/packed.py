@@ -107,7 +107,7 @@ class PackedMasks:
         return image.scatter_reduce(0, row * width + column, self.pixels, "amax").view(height, width).bool()
 
     def _places(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of every pixel of the crops (S,): its mask, and its row and column in the image."""
+        """The mask of every pixel of the crops (S,), and its row and column in the image."""
         x0, y0, w, h = self.crops.unbind(1)
         device = self.pixels.device
         index = torch.arange(len(self), device=device).repeat_interleave(w * h, output_size=len(self.pixels))
