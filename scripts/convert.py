@@ -169,7 +169,7 @@ def name_categories(count: int, args: argparse.Namespace) -> list[dict[str, Any]
 
 
 def configuration(model_name: str, host: Any, origin: str, categories: list[dict[str, Any]]) -> Config:
-    """The configuration of a run that the weights could be from: Cityscapes' sizes where the classes are Cityscapes', else COCO's."""
+    """A run that the weights could be from: Cityscapes' sizes where the classes are Cityscapes', else COCO's."""
     of_cityscapes = [category["name"] for category in categories] == list(CLASSES.values())
     config = RECIPES["cityscapes" if of_cityscapes else "coco_1x"](model_name, False)
     config.host = host

@@ -138,7 +138,7 @@ class FCOSHost(Host):
         )
 
     def describe(self, encoded: Encoded, boxes: list[Tensor]) -> RefinerInputs:
-        """Instances for the refiner, each described by the box tower's features at the location responsible for its box."""
+        """Instances for the refiner, each by the box tower's features at the location responsible for its box."""
         towers = encoded.towers
         shapes = [(int(tower.shape[2]), int(tower.shape[3])) for tower in towers]
         grid = Grid.build(shapes, self.detector.strides, towers[0].device)
