@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects
 from tqdm import tqdm
 
 from sharpcontour.errors import InputError
+from sharpcontour.io.images import read_values
 from sharpcontour.masks.run_lengths import crop_to_rle
 
 CLASSES = {
@@ -67,9 +67,13 @@ def convert(folder: Path, progress: bool = False) -> dict[str, Any]:
 
 def read_regions(path: Path) -> tuple[tuple[int, int], dict[str, Any], list[dict[str, Any]]]:
     """(height, width), the void pixels, and annotations without ids of one ``*_instanceIds.png``."""
-    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if values is None or values.ndim != 2 or values.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}: is no image of 16 bits and one channel; unpack gtFine_trainvaltest.zip again")
+    mend = "is no image of 16 bits and one channel; unpack gtFine_trainvaltest.zip again"
+    try:
+        values = read_values(path)
+    except InputError as error:
+        raise InputError(f"{error}: {mend}") from error
+    if values.ndim != 2 or values.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path}: {mend}")
     height, width = values.shape
     present = np.flatnonzero(np.bincount(values.ravel().astype(np.int64)))
     labels = np.where(present >= 1000, present // 1000, present)

@@ -81,7 +81,7 @@ class CocoDataset:
         self._rows = np.flatnonzero(usable)
         self.image_ids = np.array([image["id"] for image in images], np.int64)
         self.sizes = np.array([(image["height"], image["width"]) for image in images], np.int64)
-        self._names = np.array([image["file_name"].encode() for image in images])
+        self._names = np.array([image["file_name"].encode("utf-8", "surrogatepass") for image in images])
         self._unreadable = torch.zeros(len(images), dtype=torch.uint8).share_memory_()  # marked by all workers
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class CocoDataset:
 
     def path(self, index: int) -> Path:
         """Image file of an index."""
-        return self.folder / self._names[index].decode()
+        return self.folder / self._names[index].decode("utf-8", "surrogatepass")
 
     def aspect_groups(self) -> np.ndarray:
         """(len,) 0 for upright and square images, 1 for wide ones."""
@@ -133,13 +133,8 @@ class CocoDataset:
         Raises:
             InputError: if it is missing, no image, cut short, or not of the annotated size.
         """
-        image, (height, width) = read_image(self.path(index)), self.sizes[index]
-        if image.shape[:2] != (height, width):
-            raise InputError(
-                f"{self.path(index)}: the image has {image.shape[1]} x {image.shape[0]} pixels, "
-                f"its entry (image {self.image_ids[index]}) says {width} x {height}; correct one of them"
-            )
-        return image
+        size = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
+        return read_image(self.path(index), size=size, said=f"its entry (image {self.image_ids[index]}) says")
 
     def _evaluation_sample(self, index: int) -> dict[str, Any]:
         image = self.read_image(index)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
+from sharpcontour.io.images import looks_like_image
 from sharpcontour.masks.segmentation import tell_unusual
 
 Entry = dict[str, Any]
@@ -87,7 +86,7 @@ def find_images(
         path = folder / name if isinstance(name, str) else numbered.get(str(key))
         if path is None or not path.is_file():
             missing.append(f"image {key} ({name or 'no file_name, and no file of this number'})")
-        elif not cv2.haveImageReader(str(path)):
+        elif not looks_like_image(path):
             raise InputError(f"{path}: is no image, or of a kind that cannot be read; replace it")
         else:
             found.append(ImageFile(key, path, annotations is None and isinstance(name, str), indices))
@@ -102,7 +101,7 @@ def by_number(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         looks_so = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-        if path.stem.isascii() and path.stem.isdigit() and (looks_so or cv2.haveImageReader(str(path))):
+        if path.stem.isascii() and path.stem.isdigit() and (looks_so or looks_like_image(path)):
             number = str(int(path.stem))
             if number in found:
                 raise InputError(f"{path} and {found[number].name} are both image {number}; remove one")

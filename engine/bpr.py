@@ -42,17 +42,6 @@ class Budget:
     seed: int = 0
 
 
-def read(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """An image (height, width, 3) uint8 RGB; InputError unless it has the annotated size."""
-    image = read_image(path)
-    if image.shape[:2] != size:
-        raise InputError(
-            f"{path}: the image has {image.shape[1]} x {image.shape[0]} pixels, the annotations say "
-            f"{size[1]} x {size[0]}; correct one of them"
-        )
-    return image
-
-
 def pairs(detections: list[Entry], truth: GroundTruth, name: str, patch: int) -> list[Pair]:
     """What can be learned from.
 
@@ -106,7 +95,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         x, y = patches.corner[rng.integers(len(patches.mask))].tolist()
         part = slice(y, y + side), slice(x, x + side)
         masks = torch.from_numpy(coco_mask.decode([coarse, wanted])[part]).permute(2, 0, 1).bool()
-        image = torch.from_numpy(read(self.files[key], size)[part]).permute(2, 0, 1).float()
+        image = torch.from_numpy(read_image(self.files[key], size=size)[part]).permute(2, 0, 1).float()
         # Photometric distortion: contrast and brightness.
         image = ((image - 128) * rng.uniform(0.5, 1.5) + 128 + rng.uniform(-32, 32)).clamp(0, 255)
         sample = image, masks[0], masks[1]
@@ -199,7 +188,7 @@ def refine(
     """
     output, seconds = list(entries), 0.0
     for file in tqdm(images, desc="refinement", unit="image", disable=None):
-        pixels = read(file.path, truth.sizes[file.id])
+        pixels = read_image(file.path, size=truth.sizes[file.id])
         begin = time.perf_counter()  # from run lengths to run lengths
         coarse = [checked[index]["segmentation"] for index in file.entries]
         refined = model.refine(torch.from_numpy(pixels).permute(2, 0, 1), coarse)

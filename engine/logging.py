@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -11,12 +12,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 
 from engine.distributed import World, gather_objects
+from sharpcontour.errors import InputError
 from sharpcontour.io.files import write_error, write_whole
+from sharpcontour.io.images import read_image
 
 
 class RunLog:
@@ -54,9 +56,8 @@ class RunLog:
     def pictures(self, step: int, paths: Iterable[Path]) -> None:
         """Show image files in TensorBoard under their names."""
         for path in paths if self.enabled else ():
-            image = cv2.imread(str(path))
-            if image is not None:
-                self._board.add_image(path.stem, image[..., ::-1].copy(), step, dataformats="HWC")
+            with contextlib.suppress(InputError):  # one that somebody else left there
+                self._board.add_image(path.stem, read_image(path), step, dataformats="HWC")
 
     def close(self) -> None:
         if self.enabled:

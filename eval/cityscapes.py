@@ -13,13 +13,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from eval.checks import GroundTruth
 from eval.coco import Scores
 from sharpcontour.errors import InputError
+from sharpcontour.io.images import read_values
 from sharpcontour.masks.run_lengths import crop_to_rle
 
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
@@ -194,7 +194,7 @@ def read_submission(folder: str | Path, ground_truth: GroundTruth) -> list[dict[
 def _lines(path: Path, folder: Path) -> list[tuple[Path, int, float]]:
     """Mask file, label id and score of every line; of a mask that is named twice the last one."""
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(), 1):
         parts = line.split(" ")
         try:
             name, label, score = parts[0], int(float(parts[1])), float(parts[2])
@@ -212,11 +212,7 @@ def _lines(path: Path, folder: Path) -> list[tuple[Path, int, float]]:
 def _read_mask(path: Path, size: tuple[int, int]) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such mask; a text file names it")
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if mask is None or mask.ndim != 2:
+    mask = read_values(path, size)
+    if mask.ndim != 2:
         raise InputError(f"{path}: is no image of one channel; write masks as grey PNG files")
-    if mask.shape != size:
-        raise InputError(
-            f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]} pixels, its image {size[1]} x {size[0]}"
-        )
     return crop_to_rle(mask != 0, 0, 0, *size)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import re
@@ -25,6 +26,9 @@ from sharpcontour.errors import InputError  # noqa: E402
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and leave: 0 done, 2 wrong use or bad input (a line on stderr), 130 Ctrl-C, 1 a defect of ours."""
     warnings.formatwarning = _one_line
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may have bytes that the terminal has no characters for
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main() or 0
     except (InputError, json.JSONDecodeError, FileNotFoundError, PermissionError, NotADirectoryError) as error:

@@ -43,6 +43,7 @@ from models.predictor import Predictor
 from models.zoo import title_of
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, save_results
+from sharpcontour.io.images import read_image
 from sharpcontour.refined_model import RefinedModel
 
 DETECTORS = sorted(name for name in MODELS if MODELS[name].finds)
@@ -111,8 +112,7 @@ def parse_arguments() -> argparse.Namespace:
 def read_file(args: argparse.Namespace) -> bytes:
     """The bytes of an image file."""
     if args.image:
-        if not Path(args.image).is_file() or not cv2.haveImageReader(args.image):
-            raise InputError(f"{args.image}: no such image, or of a kind that cannot be read")
+        read_image(args.image)  # tells at once where it cannot be read
         return Path(args.image).read_bytes()
     coarse = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8)
     return cv2.imencode(".jpg", cv2.resize(coarse, (800, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()

@@ -11,7 +11,8 @@ or, where the model has no refiner, photo.png. For all images together it gets
     polygons.json   for each image a list "instances", each with "class", "category_id", "score", "bbox" (x, y, width,
                     height) and "rings": "points" [x, y] and whether the ring is a "hole"
 All coordinates are continuous pixels of the upright image, the centre of the first pixel being (0.5, 0.5). Both files
-hold all detections; --score-threshold is for the pictures.
+hold all detections; --score-threshold is for the pictures. Of a file name that is not UTF-8, JSON has the odd bytes as
+\\udcXX, by which Python, and so refine.py, finds the file again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -35,7 +35,7 @@ from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, save_results
-from sharpcontour.io.images import read_image
+from sharpcontour.io.images import looks_like_image, read_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -104,7 +104,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
             raise InputError(f"{argument}: no such image or folder")
     # Looks at the beginning of every file, so that a wrong one is told now and not after an hour.
     for path in paths:
-        if not cv2.haveImageReader(str(path)):
+        if not looks_like_image(path):
             raise InputError(f"{path}: is no image, or of a kind that cannot be read; leave it out or convert it")
     return list(dict.fromkeys(paths))
 

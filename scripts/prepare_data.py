@@ -22,7 +22,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from data import DataConfig
@@ -30,6 +29,7 @@ from data.cityscapes import convert
 from data.coco import LAYOUTS, CocoDataset
 from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
+from eval.pictures import drawing
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results, write_whole
 
@@ -113,9 +113,7 @@ def write_shapes(args: argparse.Namespace) -> None:
         folder = root / f"{split}2017"
         folder.mkdir(exist_ok=True)
         for index, entry in enumerate(tqdm(truth["images"], desc=split, unit="image", disable=None)):
-            picture = cv2.cvtColor(data.scene(index)[0], cv2.COLOR_RGB2BGR)
-            if not cv2.imwrite(str(folder / entry["file_name"]), picture):
-                raise InputError(f"{folder / entry['file_name']}: cannot be written")
+            drawing.save(folder / entry["file_name"], data.scene(index)[0])
         path = root / "annotations" / f"instances_{split}2017.json"
         write_whole(json.dumps(truth).encode(), path)
         print(f"{path}: {len(truth['images'])} images, {len(truth['annotations'])} objects")

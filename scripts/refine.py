@@ -40,7 +40,7 @@ from models.predictor import Predictor
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results
-from sharpcontour.io.images import read_image
+from sharpcontour.io.images import WrongSizeError, read_image
 from sharpcontour.refined_model import RefinedModel
 
 PICTURES = 10  # images drawn, those that changed most
@@ -121,15 +121,15 @@ class Job:
         model: Any = self.predictor.model
         model.reset_refiner_stats()
         for image in tqdm(self.images, desc="refinement", unit="image", disable=None):
+            size = None if self.truth is None else self.truth.sizes[image.id]
             try:
-                pixels = read_image(image.path, image.upright)
-            except InputError:
-                self._leave(image, f"image that cannot be read, {image.path.name}")
+                pixels = read_image(image.path, image.upright, size)
+            except InputError as error:
+                size_differs = isinstance(error, WrongSizeError)
+                fault = "image of another size than annotated" if size_differs else "image that cannot be read"
+                self._leave(image, f"{fault}, {image.path.name}")
                 continue
             size = (pixels.shape[0], pixels.shape[1])
-            if self.truth is not None and self.truth.sizes[image.id] != size:
-                self._leave(image, f"image of another size than annotated, {image.path.name}")
-                continue
             found, ious = self._refine(image, pixels, size)
             seen = [1 - iou for k, iou in ious.items() if found.scores[k] >= DRAWN_SCORE]
             self.most.append((sum(seen) / (len(seen) + 1), image, found))

@@ -199,7 +199,10 @@ def announce(config: Config, args: argparse.Namespace, world: World) -> None:
 def folder_of(args: argparse.Namespace, config: Config) -> Path:
     """Where the run is kept."""
     name = f"{config.model}{'_refine' if config.refine else ''}_{config.data.name}"
-    return Path(args.out) if args.out else _cli.ROOT / "runs" / name
+    folder = Path(args.out) if args.out else _cli.ROOT / "runs" / name
+    if str(folder) != str(folder).encode("utf-8", "replace").decode():
+        raise InputError(f"--out {folder}: TensorBoard cannot write to a name that is not UTF-8; choose another")
+    return folder
 
 
 def prepare_folder(folder: Path, args: argparse.Namespace, world: World) -> FolderLock | None:

@@ -145,7 +145,7 @@ def rounded(x0: float, y0: float, x1: float, y1: float, radius: float) -> np.nda
 def text_width(text: str, size: float, bold: bool = False) -> float:
     """Width of a line of text whose capitals are ``size`` pixels high."""
     font, scale, thick = _font(size, bold)
-    return cv2.getTextSize(text, font, scale, thick)[0][0] / FINE
+    return cv2.getTextSize(_drawable(text), font, scale, thick)[0][0] / FINE
 
 
 def write(
@@ -159,7 +159,9 @@ def write(
     width = text_width(text, size, bold)
     x0, y0 = int(np.floor(x)) - 2, int(np.floor(y - 1.5 * size))
     mask = np.zeros((int(np.ceil(2.2 * size)) * FINE, (int(np.ceil(width)) + 6) * FINE), np.uint8)
-    cv2.putText(mask, text, (round((x - x0) * FINE), round((y - y0) * FINE)), font, scale, 255, thick, cv2.LINE_AA)
+    cv2.putText(
+        mask, _drawable(text), (round((x - x0) * FINE), round((y - y0) * FINE)), font, scale, 255, thick, cv2.LINE_AA
+    )
     height, length = mask.shape[0] // FINE, mask.shape[1] // FINE
     left, top = max(-x0, 0), max(-y0, 0)
     right, bottom = min(length, canvas.shape[1] - x0), min(height, canvas.shape[0] - y0)
@@ -167,6 +169,11 @@ def write(
         inner = mask[top * FINE : bottom * FINE, left * FINE : right * FINE]
         _blend(canvas[y0 + top : y0 + bottom, x0 + left : x0 + right], inner, colour, 1.0)
     return x + width
+
+
+def _drawable(text: str) -> str:
+    """Without what is no character, such as the odd bytes of a name that is not UTF-8: OpenCV crashes on it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _font(size: float, bold: bool) -> tuple[int, float, int]:

@@ -1,4 +1,4 @@
-"""Reading image files."""
+"""Reading image files, each from its bytes: OpenCV is never given a name, since one that is not UTF-8 crashes it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,90 @@ import cv2
 import numpy as np
 
 from sharpcontour.errors import InputError
+from sharpcontour.io.headers import LENGTH, Size, header_size, is_image
+
+MAX_PIXELS = 2**28  # of one image: 16384 x 16384, 768 MiB as RGB
 
 
-def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
+class WrongSizeError(InputError):
+    """An image has another size than it should have."""
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file is of a kind that :func:`read_image` reads, by its first bytes; False where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return is_image(file.read(LENGTH))
+    except (OSError, ValueError):
+        return False
+
+
+def read_image(
+    path: str | Path, upright: bool = False, size: Size | None = None, said: str = "the annotations say"
+) -> np.ndarray:
     """Any image file as (H, W, 3) uint8 RGB: grey is repeated, alpha dropped, 16 bits are reduced.
 
+    Its size is looked at before it is decoded, so neither one of billions of pixels nor one of another size than
+    expected takes memory.
+
     Args:
-        path: of the file.
+        path: of the file: JPEG, PNG, BMP, GIF, TIFF, WebP, PNM, JPEG 2000 or AVIF.
         upright: turn a photograph as its EXIF data say; annotations of data sets refer to the pixels as stored.
+        size: (height, width) that it must have; None takes any size of up to :data:`MAX_PIXELS` pixels.
+        said: who says so, for the error message.
 
     Raises:
-        InputError: if it is missing, no image, or cut short.
+        WrongSizeError: if it has not ``size``.
+        InputError: if it is missing, no image, too large, or cut short.
     """
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(_decode(path, flags, size, ("the image has", said)), cv2.COLOR_BGR2RGB)
+
+
+def read_values(path: str | Path, size: Size | None = None) -> np.ndarray:
+    """The values of a mask or a label map as they are stored: (H, W), or (H, W, channels), of any type.
+
+    Args:
+        path: of an image file, of the kinds that :func:`read_image` reads.
+        size: (height, width) of the image that it belongs to; None takes any size.
+
+    Raises:
+        WrongSizeError: if it has not ``size``.
+        InputError: if it is missing, no image, too large, or cut short.
+    """
+    return _decode(path, cv2.IMREAD_UNCHANGED, size, ("the mask is", "its image"))
+
+
+def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, str]) -> np.ndarray:
     try:
-        data = np.fromfile(path, np.uint8)
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    stored = header_size(data)
+    if stored is not None:
+        # Either way round, for a TIFF is turned as it says; exactly below.
+        if size is not None and sorted(stored) != sorted(size):
+            raise _wrong_size(path, stored, size, words)
+        if stored[0] * stored[1] > MAX_PIXELS:
+            raise InputError(
+                f"{path}: the image has {stored[1]} x {stored[0]} pixels, more than the {MAX_PIXELS} that are read; "
+                "make it smaller, or cut it into parts"
+            )
     try:
-        image = cv2.imdecode(data, flags) if len(data) else None
+        image = None if stored is None else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
-        kind = "is empty" if len(data) == 0 else "is no image, or cut short"
+        kind = "is no image, or cut short" if data else "is empty"
         raise InputError(f"{path}: the file {kind}; replace it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if size is not None and image.shape[:2] != tuple(size):
+        raise _wrong_size(path, image.shape, size, words)
+    return image
+
+
+def _wrong_size(path: str | Path, found: tuple[int, ...], size: Size, words: tuple[str, str]) -> WrongSizeError:
+    return WrongSizeError(
+        f"{path}: {words[0]} {found[1]} x {found[0]} pixels, {words[1]} {size[1]} x {size[0]}; correct one of them"
+    )

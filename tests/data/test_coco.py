@@ -18,6 +18,7 @@ from data.coco import CocoDataset
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_image
 from tests.data.helpers import SQUARE, annotation, image_entry, runs, write_set
+from tests.sharpcontour.helpers import huge_png, not_utf8
 
 TINY = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco-tiny"
 
@@ -263,6 +264,25 @@ def test_kinds_of_images(tmp_path: Path) -> None:
     blue[..., 0] = 255
     cv2.imwrite(str(path), blue)
     assert read_image(path)[0, 0].tolist() == [0, 0, 255]
+
+
+def test_an_image_of_another_size_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_set(tmp_path, [annotation(1)])
+    data = CocoDataset(config, "train")
+    data.path(0).write_bytes(huge_png())
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(InputError, match=r"has 20000 x 20000 pixels, its entry \(image 1\) says \d+ x \d+; correct"):
+        data.read_image(0)
+
+
+def test_names_of_images_that_are_no_text(tmp_path: Path) -> None:
+    config = write_set(tmp_path, [annotation(1)])
+    data = json.loads(Path(config.train_json).read_text())
+    path = not_utf8(Path(config.train_images))
+    (Path(config.train_images) / data["images"][0]["file_name"]).replace(path)
+    data["images"][0]["file_name"] = path.name
+    Path(config.train_json).write_text(json.dumps(data))
+    assert CocoDataset(config, "train").read_image(0).ndim == 3
 
 
 def test_exif_rotation_is_ignored(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -59,6 +60,24 @@ def _command(arguments: tuple[str, ...], processes: int) -> list[str]:
 
 def _env() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard could not write there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    spec = importlib.util.spec_from_file_location("train_command", ROOT / "scripts" / "train.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    out = os.fsdecode(b"caf\xe9")
+    monkeypatch.setattr(sys, "argv", ["train.py", "--out", out, "--set", "train.device=cpu"])
+    with pytest.raises(SystemExit) as left:
+        module._cli.run(module.main)
+    assert left.value.code == 2 and "a name that is not UTF-8; choose another" in capsys.readouterr().err
+    assert not Path(out).exists()
 
 
 @pytest.mark.slow

@@ -172,6 +172,15 @@ def test_broken_submissions_are_told(change: str, message: str, tmp_path: Path) 
         read_submission(tmp_path / "results", truth)
 
 
+def test_names_of_masks_that_are_no_text(tmp_path: Path) -> None:
+    write(tmp_path, 0, images=2)
+    path = tmp_path / "results/bonn_000001_000019_pred.txt"
+    path.write_bytes(b"masque\xe9.png 26 1")
+    truth = GroundTruth(convert(tmp_path / "gtFine/val"))
+    with pytest.raises(InputError, match=r"masque\udce9\.png: no such mask"):
+        read_submission(tmp_path / "results", truth)
+
+
 def test_what_is_no_annotation_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no \*/\*_gtFine_instanceIds.png in it"):
         convert(tmp_path)

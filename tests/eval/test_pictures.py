@@ -236,3 +236,9 @@ def test_saving_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match=r"a\.png: cannot be written"):
         pictures.save(path, 255 - image)
     assert path.read_bytes() == held and list(path.parent.iterdir()) == [path]
+
+
+def test_text_with_what_is_no_character_is_drawn() -> None:
+    canvas = np.zeros((40, 200, 3), np.uint8)
+    assert drawing.write(canvas, "caf\udce9", 5, 30, 12) > 5  # OpenCV alone would crash
+    assert canvas.any() and drawing.text_width("\ud800", 12) > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from eval import pictures
 from sharpcontour.detections import Detections
+from tests.sharpcontour.helpers import not_utf8
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "predict.py"
 Command = Callable[..., tuple[int, str, str]]
@@ -100,6 +102,21 @@ def test_no_detection_is_good_enough_for_a_picture(command: Command) -> None:
     assert command("a/0012.png", "--score-threshold", "0.95")[0] == 0
     assert {path.name for path in Path("out").glob("*.png")} == {"0012_compare.png"}
     assert len(_read("out/results.json")) == 2
+
+
+def test_names_that_are_no_text(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Latin-1 name in a folder, and as --out: no crash; refine.py finds the file again by its "file_name"."""
+    path = not_utf8(Path("a"))
+    path.write_bytes(Path("a/0012.png").read_bytes())
+    out = os.fsdecode(b"\xe9t\xe9")
+    sys.stdout.reconfigure(errors="strict")  # type: ignore[union-attr]
+    code, shown, told = command("a", "--out", out)
+    assert code == 0, told
+    assert "polygons.json are in \\udce9t\\udce9" in shown
+    assert [entry["file_name"] for entry in _read(f"{out}/results.json")][-1] == path.name
+    assert (Path(out) / os.fsdecode(b"caf\xe9_compare.png")).is_file()
+    code, _, told = command(os.fsdecode(b"no\xe9"))
+    assert code == 2 and "no\\udce9: no such image or folder" in told
 
 
 def test_mistakes_are_told_in_a_line(command: Command) -> None:

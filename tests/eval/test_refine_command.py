@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.ipc import PointClassifier
 from tests.eval.helpers import annotation, decode, encode
 from tests.models.helpers import tiny_config
+from tests.sharpcontour.helpers import huge_png, not_utf8
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "refine.py"
 Command = Callable[..., tuple[int, str, str]]
@@ -190,6 +192,17 @@ def test_an_image_of_another_size_than_annotated_is_left(command: Command) -> No
     assert "1 x image of another size than annotated, 0003.png (first: entry 0)" in shown
 
 
+def test_an_image_of_another_size_is_not_decoded(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("img/0003.png").write_bytes(huge_png())
+    write("truth.json", truth_of(3))
+    write("found.json", [entry(3, encode(disc(28)))])
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    code, shown, told = command("--annotations", "truth.json")
+    assert code == 0 and "1 x image of another size than annotated, 0003.png (first: entry 0)" in shown, told
+    code, shown, told = command()
+    assert code == 0 and "1 x image that cannot be read, 0003.png (first: entry 0)" in shown, told
+
+
 def test_pictures_of_what_changed_most(command: Command) -> None:
     write("found.json", [entry(12, encode(disc(25))), entry(3, encode(disc(2))), entry(40, encode(disc(20)), score=0)])
     assert command("--pictures", "pic")[0] == 0
@@ -204,6 +217,20 @@ def test_files_are_found_by_name_or_number(command: Command) -> None:
     write("found.json", [entry(1, encode(disc(20)), file_name="deep/photo.png"), entry("12", encode(disc(20)))])
     code, shown, told = command()
     assert code == 0 and "2 masks: 2 refined" in shown, told
+
+
+def test_names_that_are_no_text(command: Command) -> None:
+    path, out = not_utf8(Path("img")), os.fsdecode(b"refin\xe9.json")
+    path.write_bytes(Path("img/0003.png").read_bytes())
+    name = path.name
+    write("found.json", [entry(1, encode(disc(20)), file_name=name)])
+    sys.stdout.reconfigure(errors="strict")  # type: ignore[union-attr]
+    code, shown, told = command("--pictures", "pic", out=out)
+    assert code == 0 and "results are in refin\\udce9.json" in shown, told
+    assert read(out)[0]["file_name"] == name and len(list(Path("pic").iterdir())) == 1
+    write("truth.json", {**truth_of(1), "images": [{"id": 1, "height": H, "width": W, "file_name": "no\udce9.png"}]})
+    code, _, told = command("--annotations", "truth.json", out=out)
+    assert code == 2 and "img: 1 of 1 images are missing: image 1 (no\\udce9.png)" in told
 
 
 def test_no_detections_at_all(command: Command) -> None:

@@ -1,14 +1,18 @@
-"""Masks and contours that several tests start from."""
+"""Masks, contours and odd files that several tests start from."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
@@ -125,3 +129,23 @@ def packed_masks(masks: np.ndarray) -> PackedMasks:
         parts.append(mask[y0:y1, x0:x1])
         crops.append((x0, y0, x1 - x0, y1 - y0))
     return PackedMasks.from_crops(parts, np.array(crops, np.int64).reshape(-1, 4))
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def huge_png(side: int = 20_000) -> bytes:
+    """A few bytes that say they are a square image."""
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(bytes(100))) + _chunk(b"IEND", b"")
+
+
+def not_utf8(folder: Path, name: bytes = b"caf\xe9.png") -> Path:
+    """An empty file whose name is Latin-1, where the system takes such names."""
+    path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+    try:
+        path.write_bytes(b"")
+    except (OSError, ValueError):
+        pytest.skip("file names are text here")
+    return path
