@@ -38,7 +38,7 @@ class Evaluation:
     def __init__(self, model: nn.Module, dataset: DatasetLike, config: Config, world: World, folder: Path) -> None:
         self.model, self.dataset, self.config, self.world, self.folder = model, dataset, config, world, folder
         if world.main:
-            GroundTruth(dataset.ground_truth())
+            GroundTruth(dataset.ground_truth(), str(getattr(dataset, "json_path", "ground truth")))
 
     def __call__(self, step: int) -> dict[str, float]:
         """Write metrics.json, print the table, draw pictures; returns the numbers for the log, by name."""

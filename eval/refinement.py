@@ -93,6 +93,13 @@ class Changes:
             changed[k] = a, b, iou
         return changed
 
+    def join(self, other: Changes) -> None:
+        """Add the counts of other detections to these."""
+        for name in ("refined", "same", "empty", "kept", "moved", "pixels"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.ious += other.ious
+        self.matched += [(before, after) for before, after in other.matched]
+
     def compare(
         self, truth: GroundTruth, image_id: Any, categories: Sequence[Any], masks: Sequence[tuple[RLE, RLE]]
     ) -> None:

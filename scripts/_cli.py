@@ -31,7 +31,7 @@ def run(main: Callable[[], int | None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = main() or 0
-    except (InputError, json.JSONDecodeError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+    except (InputError, json.JSONDecodeError, OSError) as error:
         print(f"error{_process()}: {_message(error)}", file=sys.stderr, flush=True)
         code = 2
     except KeyboardInterrupt:
@@ -50,7 +50,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error}"
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
+        return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
     # An error in a loader worker arrives with the worker's traceback before it.
     line = str(error).strip().splitlines()[-1]
     return line.removeprefix("sharpcontour.errors.InputError: ")

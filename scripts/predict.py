@@ -27,9 +27,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from data.journal import Journal, fingerprint_of
 from engine.distributed import choose_device
 from eval import pictures
 from models import load_model
+from models.predictor import Predictor
 from models.zoo import title_of
 from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
@@ -38,10 +40,11 @@ from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import looks_like_image, read_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+LISTED = 5  # images left out that are named
 
 
 def main() -> int:
-    """Predict image by image; the JSON files are written at the end."""
+    """Predict image by image, writing down what is done; the JSON files are written at the end."""
     args = parse_arguments()
     if not 0 <= args.score_threshold <= 1:
         raise InputError(f"--score-threshold {args.score_threshold}: choose a number from 0 to 1")
@@ -49,26 +52,58 @@ def main() -> int:
     names = picture_names(paths, out)
     check_writable(out / "results.json")
     predictor = load_model(args.checkpoint, choose_device(args.device))
-    host = str(predictor.config.get("model", ""))
-    results: list[dict[str, Any]] = []
-    polygons: list[dict[str, Any]] = []
-    shown = 0
-    for path, name, image_id in zip(tqdm(paths, unit="image", disable=None), names, image_ids(paths), strict=True):
-        image = read_image(path, upright=True)
-        found = predictor.predict(image, trace=True)
-        kept = pictures.confident(found, args.score_threshold)
-        draw(image, kept, predictor.class_names, title_of(host), out / name)
-        file = {"file_name": path.name}
-        results += [{**entry, **file} for entry in found.to_coco(image_id, predictor.category_ids)]
-        instances = describe(found, predictor.class_names, predictor.category_ids)
-        size = {"width": image.shape[1], "height": image.shape[0]}
-        polygons.append({**file, "image_id": image_id, **size, "instances": instances})
-        shown += len(kept)
+    ids = image_ids(paths)
+    work = {
+        "checkpoint": fingerprint_of(args.checkpoint),
+        "images": [[str(p), k] for p, k in zip(paths, ids, strict=True)],
+    }
+    journal = Journal(out / "results.json", work | {"score_threshold": args.score_threshold})
+    records: list[dict[str, Any]] = []
+    try:
+        for path, name, image_id in zip(tqdm(paths, unit="image", disable=None), names, ids, strict=True):
+            record = journal.done.get(str(path))
+            if record is None:
+                try:
+                    record = predict(predictor, path, image_id, out / name, args.score_threshold)
+                except Exception as error:  # whatever is wrong with one image must not cost the others
+                    record = {"fault": (str(error).splitlines() or [type(error).__name__])[0]}
+                journal.add(str(path), record)
+            records.append(record)
+    except BaseException:
+        journal.close(finished=False)
+        print(f"what is done so far is in {journal.path}; the same command goes on from there", flush=True)
+        raise
+    good = [record for record in records if "fault" not in record]
+    faults = [record["fault"] for record in records if "fault" in record]
+    if not good:
+        journal.close(finished=True)
+        raise InputError(f"no image could be used; the first: {faults[0]}")
+    results = [entry for record in good for entry in record["results"]]
     save_results(results, out / "results.json")
-    save_results(polygons, out / "polygons.json")
-    print(f"{len(paths)} images, {len(results)} instances, {shown} of them drawn")
+    save_results([record["polygons"] for record in good], out / "polygons.json")
+    journal.close(finished=True)
+    print(f"{len(good)} images, {len(results)} instances, {sum(record['shown'] for record in good)} of them drawn")
+    if faults:
+        print(f"{len(faults)} images left out: {'; '.join(faults[:LISTED])}{'; ...' if len(faults) > LISTED else ''}")
     print(f"pictures, results.json and polygons.json are in {out}")
     return 0
+
+
+def predict(predictor: Predictor, path: Path, image_id: int, picture: Path, threshold: float) -> dict[str, Any]:
+    """Predict and draw one image: its COCO results, its polygons, and how many instances are drawn, in plain values."""
+    image = read_image(path, upright=True)
+    found = predictor.predict(image, trace=True)
+    kept = pictures.confident(found, threshold)
+    draw(image, kept, predictor.class_names, title_of(str(predictor.config.get("model", ""))), picture)
+    file = {"file_name": path.name}
+    results = [{**entry, **file} for entry in found.to_coco(image_id, predictor.category_ids)]
+    instances = describe(found, predictor.class_names, predictor.category_ids)
+    size = {"width": image.shape[1], "height": image.shape[0]}
+    return {
+        "results": results,
+        "polygons": {**file, "image_id": image_id, **size, "instances": instances},
+        "shown": len(kept),
+    }
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,7 +7,8 @@
 The model need not be the detector that made the results. Every entry of the input is in the output, in its place and
 with all of its fields; only "segmentation" changes, to run lengths, and only where a mask was refined. Masks that are
 empty, too small, or would get worse stay as they are, and so do entries that cannot be used (no segmentation, run
-lengths of another size than the image's, ...), which are counted at the end.
+lengths of another size than the image's, ...), which are counted at the end. What is done is written to R2.json.part
+image by image: after an interruption the same command goes on from there.
 
 The file of an image is the "file_name" in the annotations; without annotations the "file_name" of its entries, if they
 have one (as those of predict.py do, and upright like there), else the file in the folder whose name is the image id as
@@ -21,6 +22,7 @@ import _cli  # puts the repository root on sys.path
 import argparse
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.annotations import Problems
+from data.journal import Journal, fingerprint_of
 from data.result_files import Entry, ImageFile, find_images, read_entries
 from engine.distributed import choose_device
 from eval import pictures
@@ -45,6 +48,8 @@ from sharpcontour.refined_model import RefinedModel
 
 PICTURES = 10  # images drawn, those that changed most
 DRAWN_SCORE = 0.3  # of the detections drawn, at least
+AT_ONCE = 1000  # entries of an image refined together
+FARTHEST = 1e7  # px, of a box
 
 
 def main() -> int:
@@ -63,10 +68,18 @@ def main() -> int:
         raise InputError(f"{args.checkpoint}: this checkpoint has no refiner; train with --refine")
     job = Job(predictor, entries, images, truth)
     before = job.evaluate(args.results)  # first of all: it finds what would else be told after hours
+    files = (args.checkpoint, args.results, *([args.annotations] if args.annotations else []))
+    journal = Journal(args.out, {"files": [fingerprint_of(path) for path in files], "images": args.images})
     begin = time.perf_counter()
-    job.run(PICTURES if args.pictures else 0)
+    try:
+        job.run(journal)
+    except BaseException:
+        journal.close(finished=False)
+        print(f"what is done so far is in {journal.path}; the same command goes on from there", flush=True)
+        raise
     seconds = time.perf_counter() - begin
     save_results(job.output, args.out)
+    journal.close(finished=True)
     if args.pictures:
         job.draw(Path(args.pictures))
     if truth is not None:
@@ -108,62 +121,89 @@ class Job:
     ) -> None:
         self.predictor, self.entries, self.images, self.truth = predictor, entries, images, truth
         self.output = list(entries)
-        self.changes, self.problems = Changes(), Problems()
+        self.changes, self.problems, self.harmed = Changes(), Problems(), 0
         known = dict(zip(predictor.category_ids, predictor.class_names, strict=True))
         names: Mapping[Any, str] = known if truth is None else truth.category_names
         categories = list(dict.fromkeys(map(category_of, entries)))
         self.labels = {category: label for label, category in enumerate(categories)}
         self.class_names = [names.get(category, str(category)) for category in categories]
-        self.most: list[tuple[float, ImageFile, Detections]] = []  # what changed most, for pictures
+        self.changed: list[tuple[float, ImageFile]] = []  # how much every image changed, for pictures
 
-    def run(self, keep: int) -> None:
-        """Refine all images, and keep those ``keep`` that changed most."""
-        model: Any = self.predictor.model
-        model.reset_refiner_stats()
+    def run(self, journal: Journal) -> None:
+        """Refine all images that the journal has not; what is done is written down image by image."""
         for image in tqdm(self.images, desc="refinement", unit="image", disable=None):
-            size = None if self.truth is None else self.truth.sizes[image.id]
-            try:
-                pixels = read_image(image.path, image.upright, size)
-            except InputError as error:
-                size_differs = isinstance(error, WrongSizeError)
-                fault = "image of another size than annotated" if size_differs else "image that cannot be read"
-                self._leave(image, f"{fault}, {image.path.name}")
-                continue
-            size = (pixels.shape[0], pixels.shape[1])
-            found, ious = self._refine(image, pixels, size)
-            seen = [1 - iou for k, iou in ious.items() if found.scores[k] >= DRAWN_SCORE]
-            self.most.append((sum(seen) / (len(seen) + 1), image, found))
-            self.most = sorted(self.most, key=lambda entry: -entry[0])[:keep]
-        self.harmed = model.refiner_stats()["restored"]
+            record = journal.done.get(str(image.id))
+            if record is None:
+                try:
+                    record = self._refine(image)
+                except Exception as error:  # whatever is wrong with one image must not cost the others
+                    record = self._left(
+                        image, f"image that failed, {image.path.name} ({type(error).__name__}: {error})"
+                    )
+                journal.add(str(image.id), record)
+            self._take(image, record)
 
-    def _leave(self, image: ImageFile, kind: str) -> None:
-        for index in image.entries:
-            self.problems.note(kind, f"entry {index}")
+    def _left(self, image: ImageFile, kind: str) -> dict[str, Any]:
+        """The record of an image whose entries stay as they are."""
+        return {"changed": {}, "counts": asdict(Changes()), "problems": [[kind, i] for i in image.entries], "much": 0.0}
 
-    def _refine(
-        self, image: ImageFile, pixels: np.ndarray, size: tuple[int, int]
-    ) -> tuple[Detections, dict[int, float]]:
-        """The usable entries of an image as detections, and the IoU of each refined one with what it was."""
-        broken = broken_segmentations([self.entries[index] for index in image.entries], *size)
-        for k, kind in broken.items():
-            self.problems.note(kind, f"entry {image.entries[k]}")
-        indices = [index for k, index in enumerate(image.entries) if k not in broken]
+    def _refine(self, image: ImageFile) -> dict[str, Any]:
+        """Refine the usable entries of an image: a record of plain values."""
+        try:
+            pixels = self._pixels(image)
+        except InputError as error:
+            size_differs = isinstance(error, WrongSizeError)
+            fault = "image of another size than annotated" if size_differs else "image that cannot be read"
+            return self._left(image, f"{fault}, {image.path.name}")
+        size = (pixels.shape[0], pixels.shape[1])
+        changes, problems, changed, seen = Changes(), [], {}, []
+        # Parts keep the memory bounded, however many entries an image has.
+        for begin in range(0, len(image.entries), AT_ONCE):
+            part = image.entries[begin : begin + AT_ONCE]
+            broken = broken_segmentations([self.entries[index] for index in part], *size)
+            problems += [[kind, part[k]] for k, kind in broken.items()]
+            indices = [index for k, index in enumerate(part) if k not in broken]
+            problems += [["box that means nothing, its mask's taken", i] for i in indices if odd_box(self.entries[i])]
+            found = self._refined(pixels, indices)
+            for k, (before, after, iou) in changes.add(found).items():
+                changed[indices[k]] = after
+                if found.scores[k] >= DRAWN_SCORE:
+                    seen.append(1 - iou)
+                if self.truth is not None:
+                    own = category_of(self.entries[indices[k]])
+                    changes.compare(self.truth, image.id, [own], [(before, after)])
+        much = sum(seen) / (len(seen) + 1)
+        model: Any = self.predictor.model
+        counts = asdict(changes) | {"harmed": model.refiner_stats()["restored"]}
+        return {"changed": changed, "counts": counts, "problems": problems, "much": much}
+
+    def _pixels(self, image: ImageFile) -> np.ndarray:
+        return read_image(image.path, image.upright, None if self.truth is None else self.truth.sizes[image.id])
+
+    def _refined(self, pixels: np.ndarray, indices: list[int]) -> Detections:
+        """Some entries of an image as detections, before and after."""
+        model: Any = self.predictor.model
+        if not model.statistics.enabled:
+            model.reset_refiner_stats()
         entries = [self.entries[index] for index in indices]
-        found = self.predictor.refine(
+        return self.predictor.refine(
             pixels,
             [entry["segmentation"] for entry in entries],
             [box_of(entry) for entry in entries],
             scores=[score_of(entry) for entry in entries],
             labels=[self.labels[category_of(entry)] for entry in entries],
         )
-        changed = self.changes.add(found)
-        for k, (_, after, _) in changed.items():
-            self.output[indices[k]] = {**entries[k], "segmentation": after}
-        if self.truth is not None:
-            categories = [category_of(entries[k]) for k in changed]
-            masks = [(before, after) for before, after, _ in changed.values()]
-            self.changes.compare(self.truth, image.id, categories, masks)
-        return found, {k: iou for k, (_, _, iou) in changed.items()}
+
+    def _take(self, image: ImageFile, record: Mapping[str, Any]) -> None:
+        """Put one image's record into the output and the counts."""
+        for index, segmentation in record["changed"].items():
+            self.output[int(index)] = {**self.entries[int(index)], "segmentation": segmentation}
+        counts = dict(record["counts"])
+        self.harmed += counts.pop("harmed", 0)
+        self.changes.join(Changes(**counts))
+        for kind, index in record["problems"]:
+            self.problems.note(kind, f"entry {index}")
+        self.changed.append((record["much"], image))
 
     def evaluate(self, name: str) -> dict[str, Any]:
         """Mask AP and Boundary AP of the output as it is, without the entries that nothing can score."""
@@ -178,11 +218,14 @@ class Job:
 
     def draw(self, folder: Path) -> None:
         """Pictures of the images that changed most, the first one most of all."""
-        for rank, (_, image, found) in enumerate(self.most, 1):
-            kept = pictures.confident(found, DRAWN_SCORE)
+        most = sorted(self.changed, key=lambda entry: -entry[0])[:PICTURES]
+        for rank, (_, image) in enumerate(most, 1):
+            pixels = self._pixels(image)
+            broken = broken_segmentations([self.entries[i] for i in image.entries], pixels.shape[0], pixels.shape[1])
+            usable = [index for k, index in enumerate(image.entries) if k not in broken][:AT_ONCE]
+            kept = pictures.confident(self._refined(pixels, usable), DRAWN_SCORE)
             assert kept.coarse is not None
             titles = ("as given", "with SharpContour")
-            pixels = read_image(image.path, image.upright)
             sheet = pictures.compare(pixels, kept.coarse, kept, self.class_names, titles=titles)
             pictures.save(folder / f"{rank:02}_{image.path.stem}.png", sheet)
 
@@ -207,10 +250,18 @@ def score_of(entry: Entry) -> float:
 def box_of(entry: Entry) -> list[float] | None:
     """The box of an entry as xyxy; None where it has none of any size."""
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
+    if not isinstance(box, list) or len(box) != 4 or odd_box(entry):
         return None
     x, y, width, height = box
     return [x, y, x + width, y + height] if width > 0 and height > 0 else None
+
+
+def odd_box(entry: Entry) -> bool:
+    """Whether an entry has a box that no image can hold: values that are no numbers, or lie far outside."""
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        return False
+    return not all(isinstance(value, (int, float)) and -FARTHEST < value < FARTHEST for value in box)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ def read_json(path: str | Path, kind: str = "file") -> Any:
         raise InputError(f"{path}: no such {kind}") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not valid JSON, its brackets are nested too deeply") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not valid JSON, byte {error.start} is not UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:

@@ -1,0 +1,197 @@
+"""Long commands lose nothing: what is done stays done, and one bad image costs no other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import eval.refinement
+from data.journal import Journal
+from eval.checks import GroundTruth
+from models.predictor import Predictor
+from sharpcontour.errors import InputError
+from sharpcontour.io.files import read_json
+from tests.commands import run_script
+from tests.models.test_models import checkpoint_of
+
+SQUARE = [[10.0, 10, 60, 10, 60, 60, 10, 60]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four images, three entries on each, and a refined model."""
+    checkpoint_of(tmp_path / "c.pt", True)
+    (tmp_path / "img").mkdir()
+    entries = []
+    for k in range(1, 5):
+        cv2.imwrite(str(tmp_path / "img" / f"{k}.png"), np.full((80, 90, 3), 40 * k, np.uint8))
+        entries += [{"image_id": k, "category_id": 7, "score": 0.9, "segmentation": SQUARE} for _ in range(3)]
+    (tmp_path / "r.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def refine(folder: Path, *arguments: str) -> Any:
+    command = ["--checkpoint", "c.pt", "--results", "r.json", "--images", "img", "--out", "out.json", "--device", "cpu"]
+    return run_script("refine.py", *command, *arguments, cwd=folder)
+
+
+def predict(folder: Path) -> Any:
+    return run_script("predict.py", "--checkpoint", "c.pt", "--out", "found", "--device", "cpu", "img", cwd=folder)
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, method: str, after: int) -> list[int]:
+    """Let a method of the predictor work so often, then be interrupted; the list counts its calls."""
+    original, calls = getattr(Predictor, method), []
+
+    def call(self: Predictor, *arguments: Any, **more: Any) -> Any:
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return original(self, *arguments, **more)
+
+    monkeypatch.setattr(Predictor, method, call)
+    return calls
+
+
+def test_an_interrupted_refinement_goes_on(folder: Path) -> None:
+    whole = refine(folder)
+    assert whole.returncode == 0, whole.stderr
+    expected = read_json(folder / "out.json")
+    (folder / "out.json").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, "refine", 2)
+        stopped = refine(folder)
+    assert stopped.returncode == 130 and not (folder / "out.json").exists()
+    assert "out.json.part; the same command goes on from there" in stopped.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        calls = interrupted(patch, "refine", 9)
+        again = refine(folder)
+    assert again.returncode == 0 and len(calls) == 2
+    assert read_json(folder / "out.json") == expected and not (folder / "out.json.part").exists()
+    last = [line for line in whole.stdout.splitlines() if "masks: " in line]
+    assert last == [line for line in again.stdout.splitlines() if "masks: " in line]
+
+
+def test_a_journal_of_other_work_is_not_gone_on_with(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, "refine", 2)
+        refine(folder)
+    entries = json.loads((folder / "r.json").read_text())
+    (folder / "r.json").write_text(json.dumps(entries[:6]))
+    with pytest.MonkeyPatch.context() as patch:
+        calls = interrupted(patch, "refine", 9)
+        assert refine(folder).returncode == 0
+    assert len(calls) == 2  # both images anew
+
+
+def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "r.json", {"a": 1})
+    journal.add("one", {"x": 1})
+    journal.close(finished=False)
+    path = tmp_path / "r.json.part"
+    path.write_text(path.read_text() + '{"name": "two", "rec')
+    assert Journal(tmp_path / "r.json", {"a": 1}).done == {"one": {"x": 1}}
+    assert Journal(tmp_path / "r.json", {"a": 2}).done == {}
+
+
+def test_an_image_that_fails_costs_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "img" / "2.png").write_bytes((folder / "img" / "2.png").read_bytes()[:60])
+    original = Predictor.refine
+
+    def fails(self: Predictor, image: np.ndarray, *arguments: Any, **more: Any) -> Any:
+        if image[0, 0, 0] == 120:
+            raise MemoryError("too much")
+        return original(self, image, *arguments, **more)
+
+    monkeypatch.setattr(Predictor, "refine", fails)
+    done = refine(folder)
+    assert done.returncode == 0
+    assert "3 x image that cannot be read, 2.png (first: entry 3)" in done.stdout
+    assert "3 x image that failed, 3.png (MemoryError: too much) (first: entry 6)" in done.stdout
+    assert [entry["segmentation"] for entry in read_json(folder / "out.json")[3:9]] == [SQUARE] * 6
+
+
+def test_an_interrupted_prediction_goes_on(folder: Path) -> None:
+    (folder / "img" / "2.png").write_bytes((folder / "img" / "2.png").read_bytes()[:60])
+    whole = predict(folder)
+    assert whole.returncode == 0, whole.stderr
+    assert "3 images" in whole.stdout and "1 images left out: img/2.png" in whole.stdout
+    expected = [read_json(folder / "found" / name) for name in ("results.json", "polygons.json")]
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, "predict", 2)
+        assert predict(folder).returncode == 130
+    with pytest.MonkeyPatch.context() as patch:
+        calls = interrupted(patch, "predict", 9)
+        assert predict(folder).returncode == 0 and len(calls) == 1
+    assert [read_json(folder / "found" / name) for name in ("results.json", "polygons.json")] == expected
+    for path in (folder / "img").iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    assert predict(folder).returncode == 2
+
+
+def test_entries_of_one_image_come_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    original = eval.refinement.Changes.add
+
+    def add(self: Any, found: Any) -> Any:
+        sizes.append(len(found))
+        return original(self, found)
+
+    monkeypatch.setattr(eval.refinement.Changes, "add", add)
+    entry = {"image_id": 1, "category_id": 7, "score": 0.9, "segmentation": SQUARE}
+    (folder / "r.json").write_text(json.dumps([entry] * 2100))
+    done = refine(folder)
+    assert done.returncode == 0 and sizes == [1000, 1000, 100] and "2100 masks: " in done.stdout
+    found = [one["segmentation"] for one in read_json(folder / "out.json")]
+    assert len(found) == 2100 and found[0] == found[1000] == found[2099]
+
+
+@pytest.mark.parametrize("box", [[0, 0, 1e308, 1e308], [10**400, 0, 5, 5], [float("1e300"), 1, 2, 3]])
+def test_a_box_that_no_image_holds_is_counted(box: list[Any], folder: Path) -> None:
+    entries = json.loads((folder / "r.json").read_text())
+    entries[4]["bbox"] = box
+    (folder / "r.json").write_text(json.dumps(entries))
+    done = refine(folder)
+    assert done.returncode == 0, done.stderr
+    assert "1 x box that means nothing, its mask's taken (first: entry 4)" in done.stdout
+
+
+def test_huge_numbers_and_deep_nesting_are_one_line(folder: Path) -> None:
+    huge = [[10**400, 10, 60, 10, 60, 60]]
+    entries = [{"image_id": 1, "category_id": 7, "score": 0.9, "segmentation": huge}]
+    (folder / "r.json").write_text(json.dumps(entries))
+    done = refine(folder)
+    assert done.returncode == 0 and "1 x polygons without points, or with broken ones" in done.stdout
+    (folder / "r.json").write_text("[" * 100_000 + "]" * 100_000)
+    done = refine(folder)
+    assert done.returncode == 2 and "r.json: not valid JSON, its brackets are nested too deeply" in done.stderr
+    truth = {"images": [{"id": 1, "height": 9, "width": 9}], "categories": [{"id": 1}], "annotations": []}
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "area": 10**400, "segmentation": SQUARE}
+    with pytest.raises(InputError, match="area"):
+        GroundTruth({**truth, "annotations": [annotation]})
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = run_script("prepare_data.py", "shapes", "--root", "set", cwd=tmp_path)
+    assert done.returncode == 2 and "Read-only file system" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_broken_validation_annotations_name_their_file(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    image = {"id": 1, "file_name": "a.png", "width": 64, "height": 64}
+    good = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 30], "area": 9, "segmentation": SQUARE}
+    text = {"images": [image], "annotations": [good], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "t.json").write_text(json.dumps(text))
+    (tmp_path / "v.json").write_text(json.dumps({**text, "annotations": [{**good, "area": -1}]}))
+    files = ["--train-json", "t.json", "--val-json", "v.json", "--train-images", ".", "--val-images", "."]
+    done = run_script("train.py", "--recipe", "small", *files, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2 and "v.json: 1 broken annotations" in done.stderr
