@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from data.transforms import Resize, resize_image, to_tensor
-from sharpcontour.anymask.refinement import refine_given, refine_in_windows
+from sharpcontour.anymask.in_windows import refine_in_windows
+from sharpcontour.anymask.refinement import refine_given
 from sharpcontour.anymask.refiner import as_detections
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError

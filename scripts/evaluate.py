@@ -8,6 +8,8 @@
     torchrun --nproc-per-node 8 scripts/evaluate.py --checkpoint CKPT --data coco --root /data/coco
     # with other settings of the refiner than it was trained with
     python scripts/evaluate.py --checkpoint CKPT --set sharpcontour.evolution.iterations=4
+    # anymask, which is given masks: worse masks of all objects before and after (data/degrade.py)
+    python scripts/evaluate.py --checkpoint runs/anymask_refine_coco --val-json B.json --val-images DIR
     # also refine contours of known quality, and test the point classifier by its distance from the boundary
     python scripts/evaluate.py --checkpoint CKPT --study
     # COCO results of any model; both files may be .json or .json.gz
@@ -40,16 +42,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from data import DATASETS, DataConfig, build_dataset, build_loader
+from data import DATASETS, DataConfig, DatasetLike, build_dataset, build_loader
 from data.categories import published_categories
 from data.cityscapes import convert
 from data.lvis import SYNSETS
 from engine import distributed
 from engine.config import Config, apply_overrides
+from engine.distributed import World
 from engine.logging import say
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth
 from eval.cityscapes import read_submission
+from eval.degraded import evaluate_degraded, format_degraded
 from eval.diagnostics.study import KINDS, refinement_study
 from eval.inference import evaluate_model
 from eval.metrics import METRICS, USUAL, evaluate_detections
@@ -175,6 +179,10 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     config = data_config(args, predictor)
     dataset = build_dataset(config, "val")
     check_categories(dataset.categories, predictor, config.val_json or config.root or config.name)
+    if not getattr(getattr(predictor.model, "host", predictor.model), "finds", True):
+        evaluate_given(args, predictor, dataset, world)
+        distributed.stop()
+        return
     workers = config.workers if args.workers is None else args.workers
     result = evaluate_model(
         predictor.model,
@@ -198,6 +206,16 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
         save_results(result[final] | before | categories, args.json)
     distributed.stop()
+
+
+def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: DatasetLike, world: World) -> None:
+    """Refine worse masks of the annotated objects: what a model that is given masks is judged by."""
+    if args.results_out or args.study or args.per_category:
+        raise InputError("this model detects nothing: --results-out, --study and --per-category mean nothing to it")
+    result = evaluate_degraded(predictor, dataset, progress=world.main)
+    say(world, format_degraded(result))
+    if args.json and world.main:
+        save_results(result, args.json)
 
 
 def change(predictor: Predictor, assignments: list[str]) -> None:

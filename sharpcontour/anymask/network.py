@@ -126,7 +126,7 @@ class WindowNetwork(nn.Module):
             controller reads.
         """
         if self.mask_input:
-            features = torch.cat([features, F.pixel_unshuffle(distance, 2).to(features.dtype)], 1)
+            features = torch.cat([features, _two_by_two(distance).to(features.dtype)], 1)
         fine = self.enter(features)
         middle = self.down(fine)
         coarse = self.bottom(middle)
@@ -137,6 +137,13 @@ class WindowNetwork(nn.Module):
             )
         middle = self.merge_middle(middle + _enlarged(self.up_bottom(coarse)))
         return self.merge_fine(fine + _enlarged(self.up_middle(middle))), coarse
+
+
+def _two_by_two(x: Tensor) -> Tensor:
+    """(K, 1, 2h, 2w) -> (K, 4, h, w), as ``F.pixel_unshuffle``, which leaves K = 0 as it was."""
+    k, _, height, width = x.shape
+    cells = x.reshape(k, height // 2, 2, width // 2, 2)
+    return cells.permute(0, 2, 4, 1, 3).reshape(k, 4, height // 2, width // 2)
 
 
 def _mean(features: Tensor, weight: Tensor) -> Tensor:

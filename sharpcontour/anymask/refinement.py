@@ -1,4 +1,4 @@
-"""Refining objects that no host has found: masks from anywhere, of one image."""
+"""Masks from anywhere, refined by a host that detects for itself: by the features of their boxes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ import torch
 from torch import Tensor
 
 from sharpcontour.anymask.foreign_masks import GivenObjects
-from sharpcontour.anymask.host import Windows
-from sharpcontour.anymask.network import SIDE
-from sharpcontour.anymask.views import View, plan_views
-from sharpcontour.anymask.windows import distance_maps, windows_around
-from sharpcontour.contours.carry import carry
 from sharpcontour.contours.tracing import refinable, resample_rings
 from sharpcontour.contours.types import Contours, Rings
 from sharpcontour.host import at_least_one_pixel
 from sharpcontour.refined_model import RefinedModel
 
 AT_ONCE = 128  # instances described together: 256 x 14 x 14 float32 features of so many take 25 MiB
-STILL = 0.1  # px of the image: a point that moved no farther keeps its place
 
 
 @torch.inference_mode()
@@ -71,89 +65,3 @@ def refine_given(
             old = zip(given.objects[k], chosen[begin:end].tolist(), strict=True)
             objects[k] = [next(new) if is_large else ring for ring, is_large in old]
     return objects
-
-
-@torch.inference_mode()
-def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObjects) -> list[Rings]:
-    """Refine K objects on one image with a host that is given masks, each looked at in its window.
-
-    Args:
-        model: its host is a :class:`~sharpcontour.anymask.host.MaskHost`; in evaluation mode.
-        image: (H, W, 3) uint8 RGB.
-        given: the objects, in pixels of the image.
-
-    Returns:
-        K objects in the same pixels. One that nothing moves (empty, too small, or refinement did harm) is
-        ``given.objects[k]`` itself; of others what did not move keeps its vertices.
-    """
-    objects = list(given.objects)
-    boxes = given.boxes().numpy().astype(np.float64)
-    windows = windows_around(boxes)
-    scale = SIDE / (windows[:, 2] - windows[:, 0])
-    areas = given.rings.areas() * scale[given.rings.mask] ** 2
-    chosen = refinable(given.rings, areas, len(given), model.refiner.config.tracing)
-    worth = np.unique(given.rings.mask[chosen])
-    for view in plan_views(windows[worth], (image.shape[0], image.shape[1])):
-        pixels = torch.from_numpy(np.ascontiguousarray(view.cut(image).transpose(2, 0, 1)))
-        features = model.host.encode([pixels])
-        for begin in range(0, len(view.instances), AT_ONCE):
-            part = worth[view.instances[begin : begin + AT_ONCE]]
-            for k, rings in _refine_part(model, features, view, part, windows[part], given, chosen).items():
-                objects[k] = rings
-    return objects
-
-
-def _refine_part(
-    model: RefinedModel,
-    features: Tensor,
-    view: View,
-    part: np.ndarray,
-    windows: np.ndarray,
-    given: GivenObjects,
-    chosen: np.ndarray,
-) -> dict[int, Rings]:
-    """The objects ``part`` (K,) of one view that were moved, by their place among all."""
-    boxes = given.boxes().numpy()[part].astype(np.float64)
-    side = SIDE / (windows[:, 2:] - windows[:, :2])
-    device = features.device
-    distance = distance_maps([given.objects[k] for k in part], windows, boxes)
-    own_boxes = (boxes - np.tile(windows[:, :2], 2)) * np.tile(side, 2)
-    inputs = model.host.look(
-        features,
-        Windows(
-            torch.zeros(len(part), dtype=torch.int64, device=device),
-            torch.from_numpy(view.place(windows).astype(np.float32)).to(device),
-            torch.from_numpy(own_boxes.astype(np.float32)).to(device),
-            torch.from_numpy(distance).to(device),
-        ),
-    )
-    rows = np.flatnonzero(chosen & np.isin(given.rings.mask, part))
-    owner = np.searchsorted(part, given.rings.mask[rows], sorter=np.argsort(part))
-    owner = np.argsort(part)[owner]
-    order = np.argsort(owner, kind="stable")
-    rows, owner = rows[order], owner[order]
-    outlines = [given.rings.points[slice(*given.rings.starts[row : row + 2])] for row in rows]
-    starts = np.cumsum([0, *map(len, outlines)])
-    even = resample_rings(np.concatenate(outlines), starts, model.refiner.config.evolution.vertices)
-    start = (even - windows[owner, None, :2]) * side[owner, None]
-    contours = Contours(
-        torch.from_numpy(start.astype(np.float32)).to(device),
-        torch.from_numpy(owner).to(device),
-        torch.from_numpy(given.rings.hole[rows]).to(device),
-        [[] for _ in part],
-    )
-    inputs = replace(inputs, contours=contours)
-    course = model.refiner.refine(inputs)
-    _, restored = model.finish(inputs, course)
-    end = course.steps[-1].float().cpu().numpy() / side[owner, None] + windows[owner, None, :2]
-    moved: dict[int, Rings] = {}
-    first = np.searchsorted(given.rings.mask, part)
-    for i, row in enumerate(rows.tolist()):
-        k = int(owner[i])
-        if k in restored:
-            continue
-        own = moved.setdefault(int(part[k]), list(given.objects[part[k]]))
-        own[row - int(first[k])] = carry(own[row - int(first[k])], even[i], end[i], STILL)
-    return {
-        k: rings for k, rings in moved.items() if any(a is not b for a, b in zip(rings, given.objects[k], strict=True))
-    }

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sharpcontour.anymask.foreign_masks import GivenObjects, read_masks, valid_boxes
 from sharpcontour.anymask.host import MaskHost
+from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.network import AnyMaskConfig
-from sharpcontour.anymask.refinement import refine_in_windows
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError

@@ -22,7 +22,7 @@ from tests.models.helpers import TINY, confident, drawn, free_port, prepared
 
 
 def test_every_model_has_a_tiny_one() -> None:
-    assert sorted(TINY) == sorted(MODELS)
+    assert sorted(TINY) == sorted(name for name, model in MODELS.items() if model.finds)
 
 
 @pytest.mark.parametrize("name", sorted(TINY))

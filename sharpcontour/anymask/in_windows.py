@@ -1,0 +1,129 @@
+"""Masks from anywhere, refined by the host that is given masks: each in its window, at a size that suits it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sharpcontour.anymask.foreign_masks import GivenObjects
+from sharpcontour.anymask.host import Windows
+from sharpcontour.anymask.network import SIDE
+from sharpcontour.anymask.views import View, plan_views
+from sharpcontour.anymask.windows import distance_maps, windows_around
+from sharpcontour.contours.carry import carry
+from sharpcontour.contours.tracing import refinable, resample_rings
+from sharpcontour.contours.types import Contours, Rings
+from sharpcontour.host import RefinerInputs
+from sharpcontour.refined_model import RefinedModel
+
+AT_ONCE = 64  # instances looked at together: 32 x 64 x 64 float32 features of so many take 32 MiB
+STILL = 0.1  # px of the image: a point that moved no farther keeps its place
+
+
+@torch.inference_mode()
+def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObjects) -> list[Rings]:
+    """Refine K objects on one image with a host that is given masks.
+
+    Args:
+        model: its host is a :class:`~sharpcontour.anymask.host.MaskHost`; in evaluation mode.
+        image: (H, W, 3) uint8 RGB.
+        given: the objects, in pixels of the image.
+
+    Returns:
+        K objects in the same pixels. One that nothing moves (empty, too small, or refinement did harm) is
+        ``given.objects[k]`` itself; of others what did not move keeps its vertices.
+    """
+    objects = list(given.objects)
+    windows = windows_around(given.boxes().numpy().astype(np.float64))
+    scale = SIDE / (windows[:, 2] - windows[:, 0])
+    areas = given.rings.areas() * scale[given.rings.mask] ** 2
+    large = refinable(given.rings, areas, len(given), model.refiner.config.tracing)
+    worth = np.unique(given.rings.mask[large])
+    for view in plan_views(windows[worth], (image.shape[0], image.shape[1])):
+        pixels = torch.from_numpy(np.ascontiguousarray(view.cut(image).transpose(2, 0, 1)))
+        features = model.host.encode([pixels])
+        for begin in range(0, len(view.instances), AT_ONCE):
+            part = Part(given, np.sort(worth[view.instances[begin : begin + AT_ONCE]]), windows, large)
+            moved = part.refine(model, features, view)
+            for k, rings in moved.items():
+                objects[k] = rings
+    return objects
+
+
+class Part:
+    """Some objects of one view.
+
+    Args:
+        given: all objects of the image.
+        chosen: (K,) which of them, ascending.
+        windows: (all, 4) of all objects, xyxy in pixels of the image.
+        large: (R,) bool, the rings of all objects that are large enough to refine.
+    """
+
+    def __init__(self, given: GivenObjects, chosen: np.ndarray, windows: np.ndarray, large: np.ndarray) -> None:
+        self.given, self.chosen, self.windows = given, chosen, windows[chosen]
+        self.scale = SIDE / (self.windows[:, 2:] - self.windows[:, :2])  # window pixels to one of the image, (K, 1)
+        self.rows = np.flatnonzero(large & np.isin(given.rings.mask, chosen))
+        self.owner = np.searchsorted(chosen, given.rings.mask[self.rows])  # of each ring, 0 to K - 1
+
+    def refine(self, model: RefinedModel, features: Tensor, view: View) -> dict[int, Rings]:
+        """The objects that were moved, by their place among all objects of the image."""
+        inputs = self._look(model.host, features, view)
+        even = self._even(model.refiner.config.evolution.vertices)
+        start = (even - self._begin()) * self.scale[self.owner, None]
+        device = features.device
+        contours = Contours(
+            torch.from_numpy(start.astype(np.float32)).to(device),
+            torch.from_numpy(self.owner).to(device),
+            torch.from_numpy(self.given.rings.hole[self.rows]).to(device),
+            [[] for _ in self.chosen],
+        )
+        inputs = replace(inputs, contours=contours)
+        course = model.refiner.refine(inputs)
+        _, restored = model.finish(inputs, course)
+        end = course.steps[-1].float().cpu().numpy() / self.scale[self.owner, None] + self._begin()
+        return self._carried(even, end, set(restored))
+
+    def _look(self, host: Any, features: Tensor, view: View) -> RefinerInputs:
+        """The refiner's inputs, in window pixels; no contours yet."""
+        boxes = self.given.boxes().numpy()[self.chosen].astype(np.float64)
+        own = (boxes - np.tile(self.windows[:, :2], 2)) * np.tile(self.scale, 2)
+        distance = distance_maps([self.given.objects[k] for k in self.chosen], self.windows, boxes)
+        device = features.device
+        return host.look(
+            features,
+            Windows(
+                torch.zeros(len(self.chosen), dtype=torch.int64, device=device),
+                torch.from_numpy(view.place(self.windows).astype(np.float32)).to(device),
+                torch.from_numpy(own.astype(np.float32)).to(device),
+                torch.from_numpy(distance).to(device),
+            ),
+        )
+
+    def _begin(self) -> np.ndarray:
+        """(R, 1, 2), where the window of each ring begins in the image."""
+        return self.windows[self.owner, None, :2]
+
+    def _even(self, vertices: int) -> np.ndarray:
+        """(R, N, 2) points evenly spaced along the rings, in pixels of the image."""
+        rings = self.given.rings
+        outlines = [rings.points[rings.starts[row] : rings.starts[row + 1]] for row in self.rows]
+        return resample_rings(np.concatenate(outlines), np.cumsum([0, *map(len, outlines)]), vertices)
+
+    def _carried(self, even: np.ndarray, end: np.ndarray, restored: set[int]) -> dict[int, Rings]:
+        """The given outlines after their points ``even`` (R, N, 2) have moved to ``end``."""
+        moved: dict[int, Rings] = {}
+        for row, k, before, after in zip(self.rows.tolist(), self.owner.tolist(), even, end, strict=True):
+            if k in restored:
+                continue
+            number = int(self.chosen[k])
+            place = row - int(np.searchsorted(self.given.rings.mask, number))
+            ring = self.given.objects[number][place]
+            new = carry(ring, before, after, STILL)
+            if new is not ring:
+                moved.setdefault(number, list(self.given.objects[number]))[place] = new
+        return moved

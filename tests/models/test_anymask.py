@@ -1,0 +1,243 @@
+"""AnyMask: targets, windows, what moves and what keeps its pixels, training and its own evaluation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data import DataConfig, build_dataset
+from data.shapes import ShapesDataset
+from data.transforms import Crop, Instances, cut_instances, window_around
+from models import Predictor, build_model
+from models.anymask import AnyMask
+from sharpcontour import InputError, SharpContourConfig
+from sharpcontour.anymask.network import SIDE, AnyMaskConfig
+from sharpcontour.anymask.views import LARGEST, plan_views
+from sharpcontour.anymask.windows import distance_maps, to_window, windows_around
+from sharpcontour.contours.carry import carry
+from sharpcontour.contours.rasterize import rings_to_masks
+from sharpcontour.contours.tracing import trace_mask
+from sharpcontour.ipc import PointClassifier
+from tests.commands import run_script
+from tests.models.helpers import disc
+
+
+def config() -> SharpContourConfig:
+    settings = SharpContourConfig()
+    settings.classifier.distance = True
+    settings.points.given = 0.4
+    settings.evolution.ratio, settings.evolution.vertices = 0.02, 128
+    return settings
+
+
+def model(mask_input: bool = True) -> Any:
+    torch.manual_seed(0)
+    return build_model(AnyMaskConfig(8, 16, (8, 12, 16), mask_input=mask_input), 1, config())
+
+
+def samples(one: Any, count: int = 2) -> tuple[list[torch.Tensor], list[Any]]:
+    data = ShapesDataset(DataConfig(shapes_size=128), "train", one.target_builder)
+    found = [data[0, index] for index in range(count)]
+    return [sample["image"] for sample in found], [sample["target"] for sample in found]
+
+
+@pytest.mark.parametrize("mask_input", [True, False])
+def test_losses_reach_every_weight(mask_input: bool) -> None:
+    one = model(mask_input)
+    losses = one(*samples(one))
+    (losses["loss_mask"] + losses["loss_ipc"]).backward()
+    assert losses["loss_ipc"] > 0 and losses["loss_mask"] > 0
+    unused = {"host.window.sides.weight", "host.window.sides.bias"} if not mask_input else set()
+    lacking = {name for name, parameter in one.named_parameters() if parameter.grad is None}
+    assert lacking == unused
+
+
+def test_images_with_nothing_large_enough_to_learn_from() -> None:
+    one = model()
+    images, targets = samples(one)
+    for target in targets:
+        for key in ("given_object", "given_boxes", "given_windows", "given_distance", "given_boundary"):
+            target[key] = target[key][:0]
+    losses = one(images, targets)
+    (losses["loss_mask"] + losses["loss_ipc"]).backward()
+    assert losses["loss_ipc"] == 0 and all(p.grad is not None for p in one.parameters())
+
+
+def test_targets_are_worse_masks_of_the_objects() -> None:
+    one = model()
+    _, targets = samples(one, 3)
+    for target in targets:
+        count = len(target["given_object"])
+        assert count == one.host.config.masks_per_image and target["given_distance"].shape == (count, 128, 128)
+        side = target["given_windows"][:, 2:] - target["given_windows"][:, :2]
+        assert torch.allclose(side[:, 0], side[:, 1], rtol=1e-4)
+        for k, own in enumerate(target["given_object"].tolist()):
+            box, given = target["boxes"][own], target["given_boxes"][k]
+            overlap = (torch.minimum(box[2:], given[2:]) - torch.maximum(box[:2], given[:2])).clamp(min=0).prod()
+            assert overlap > 0.4 * (box[2:] - box[:2]).prod()
+            distance = target["given_distance"][k].float()
+            assert distance.min() < 0 < distance.max() and distance.abs().max() <= 1
+
+
+def test_signed_distances_are_zero_on_the_outline_and_negative_inside() -> None:
+    rings = trace_mask(disc(40, 30, 20, 60, 90))
+    boxes = np.array([[20.0, 10, 60, 50]])
+    windows = windows_around(boxes)
+    assert windows.tolist() == [[14.0, 4.0, 66.0, 56.0]]
+    (distance,) = distance_maps([rings], windows, boxes).astype(float)
+    scale = SIDE / 52
+    unit = 3.0 * 0.05 * 40 * scale  # window pixels that 1 stands for
+    for radius in (15.0, 18.0, 22.0):
+        places = to_window(np.array([[40 + radius, 30.0]]), windows[0])[0]
+        cell = distance[int(places[1] / 2), int(places[0] / 2)]
+        assert cell * unit == pytest.approx((radius - 20) * scale, abs=1.5 * scale)
+
+
+def test_windows_of_one_scale_share_a_view_and_others_do_not() -> None:
+    windows = np.array([[10.0, 10, 138, 138], [60, 10, 188, 138], [700, 500, 828, 628], [0, 0, 900, 900]])
+    views = plan_views(windows, (800, 1000))
+    assert sorted(sorted(view.instances) for view in views) == [[0, 1], [2], [3]]
+    for view in views:
+        x0, y0, x1, y1 = view.rectangle
+        assert 0 <= x0 < x1 <= 1000 and 0 <= y0 < y1 <= 800
+        image = view.cut(np.zeros((800, 1000, 3), np.uint8))
+        assert max(image.shape[:2]) <= LARGEST
+        placed = view.place(windows[view.instances])
+        sides = placed[:, 2] - placed[:, 0]
+        assert (sides > SIDE / 2).all() and (sides < 2 * SIDE).all()
+    large = plan_views(np.array([[0.0, 0, 12_000, 12_000]]), (12_000, 12_000))
+    assert large[0].cut(np.zeros((12_000, 12_000, 3), np.uint8)).shape == (SIDE, SIDE, 3)
+
+
+def test_what_does_not_move_keeps_its_vertices() -> None:
+    ring = trace_mask(disc(40, 30, 20, 60, 90))[0].astype(np.float64)
+    angle = np.arange(128) * (2 * np.pi / 128)
+    edges = np.hypot(*(np.roll(ring, -1, 0) - ring).T)
+    place = np.concatenate([[0], np.cumsum(edges)])[:-1] * 128 / edges.sum()
+    start = np.stack([np.interp(np.arange(128), [*place, 128], [*ring[:, k], ring[0, k]]) for k in (0, 1)], 1)
+    assert carry(ring, start, start + 0.05, 0.1) is ring
+    moved = np.zeros((128, 1))
+    moved[20:40] = 3
+    end = start + moved * np.stack([np.cos(angle), np.sin(angle)], 1)
+    new = carry(ring, start, end, 0.1)
+    before, after = rings_to_masks([[ring], [new]], 60, 90)
+    stays = np.flatnonzero((place > 42) | (place < 18))
+    assert all((np.abs(new - ring[k]).max(1) < 1e-4).any() for k in stays)
+    assert (before != after).sum() > 20
+    untouched = np.ones((60, 90), bool)
+    low, high = (
+        np.minimum(start, end)[17:43].min(0).astype(int) - 1,
+        np.maximum(start, end)[17:43].max(0).astype(int) + 2,
+    )
+    untouched[low[1] : high[1], low[0] : high[0]] = False
+    assert np.array_equal(before & untouched, after & untouched)
+
+
+@pytest.fixture
+def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that knows the object, a disc of radius 30 at (60, 45), in windows around a disc of radius 26."""
+
+    def classify(self: Any, described: Any, instance: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        scale = 67.6 / SIDE
+        return ((points * scale + torch.tensor([60 - 33.8, 45 - 33.8])) - torch.tensor([60.0, 45])).norm(dim=-1) - 30
+
+    monkeypatch.setattr(PointClassifier, "forward", classify)
+
+
+@pytest.mark.usefixtures("oracle")
+def test_coordinates_go_there_and_back() -> None:
+    predictor = Predictor(model(), [{"id": 1, "name": "object"}], 96, 160)
+    image = np.full((100, 130, 3), 90, np.uint8)
+    given = np.stack([disc(60, 45, 26, 100, 130), np.zeros((100, 130), bool)])
+    found = predictor.refine(image, given, scores=[0.5, 0.7], labels=[3, 4])
+    after = found.masks()
+    wanted = disc(60, 45, 30, 100, 130)
+    assert (after[0] & wanted).sum() / (after[0] | wanted).sum() > 0.97
+    assert not after[1].any() and found.scores.tolist() == [0.5, pytest.approx(0.7)]
+    assert found.coarse is not None and np.array_equal(found.coarse.masks(), given)
+
+
+def test_a_margin_keeps_vertices_that_phi_is_not_sure_of() -> None:
+    one = model().eval()  # its last layer begins at zero: phi is 0.5 everywhere
+    one.refiner.config.evolution.margin = 0.01
+    predictor = Predictor(one, [{"id": 1, "name": "object"}], 96, 160)
+    with torch.no_grad():
+        one.refiner.classifier.controller.predict.bias[-1] = 0.02
+    mask = disc(60, 45, 26, 100, 130)
+    found = predictor.refine(np.full((100, 130, 3), 90, np.uint8), mask[None])
+    assert found.rings[0] is found.coarse.rings[0]  # type: ignore[union-attr]
+    one.refiner.config.evolution.margin = 0.0
+    moved = predictor.refine(np.full((100, 130, 3), 90, np.uint8), mask[None])
+    assert moved.rings[0] is not moved.coarse.rings[0]  # type: ignore[union-attr]
+
+
+def test_it_finds_nothing_by_itself() -> None:
+    one = model().eval()
+    with pytest.raises(InputError, match="anymask detects nothing; give it masks"):
+        one([torch.zeros(3, 64, 64)])
+    assert not AnyMask.finds
+
+
+def test_a_cut_shows_what_the_window_holds() -> None:
+    mask = disc(60, 45, 30, 100, 130)
+    rings = trace_mask(mask)
+    crop = Crop(30, 15, mask[15:75, 30:90].astype(np.uint8))
+    one = Instances(
+        np.array([[30, 15, 90, 75]], np.float32), np.zeros(1, np.int64), [rings], [crop], np.ones(1, np.int64)
+    )
+    window = window_around(np.array([30.0, 15, 90, 75]), (100, 130), 50, (0.0, 0.0))
+    assert window == (30, 15, 80, 65)
+    cut = cut_instances(one, window)
+    assert np.array_equal(rings_to_masks(cut.rings, 50, 50)[0], mask[15:65, 30:80])
+    whole = cut_instances(one, (20, 5, 120, 95))
+    assert np.array_equal(rings_to_masks(whole.rings, 90, 100)[0], mask[5:95, 20:120])
+    assert np.allclose(whole.rings[0][0], rings[0] - [20, 5])
+
+
+def test_crops_around_objects(tmp_path: Path) -> None:
+    image = np.zeros((100, 130, 3), np.uint8)
+    image[disc(60, 45, 12, 100, 130)] = 200
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    polygon = trace_mask(disc(60, 45, 12, 100, 130))[0].ravel().tolist()
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [48, 33, 24, 24], "area": 452, "segmentation": [polygon]}
+    images = [{"id": 1, "file_name": "a.png", "width": 130, "height": 100}]
+    text = {"images": images, "annotations": [entry], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "t.json").write_text(json.dumps(text))
+    settings = DataConfig(
+        "coco", train_json=str(tmp_path / "t.json"), train_images=str(tmp_path), object_crop=96, colour=1.0
+    )
+    data = build_dataset(settings, "train", model().target_builder)
+    for epoch in range(4):
+        sample = data[epoch, 0]
+        target = sample["target"]
+        longer = float((target["boxes"][0, 2:] - target["boxes"][0, :2]).max())
+        assert max(target["size"]) <= 96 and 0.25 * 96 < longer <= min(72.5, 96)  # three times as large at most
+        assert len(target["given_object"]) > 0
+
+
+def test_it_trains_evaluates_and_is_loaded_again(tmp_path: Path) -> None:
+    settings = ["train.iterations=2", "data.shapes_size=96", "data.val_images_count=2", "data.workers=0"]
+    settings += ["train.images_per_batch=2", "train.reference_batch=2", "train.amp=none", "host.width=8"]
+    settings += ["sharpcontour.classifier.distance=true", "sharpcontour.points.given=0.3"]
+    command = ["--model", "anymask", "--refine", "--out", "run", "--set", *settings]
+    done = run_script("train.py", *command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert set(metrics["masks"]["noisy_grid"]) >= {"IoU", "improved", "harmed", "worst"} and metrics["images"] == 2
+    assert "noisy_grid" in done.stdout and "ms a mask" in done.stdout
+    again = run_script("evaluate.py", "--checkpoint", "run", "--json", "m.json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "m.json").read_text())["masks"] == metrics["masks"]
+    refused = run_script("predict.py", "--checkpoint", "run", "--out", "o", str(_photo(tmp_path)), cwd=tmp_path)
+    assert refused.returncode == 2 and "anymask detects nothing; give it masks" in refused.stderr
+
+
+def _photo(folder: Path) -> Path:
+    cv2.imwrite(str(folder / "photo.png"), np.zeros((64, 64, 3), np.uint8))
+    return folder / "photo.png"
