@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from sharpcontour.errors import InputError
 from sharpcontour.io.files import write_error
+from sharpcontour.io.lock import try_lock
 
 
 class Journal:
@@ -25,38 +28,46 @@ class Journal:
         done: records of an interrupted run of the same work, by name.
 
     Raises:
-        InputError: where the file cannot be written.
+        InputError: where the file cannot be written, or another process is writing it.
     """
 
     def __init__(self, result: str | Path, work: dict[str, Any]) -> None:
         self.path = Path(f"{result}.part")
-        self._head = json.dumps({"work": work}, sort_keys=True)
-        self.done = self._read()
+        head = json.dumps({"work": work}, sort_keys=True)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "w", encoding="utf-8") as file:
-                file.write(self._head + "\n")
-                file.writelines(f"{_line(name, record)}\n" for name, record in self.done.items())
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (kept open: a line an image)
+            self._file = self._open()
+            lines = self._file.read().split("\n")
+            if lines != [""] and lines[0] != head:
+                self._set_aside()
+                lines = [""]
+            self.done = _records(lines[1:])
+            if lines == [""]:
+                self._file.write(head)
+            if lines[-1] or lines == [""]:  # of a line that a kill cut off nothing more is read
+                self._file.write("\n")
+            self._file.flush()
         except OSError as error:
             raise write_error(self.path, error) from error
 
-    def _read(self) -> dict[str, Any]:
-        """The records of an interrupted run; a line that a kill cut off is left out."""
-        try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return {}
-        if not lines or lines[0] != self._head:
-            return {}
-        found = {}
-        for line in lines[1:]:
-            try:
-                entry = json.loads(line)
-                found[entry["name"]] = entry["record"]
-            except (ValueError, KeyError, TypeError):
-                continue
-        return found
+    def _open(self) -> IO[str]:
+        """The file, at its beginning, for this process alone; what is written is appended."""
+        file = open(self.path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (kept open: a line an image)
+        if not try_lock(file):
+            file.close()
+            raise InputError(f"{self.path}: another process is writing it; wait for it, or choose another --out")
+        file.seek(0)
+        return file
+
+    def _set_aside(self) -> None:
+        """Keep what an interrupted run of other work has done under another name, and begin anew."""
+        number = 1
+        while (other := Path(f"{self.path}.{number}")).exists():
+            number += 1
+        self._file.close()
+        os.rename(self.path, other)
+        print(f"{self.path} is of other work (other files, or changed ones); it is kept as {other}", flush=True)
+        self._file = self._open()
 
     def add(self, name: str, record: Any) -> None:
         """Write one record down.
@@ -64,11 +75,13 @@ class Journal:
         Raises:
             InputError: where the disk is full.
         """
+        line = json.dumps({"name": name, "record": record}, allow_nan=False)
         try:
-            self._file.write(_line(name, record) + "\n")
+            self._file.write(line + "\n")
             self._file.flush()
         except OSError as error:
             raise write_error(self.path, error) from error
+        self.done[name] = json.loads(line)["record"]
 
     def close(self, finished: bool) -> None:
         """Close the file; a finished one is removed, since the result holds all that it did."""
@@ -77,8 +90,16 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
 
-def _line(name: str, record: Any) -> str:
-    return json.dumps({"name": name, "record": record}, allow_nan=False)
+def _records(lines: Iterable[str]) -> dict[str, Any]:
+    """The records of a journal's lines; one that a kill cut off is left out."""
+    found = {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            found[entry["name"]] = entry["record"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def fingerprint_of(path: str | Path) -> list[Any]:

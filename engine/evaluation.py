@@ -11,7 +11,7 @@ from data import DatasetLike, build_loader
 from engine.config import Config
 from engine.distributed import World
 from engine.logging import say
-from eval.checks import GroundTruth
+from eval.checks import ground_truth_of
 from eval.degraded import MEASURES, evaluate_degraded, format_degraded
 from eval.inference import evaluate_model
 from eval.pictures.validation import draw_validation
@@ -38,7 +38,7 @@ class Evaluation:
     def __init__(self, model: nn.Module, dataset: DatasetLike, config: Config, world: World, folder: Path) -> None:
         self.model, self.dataset, self.config, self.world, self.folder = model, dataset, config, world, folder
         if world.main:
-            GroundTruth(dataset.ground_truth(), str(getattr(dataset, "json_path", "ground truth")))
+            ground_truth_of(dataset)
 
     def __call__(self, step: int) -> dict[str, float]:
         """Write metrics.json, print the table, draw pictures; returns the numbers for the log, by name."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import IO
 
 from sharpcontour.errors import InputError
+from sharpcontour.io.lock import try_lock
 
 NAME = ".lock"
 
@@ -29,15 +29,13 @@ class FolderLock:
             self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held open: closing it gives the lock up)
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-        try:
-            _lock(self._file)
-        except OSError as error:
+        if not try_lock(self._file):
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise InputError(
                 f"{folder}: {holder} is training in this folder; wait for it, end it, or choose another --out"
-            ) from error
+            )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
@@ -45,17 +43,3 @@ class FolderLock:
     def release(self) -> None:
         """Give the lock up before the process ends."""
         self._file.close()
-
-
-def _lock(file: IO[str]) -> None:
-    """OSError where another process holds the lock; the system drops it with the process."""
-    if os.name == "nt":
-        import msvcrt
-
-        file.seek(1 << 20)  # a byte far behind the text: Windows refuses to read locked ones
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        file.seek(0)
-    else:
-        import fcntl
-
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -71,6 +71,15 @@ class GroundTruth:
         return coco
 
 
+def ground_truth_of(dataset: Any) -> GroundTruth:
+    """The checked annotations of a data set, named by their file if they come from one.
+
+    Raises:
+        InputError: see :class:`GroundTruth`.
+    """
+    return GroundTruth(dataset.ground_truth(), str(getattr(dataset, "json_path", "ground truth")))
+
+
 def check_detections(detections: list[dict[str, Any]], ground_truth: GroundTruth, name: str) -> list[dict[str, Any]]:
     """COCO results with compressed masks and their areas, numbered from 1.
 

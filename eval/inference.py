@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from eval.boundary import DILATION_RATIO
-from eval.checks import GroundTruth
+from eval.checks import GroundTruth, ground_truth_of
 from eval.metrics import USUAL, evaluate_detections
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -73,7 +73,7 @@ def evaluate_model(
     """
     begin = time.perf_counter()
     rank = dist.get_rank() if dist.is_initialized() else 0
-    ground_truth = GroundTruth(dataset.ground_truth()) if rank == 0 else None
+    ground_truth = ground_truth_of(dataset) if rank == 0 else None
     # Without the wrapper of distributed training: it synchronises buffers, and shares of the images differ in number.
     core: Any = getattr(model, "module", model)
     ids = dataset.category_ids if category_ids is None else category_ids

@@ -8,7 +8,8 @@ The model need not be the detector that made the results. Every entry of the inp
 with all of its fields; only "segmentation" changes, to run lengths, and only where a mask was refined. Masks that are
 empty, too small, or would get worse stay as they are, and so do entries that cannot be used (no segmentation, run
 lengths of another size than the image's, ...), which are counted at the end. What is done is written to R2.json.part
-image by image: after an interruption the same command goes on from there.
+image by image: after an interruption the same command goes on from there. An image that fails (out of memory, ...) is
+left as it was; then the command ends with status 1, and run again tries the images that failed, and only these.
 
 The file of an image is the "file_name" in the annotations; without annotations the "file_name" of its entries, if they
 have one (as those of predict.py do, and upright like there), else the file in the folder whose name is the image id as
@@ -20,6 +21,7 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -43,7 +45,7 @@ from models.predictor import Predictor
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results
-from sharpcontour.io.images import WrongSizeError, read_image
+from sharpcontour.io.images import UnreadableError, WrongSizeError, read_image
 from sharpcontour.refined_model import RefinedModel
 
 PICTURES = 10  # images drawn, those that changed most
@@ -79,14 +81,16 @@ def main() -> int:
         raise
     seconds = time.perf_counter() - begin
     save_results(job.output, args.out)
-    journal.close(finished=True)
+    journal.close(finished=not job.failed)
     if args.pictures:
         job.draw(Path(args.pictures))
     if truth is not None:
         print(format_table({"coarse": before, "refined": job.evaluate(args.results)}))
     print("\n".join(job.report()))
     print(f"{len(images)} images, {seconds / max(len(images), 1):.2f} s each; results are in {args.out}")
-    return 0
+    if job.failed:
+        print(f"{job.failed} images failed; the same command tries these again, and only these")
+    return 1 if job.failed else 0
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -114,6 +118,7 @@ class Job:
 
     Attributes:
         output: the results again, refined as far as :meth:`run` has come.
+        failed: how many images could be read but not refined, for whatever reason.
     """
 
     def __init__(
@@ -121,7 +126,8 @@ class Job:
     ) -> None:
         self.predictor, self.entries, self.images, self.truth = predictor, entries, images, truth
         self.output = list(entries)
-        self.changes, self.problems, self.harmed = Changes(), Problems(), 0
+        self.changes, self.problems, self.harmed, self.failed = Changes(), Problems(), 0, 0
+        self.odd_boxes = Problems()
         known = dict(zip(predictor.category_ids, predictor.class_names, strict=True))
         names: Mapping[Any, str] = known if truth is None else truth.category_names
         categories = list(dict.fromkeys(map(category_of, entries)))
@@ -132,38 +138,36 @@ class Job:
     def run(self, journal: Journal) -> None:
         """Refine all images that the journal has not; what is done is written down image by image."""
         for image in tqdm(self.images, desc="refinement", unit="image", disable=None):
-            record = journal.done.get(str(image.id))
-            if record is None:
+            name = json.dumps([image.id, *fingerprint_of(image.path)])
+            if name not in journal.done:
                 try:
-                    record = self._refine(image)
+                    journal.add(name, self._refine(image))
+                except WrongSizeError:
+                    self._leave(image, f"image of another size than annotated, {image.path.name}")
+                except UnreadableError:
+                    self._leave(image, f"image that cannot be read, {image.path.name}")
                 except Exception as error:  # whatever is wrong with one image must not cost the others
-                    record = self._left(
-                        image, f"image that failed, {image.path.name} ({type(error).__name__}: {error})"
-                    )
-                journal.add(str(image.id), record)
-            self._take(image, record)
+                    self.failed += 1
+                    self._leave(image, f"image that failed, {image.path.name} ({type(error).__name__}: {error})")
+            if name in journal.done:
+                self._take(image, journal.done[name])
 
-    def _left(self, image: ImageFile, kind: str) -> dict[str, Any]:
-        """The record of an image whose entries stay as they are."""
-        return {"changed": {}, "counts": asdict(Changes()), "problems": [[kind, i] for i in image.entries], "much": 0.0}
+    def _leave(self, image: ImageFile, kind: str) -> None:
+        """Note that the entries of an image stay as they are."""
+        for index in image.entries:
+            self.problems.note(kind, f"entry {index}")
 
     def _refine(self, image: ImageFile) -> dict[str, Any]:
         """Refine the usable entries of an image: a record of plain values."""
-        try:
-            pixels = self._pixels(image)
-        except InputError as error:
-            size_differs = isinstance(error, WrongSizeError)
-            fault = "image of another size than annotated" if size_differs else "image that cannot be read"
-            return self._left(image, f"{fault}, {image.path.name}")
+        pixels = self._pixels(image)
         size = (pixels.shape[0], pixels.shape[1])
-        changes, problems, changed, seen = Changes(), [], {}, []
+        changes, broken_entries, changed, seen = Changes(), [], {}, []
         # Parts keep the memory bounded, however many entries an image has.
         for begin in range(0, len(image.entries), AT_ONCE):
             part = image.entries[begin : begin + AT_ONCE]
             broken = broken_segmentations([self.entries[index] for index in part], *size)
-            problems += [[kind, part[k]] for k, kind in broken.items()]
+            broken_entries += [[kind, part[k]] for k, kind in broken.items()]
             indices = [index for k, index in enumerate(part) if k not in broken]
-            problems += [["box that means nothing, its mask's taken", i] for i in indices if odd_box(self.entries[i])]
             found = self._refined(pixels, indices)
             for k, (before, after, iou) in changes.add(found).items():
                 changed[indices[k]] = after
@@ -175,7 +179,7 @@ class Job:
         much = sum(seen) / (len(seen) + 1)
         model: Any = self.predictor.model
         counts = asdict(changes) | {"harmed": model.refiner_stats()["restored"]}
-        return {"changed": changed, "counts": counts, "problems": problems, "much": much}
+        return {"changed": changed, "counts": counts, "broken": broken_entries, "much": much}
 
     def _pixels(self, image: ImageFile) -> np.ndarray:
         return read_image(image.path, image.upright, None if self.truth is None else self.truth.sizes[image.id])
@@ -201,8 +205,12 @@ class Job:
         counts = dict(record["counts"])
         self.harmed += counts.pop("harmed", 0)
         self.changes.join(Changes(**counts))
-        for kind, index in record["problems"]:
+        for kind, index in record["broken"]:
             self.problems.note(kind, f"entry {index}")
+        broken = {index for _, index in record["broken"]}
+        for index in image.entries:
+            if index not in broken and odd_box(self.entries[index]):
+                self.odd_boxes.note("box that means nothing, its mask's taken", f"entry {index}")
         self.changed.append((record["much"], image))
 
     def evaluate(self, name: str) -> dict[str, Any]:
@@ -231,8 +239,9 @@ class Job:
 
     def report(self) -> list[str]:
         """What happened to the masks, and which entries could not be used."""
-        left = self.problems.summary()
-        return self.changes.report(self.harmed) + ([f"left as they are: {left}"] if left else [])
+        left, boxes = self.problems.summary(), self.odd_boxes.summary()
+        lines = self.changes.report(self.harmed) + ([f"left as they are: {left}"] if left else [])
+        return lines + ([boxes] if boxes else [])
 
 
 def category_of(entry: Entry) -> Any:

@@ -17,6 +17,10 @@ class WrongSizeError(InputError):
     """An image has another size than it should have."""
 
 
+class UnreadableError(InputError):
+    """An image is missing, is none, is too large, or is cut short."""
+
+
 def looks_like_image(path: Path) -> bool:
     """Whether a file is of a kind that :func:`read_image` reads, by its first bytes; False where it cannot be read."""
     try:
@@ -42,7 +46,7 @@ def read_image(
 
     Raises:
         WrongSizeError: if it has not ``size``.
-        InputError: if it is missing, no image, too large, or cut short.
+        UnreadableError: if it is missing, no image, too large, or cut short.
     """
     flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(_decode(path, flags, size, ("the image has", said)), cv2.COLOR_BGR2RGB)
@@ -57,7 +61,7 @@ def read_values(path: str | Path, size: Size | None = None) -> np.ndarray:
 
     Raises:
         WrongSizeError: if it has not ``size``.
-        InputError: if it is missing, no image, too large, or cut short.
+        UnreadableError: if it is missing, no image, too large, or cut short.
     """
     return _decode(path, cv2.IMREAD_UNCHANGED, size, ("the mask is", "its image"))
 
@@ -66,16 +70,16 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such image") from None
+        raise UnreadableError(f"{path}: no such image") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise UnreadableError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     stored = header_size(data)
     if stored is not None:
         # Either way round, for a TIFF is turned as it says; exactly below.
         if size is not None and sorted(stored) != sorted(size):
             raise _wrong_size(path, stored, size, words)
         if stored[0] * stored[1] > MAX_PIXELS:
-            raise InputError(
+            raise UnreadableError(
                 f"{path}: the image has {stored[1]} x {stored[0]} pixels, more than the {MAX_PIXELS} that are read; "
                 "make it smaller, or cut it into parts"
             )
@@ -85,7 +89,7 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
         image = None
     if image is None:
         kind = "is no image, or cut short" if data else "is empty"
-        raise InputError(f"{path}: the file {kind}; replace it")
+        raise UnreadableError(f"{path}: the file {kind}; replace it")
     if size is not None and image.shape[:2] != tuple(size):
         raise _wrong_size(path, image.shape, size, words)
     return image

@@ -95,8 +95,16 @@ def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
     journal.close(finished=False)
     path = tmp_path / "r.json.part"
     path.write_text(path.read_text() + '{"name": "two", "rec')
-    assert Journal(tmp_path / "r.json", {"a": 1}).done == {"one": {"x": 1}}
+    again = Journal(tmp_path / "r.json", {"a": 1})
+    assert again.done == {"one": {"x": 1}}
+    again.add("three", {"x": 3})
+    again.close(finished=False)
+    again = Journal(tmp_path / "r.json", {"a": 1})
+    assert sorted(again.done) == ["one", "three"]
+    again.close(finished=False)
+    before = path.read_text()
     assert Journal(tmp_path / "r.json", {"a": 2}).done == {}
+    assert Path(f"{path}.1").read_text() == before  # of other work: kept
 
 
 def test_an_image_that_fails_costs_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +118,13 @@ def test_an_image_that_fails_costs_no_other(folder: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Predictor, "refine", fails)
     done = refine(folder)
-    assert done.returncode == 0
+    assert done.returncode == 1 and "1 images failed; the same command tries these again" in done.stdout
     assert "3 x image that cannot be read, 2.png (first: entry 3)" in done.stdout
     assert "3 x image that failed, 3.png (MemoryError: too much) (first: entry 6)" in done.stdout
     assert [entry["segmentation"] for entry in read_json(folder / "out.json")[3:9]] == [SQUARE] * 6
+    monkeypatch.undo()
+    calls = interrupted(monkeypatch, "refine", 9)
+    assert refine(folder).returncode == 0 and len(calls) == 1 and not (folder / "out.json.part").exists()
 
 
 def test_an_interrupted_prediction_goes_on(folder: Path) -> None:
