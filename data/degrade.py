@@ -218,19 +218,19 @@ KINDS: dict[str, Callable[[np.ndarray, Box, float, np.random.Generator], np.ndar
 """Name -> what does it: (mask, its box, strength, random numbers) -> a worse mask."""
 
 SHARES = {
-    "as_given": 20,
-    "grid": 13,
-    "noisy_grid": 17,
-    "polygon": 11,
-    "dilated": 6,
+    "as_given": 30,
+    "grid": 12,
+    "noisy_grid": 12,
+    "polygon": 10,
+    "dilated": 5,
     "eroded": 5,
-    "smoothed": 6,
-    "warped": 7,
-    "ragged": 4,
+    "smoothed": 5,
+    "warped": 6,
+    "ragged": 3,
     "shifted": 3,
-    "cut": 2,
-    "grown": 2,
-    "stairs": 4,
+    "cut": 3,
+    "grown": 3,
+    "stairs": 3,
 }
 """Of every kind in training, in percent."""
 _PROBABILITIES = np.array(list(SHARES.values())) / sum(SHARES.values())

@@ -24,7 +24,14 @@ def anymask_photos(model: str, refine: bool) -> Config:
     config = coco_1x(model, refine)
     _only_for("anymask", config)
     config.data = DataConfig(
-        name="coco", object_crop=256, colour=1.0, keep_empty=False, workers=2, test_short_side=480, test_max_side=640
+        name="coco",
+        object_crop=256,
+        object_share=(0.4, 0.95),
+        colour=1.0,
+        keep_empty=False,
+        workers=2,
+        test_short_side=480,
+        test_max_side=640,
     )
     train = config.train
     train.images_per_batch, train.reference_batch, train.iterations = 8, 8, 12_000

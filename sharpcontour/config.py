@@ -48,7 +48,7 @@ class ClassifierConfig:
     controller_width: int = 256  # of the first two FC layers; paper silent: small, the head is "very compact"
     # What it tells of a point: phi, the method; vector or distance, the regression designs of Table 9 (regression.py).
     output: Literal["phi", "vector", "distance"] = "phi"
-    # The MLP also reads how far a point lies from the given contour, [f; c; d]; for hosts that are given contours.
+    # The MLP also reads how far a point lies from the given contour and on which side of it; for hosts given contours.
     distance: bool = False
     instance_aware: bool = True  # off: one learned classifier for all instances (what section 3.2 argues against)
 

@@ -20,6 +20,7 @@ from sharpcontour.host import RefinerInputs
 from sharpcontour.sampling import sample_features
 
 DISTANCE_SCALE = 3.0  # signed distances come as -1 to 1; near the contour they should count
+SIDE_SCALE = 50.0  # of the same distances in a tanh, which changes its sign within about a pixel of the contour
 POINTS_AT_ONCE = 1 << 19  # classified together; 16 float32 features of so many points take 32 MiB
 
 
@@ -96,10 +97,12 @@ class PointClassifier(nn.Module):
         with torch.autocast(described.fine.device.type, enabled=False):
             f = sample_features(described.fine.float(), described.stride, described.image_index[instance], points)
             c = relative_places(points, described.boxes[instance])
-            if described.distance is not None:  # [f; c; d]
+            if described.distance is not None:  # [f; c; d; side]
                 stride = described.stride * described.fine.shape[3] / described.distance.shape[3]
                 d = sample_features(described.distance.float(), stride, instance, points)
-                c = torch.cat([c, DISTANCE_SCALE * d.transpose(1, 2)], 2)
+                d = d.transpose(1, 2)
+                # What phi is to say of a contour that is right jumps there: no small MLP makes that of d alone.
+                c = torch.cat([c, DISTANCE_SCALE * d, torch.tanh(SIDE_SCALE * d)], 2)
             return dynamic_mlp(described.theta.float()[instance], f, c, self.config)
 
     def unused(self) -> Tensor:
@@ -192,8 +195,8 @@ def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
 
 
 def _places(config: ClassifierConfig) -> int:
-    """Inputs of the MLP beside the feature: x and y in the box, and the distance if it is told."""
-    return 3 if config.distance else 2
+    """Inputs of the MLP beside the feature: x and y in the box; with the given contour also its distance and side."""
+    return 4 if config.distance else 2
 
 
 def parameter_count(config: ClassifierConfig) -> int:
@@ -221,7 +224,7 @@ def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -
     Args:
         theta: (R, P), all weights (row-major [out, in]) and then all biases.
         f: (R, C, Q) fine-grained features.
-        c: (R, Q, 2) relative locations, (R, Q, 3) with distances.
+        c: (R, Q, 2) relative locations, (R, Q, 4) with distance and side of the given contour.
         config: sizes.
 
     Returns:

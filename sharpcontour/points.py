@@ -57,7 +57,7 @@ def sample_points(
         target_index: (K,) int64, the object of each instance.
         config: how many points, and where.
         given: (K, S, 4) from :func:`boundary_samples`, of the contours that the instances begin from; the share
-            ``config.given`` of the band is drawn around these.
+            ``config.given`` of the band is drawn around these, many of them close by: there phi learns when to stay.
 
     Returns:
         points (K, Q, 2) and labels (K, Q) float32, 1 outside and 0 inside; off the image is outside.
@@ -74,6 +74,8 @@ def sample_points(
         own = given.gather(1, (pick[:, :count] % given.shape[1])[..., None].expand(-1, -1, 4))
         near = torch.cat([own, near[:, count:]], 1)
     across = torch.randn(k, band, 1, device=boundary.device) * sigma[:, None, None]
+    if given is not None:
+        across[:, :count] *= torch.rand(k, count, 1, device=boundary.device)
     spread = torch.rand(k, uniform, 2, device=boundary.device) * (1 + 2 * config.enlarge) - config.enlarge
     points = torch.cat([near[..., :2] + across * near[..., 2:], box[:, None, :2] + spread * size[:, None]], 1)
     return points, (~masks.inside(target_index, points)).float()

@@ -233,7 +233,7 @@ def test_saving_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(InputError, match=r"a\.png: cannot be written"):
+    with pytest.raises(InputError, match=r"a\.png: the disk is full"):
         pictures.save(path, 255 - image)
     assert path.read_bytes() == held and list(path.parent.iterdir()) == [path]
 

@@ -253,7 +253,8 @@ def test_an_interrupted_training_goes_on(run: Command, tmp_path: Path, monkeypat
         return learn(self, *batch)
 
     monkeypatch.setattr(BPR, "loss", interrupted)
-    assert run("bpr", *options, "5", "--out", "parts.pt", SAVE_EVERY=3)[0] == 130
+    monkeypatch.setattr("engine.bpr.SAVE_EVERY", 3)
+    assert run("bpr", *options, "5", "--out", "parts.pt")[0] == 130
     assert (tmp_path / "parts.pt.part").is_file() and not (tmp_path / "parts.pt").exists()
     code, _, err = run("bpr", *options, "6", "--out", "parts.pt")
     assert code == 2 and "parts.pt.part: was begun with" in err
