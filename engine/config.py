@@ -10,9 +10,12 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torch import nn
+
 from data.config import DataConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
+from sharpcontour.refined_model import RefinedModel
 
 
 @dataclass
@@ -79,6 +82,22 @@ def apply_overrides(config: Config, assignments: list[str]) -> None:
         except (ValueError, SyntaxError) as error:
             raise InputError(f"--set {key}={text}: expected {_describe(hint)}") from error
         setattr(owner, key.rpartition(".")[2], value)
+
+
+def change_refiner(model: nn.Module, assignments: list[str]) -> None:
+    """Settings of a trained refiner that no weight depends on (Tables 5, 7 and 8), as of :func:`apply_overrides`.
+
+    Raises:
+        InputError: where ``model`` has no refiner, and for settings that training has fixed.
+    """
+    if not assignments:
+        return
+    if not isinstance(model, RefinedModel):
+        raise InputError("--set changes the refiner; this checkpoint has none: train with --refine")
+    for assignment in assignments:
+        if not assignment.startswith(("sharpcontour.evolution.", "sharpcontour.tracing.")):
+            raise InputError(f"--set {assignment}: only sharpcontour.evolution and .tracing can change after training")
+    apply_overrides(Config("", model.host.config, True, model.refiner.config), assignments)
 
 
 def flat(config: Any) -> dict[str, Any]:

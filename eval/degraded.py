@@ -1,14 +1,16 @@
 """What a refiner of given masks does to masks made worse: a table instead of an average precision.
 
 Every annotated object of a data set gets a worse mask of every kind of ``data/degrade.py`` at its usual strength,
-always the same one, and all masks of an image are refined together.
+always the same one, and all masks of an image are refined together. Other ways to refine them, such as GrabCut, can be
+judged beside it on the same masks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch.distributed as dist
@@ -18,78 +20,122 @@ from tqdm import tqdm
 from data import DatasetLike
 from data.degrade import KINDS, degrade
 from eval.boundary import boundary_iou
-from models.predictor import Predictor
 from sharpcontour.contours.rasterize import rings_to_rles
+from sharpcontour.detections import Detections
 from sharpcontour.masks.segmentation import to_rle
 
 MEASURES = ("IoU", "Boundary IoU 2 %", "Boundary IoU 0.5 %")
 RATIOS = (0.02, 0.005)  # of the image diagonal: widths of the two boundary bands
 SMALLEST = 400.0  # px^2, annotated area of the objects that are judged
+WORST = 10  # masks that lost most, by name
+
+Masks = list[np.ndarray]
+Method = Callable[[np.ndarray, Masks], Masks]
+"""An image (H, W, 3) uint8 RGB and K masks (H, W) bool -> K masks in the same order."""
+
+
+class MaskRefinerLike(Protocol):
+    """A model's ``Predictor``, or the package's ``MaskRefiner``."""
+
+    def refine(self, image: np.ndarray, masks: Any) -> Detections:
+        """K masks on an image (H, W, 3) -> K refined instances in the same order, in pixels of the image."""
+
+
+@dataclass
+class Judged:
+    """One worse mask, and its scores (2, 3), 0 to 1: before and after, by each of :data:`MEASURES`."""
+
+    image_id: int
+    annotation_id: int
+    source: str
+    kind: str
+    scores: np.ndarray
 
 
 def evaluate_degraded(
-    predictor: Predictor, dataset: DatasetLike, kinds: Sequence[str] = tuple(KINDS), progress: bool = True
+    refiner: MaskRefinerLike,
+    dataset: DatasetLike,
+    kinds: Sequence[str] = tuple(KINDS),
+    progress: bool = True,
+    others: Mapping[str, Method] | None = None,
 ) -> dict[str, Any]:
     """Refine worse masks of all objects of a data set, on one process or many.
 
     Args:
-        predictor: its model is given masks.
+        refiner: of given masks.
         dataset: of the validation images.
         kinds: names in :data:`data.degrade.KINDS`.
         progress: whether rank 0 shows a bar, if there is a terminal to show it.
+        others: further ways to refine the same masks, by name.
 
     Returns:
         The same on every process. "masks": of each kind and :data:`MEASURES` the means "before" and "after" in percent;
         of Boundary IoU 2 % also "improved" and "harmed", shares of the masks in percent, and "worst", the largest loss.
-        "sources": the same for the images of each "source", where the annotations tell one. "objects", "images", and
-        "seconds" of the refinement alone, over all processes.
+        "sources": the same for the images of each "source", where the annotations tell one. "worst": the ten masks that
+        lost most, "image_id", "annotation_id", "kind" and "gain" in Boundary IoU 2 %. "others": of each name "masks"
+        and "seconds". "objects", "images", and "seconds" of the refinement alone, over all processes.
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     world = dist.get_world_size() if dist.is_initialized() else 1
+
+    def ours(image: np.ndarray, masks: Masks) -> Masks:
+        rles = rings_to_rles(refiner.refine(image, masks).rings, *image.shape[:2])
+        return [coco_mask.decode(rle).astype(bool) for rle in rles]
+
+    methods: dict[str, Method] = {"": ours, **(others or {})}
     truth = dataset.ground_truth()
     of_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in truth["annotations"]:
         if not annotation.get("iscrowd") and annotation["area"] >= SMALLEST:
             of_image.setdefault(annotation["image_id"], []).append(annotation)
     places = [i for i, image in enumerate(truth["images"]) if image["id"] in of_image][rank::world]
-    rows: list[tuple[str, str, np.ndarray]] = []
-    seconds = 0.0
+    own: dict[str, list[Judged]] = {name: [] for name in methods}
+    seconds = dict.fromkeys(methods, 0.0)
     for place in tqdm(places, desc="evaluation", unit="image", disable=None if progress and rank == 0 else True):
         entry = truth["images"][place]
-        found, spent = _judge(predictor, dataset.read_image(place), of_image[entry["id"]], kinds)
-        rows += [(str(entry.get("source", "")), kind, scores) for kind, scores in found]
-        seconds += spent
-    parts = _gathered((rows, seconds, len(places)))
-    every = [row for part, _, _ in parts for row in part]
-    sources = sorted({source for source, _, _ in every} - {""})
+        _judge(methods, dataset.read_image(place), entry, of_image[entry["id"]], kinds, own, seconds)
+    parts = _gathered((own, seconds, len(places)))
+    rows = {name: [row for part, _, _ in parts for row in part[name]] for name in methods}
+    spent = {name: sum(part[name] for _, part, _ in parts) for name in methods}
+    sources = sorted({row.source for row in rows[""]} - {""})
     return {
-        "masks": _table(every, kinds),
-        "sources": {source: _table([row for row in every if row[0] == source], kinds) for source in sources},
-        "objects": len(every) // max(len(kinds), 1),
+        "masks": _table(rows[""], kinds),
+        "sources": {source: _table([row for row in rows[""] if row.source == source], kinds) for source in sources},
+        "worst": _worst(rows[""]),
+        "others": {name: {"masks": _table(rows[name], kinds), "seconds": spent[name]} for name in methods if name},
+        "objects": len(rows[""]) // max(len(kinds), 1),
         "images": sum(count for _, _, count in parts),
-        "seconds": sum(spent for _, spent, _ in parts),
+        "seconds": spent[""],
     }
 
 
+def worse_mask(annotation: Mapping[str, Any], kind: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The worse mask of a kind that an annotated object is judged by, always the same one, and its own: (H, W) bool."""
+    wanted = coco_mask.decode(to_rle(annotation["segmentation"], *size)).astype(bool)
+    return degrade(wanted, kind, 1.0, np.random.default_rng((annotation["id"], list(KINDS).index(kind)))), wanted
+
+
 def _judge(
-    predictor: Predictor, image: np.ndarray, annotations: Sequence[Mapping[str, Any]], kinds: Sequence[str]
-) -> tuple[list[tuple[str, np.ndarray]], float]:
-    """(2, 3) scores before and after of every mask of one image with its kind, and the seconds of the refinement."""
-    height, width = image.shape[:2]
-    labels, truths, masks = [], [], []
-    for annotation in annotations:
-        wanted = coco_mask.decode(to_rle(annotation["segmentation"], height, width)).astype(bool)
-        rng = np.random.default_rng(annotation["id"])
-        for kind in kinds:
-            labels.append(kind)
-            truths.append(wanted)
-            masks.append(degrade(wanted, kind, 1.0, rng))
-    begin = time.perf_counter()
-    refined = predictor.refine(image, masks)
-    spent = time.perf_counter() - begin
-    after = [coco_mask.decode(rle).astype(bool) for rle in rings_to_rles(refined.rings, height, width)]
-    rows = zip(labels, truths, masks, after, strict=True)
-    return [(kind, np.array([_scores(a, wanted), _scores(b, wanted)])) for kind, wanted, a, b in rows], spent
+    methods: Mapping[str, Method],
+    image: np.ndarray,
+    entry: Mapping[str, Any],
+    annotations: Sequence[Mapping[str, Any]],
+    kinds: Sequence[str],
+    rows: Mapping[str, list[Judged]],
+    seconds: dict[str, float],
+) -> None:
+    """Add the scores of all worse masks of one image to ``rows``, and what each method took to ``seconds``."""
+    size = (image.shape[0], image.shape[1])
+    which = [(annotation["id"], kind) for annotation in annotations for kind in kinds]
+    pairs = [worse_mask(annotation, kind, size) for annotation in annotations for kind in kinds]
+    before = [_scores(mask, wanted) for mask, wanted in pairs]
+    for name, method in methods.items():
+        begin = time.perf_counter()
+        refined = method(image, [mask for mask, _ in pairs])
+        seconds[name] += time.perf_counter() - begin
+        for (number, kind), (_, wanted), first, mask in zip(which, pairs, before, refined, strict=True):
+            scores = np.array([first, _scores(mask, wanted)])
+            rows[name].append(Judged(entry["id"], number, str(entry.get("source", "")), kind, scores))
 
 
 def _scores(mask: np.ndarray, wanted: np.ndarray) -> list[float]:
@@ -98,10 +144,23 @@ def _scores(mask: np.ndarray, wanted: np.ndarray) -> list[float]:
     return [float(iou), *(boundary_iou(mask, wanted, ratio) for ratio in RATIOS)]
 
 
-def _table(rows: Sequence[tuple[str, str, np.ndarray]], kinds: Sequence[str]) -> dict[str, Any]:
+def _gain(row: Judged) -> float:
+    """In Boundary IoU 2 %, percent."""
+    return 100 * float(row.scores[1, 1] - row.scores[0, 1])
+
+
+def _worst(rows: Sequence[Judged]) -> list[dict[str, Any]]:
+    lost = sorted(rows, key=_gain)[:WORST]
+    return [
+        {"image_id": row.image_id, "annotation_id": row.annotation_id, "kind": row.kind, "gain": _gain(row)}
+        for row in lost
+    ]
+
+
+def _table(rows: Sequence[Judged], kinds: Sequence[str]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for kind in kinds:
-        scores = [row for _, name, row in rows if name == kind]
+        scores = [row.scores for row in rows if row.kind == kind]
         if not scores:
             continue
         before, after = 100 * np.array(scores).transpose(1, 0, 2)
@@ -118,17 +177,26 @@ def _table(rows: Sequence[tuple[str, str, np.ndarray]], kinds: Sequence[str]) ->
 
 def format_degraded(result: Mapping[str, Any]) -> str:
     """The table of :func:`evaluate_degraded` as text: of every kind each measure before, after and the gain."""
+    count = max(result["objects"] * len(result["masks"]), 1)
+    lines = _format_table(result["masks"])
+    lines.append(
+        f"{result['objects']} objects on {result['images']} images; {1000 * result['seconds'] / count:.0f} ms a mask"
+    )
+    for name, other in result["others"].items():
+        lines += ["", f"{name}; {1000 * other['seconds'] / count:.0f} ms a mask", *_format_table(other["masks"])]
+    return "\n".join(lines)
+
+
+def _format_table(masks: Mapping[str, Any]) -> list[str]:
     head = "".join(f"{name:>24}" for name in MEASURES)
     lines = [f"{'':11}{head}   improved  harmed   worst"]
-    for kind, row in result["masks"].items():
+    for kind, row in masks.items():
         cells = ""
         for name in MEASURES:
             before, after = row[name]["before"], row[name]["after"]
             cells += f"{before:>10.1f}{after:>7.1f}{after - before:>+7.1f}"
         lines.append(f"{kind:11}{cells}{row['improved']:>9.0f} %{row['harmed']:>6.0f} %{row['worst']:>+8.1f}")
-    each = 1000 * result["seconds"] / max(result["objects"] * len(result["masks"]), 1)
-    lines.append(f"{result['objects']} objects on {result['images']} images; {each:.0f} ms a mask")
-    return "\n".join(lines)
+    return lines
 
 
 def _gathered(value: Any) -> list[Any]:

@@ -8,7 +8,7 @@
     torchrun --nproc-per-node 8 scripts/evaluate.py --checkpoint CKPT --data coco --root /data/coco
     # with other settings of the refiner than it was trained with
     python scripts/evaluate.py --checkpoint CKPT --set sharpcontour.evolution.iterations=4
-    # anymask, which is given masks: worse masks of all objects before and after (data/degrade.py)
+    # anymask, which is given masks: worse masks of all objects before and after; evaluate_masks.py has more of it
     python scripts/evaluate.py --checkpoint runs/anymask_refine_coco --val-json B.json --val-images DIR
     # also refine contours of known quality, and test the point classifier by its distance from the boundary
     python scripts/evaluate.py --checkpoint CKPT --study
@@ -47,7 +47,7 @@ from data.categories import published_categories
 from data.cityscapes import convert
 from data.lvis import SYNSETS
 from engine import distributed
-from engine.config import Config, apply_overrides
+from engine.config import change_refiner
 from engine.distributed import World
 from engine.logging import say
 from eval.boundary import DILATION_RATIO
@@ -175,7 +175,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Run a trained model over a data set and score it, before and after refinement."""
     world = distributed.start(args.device)
     predictor = load_model(args.checkpoint, world.device)
-    change(predictor, args.overrides)
+    change_refiner(predictor.model, args.overrides)
     config = data_config(args, predictor)
     dataset = build_dataset(config, "val")
     check_categories(dataset.categories, predictor, config.val_json or config.root or config.name)
@@ -216,19 +216,6 @@ def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: Data
     say(world, format_degraded(result))
     if args.json and world.main:
         save_results(result, args.json)
-
-
-def change(predictor: Predictor, assignments: list[str]) -> None:
-    """Settings of a trained refiner that no weight depends on (Tables 5, 7 and 8)."""
-    model = predictor.model
-    if assignments and not isinstance(model, RefinedModel):
-        raise InputError("--set changes the refiner; this checkpoint has none: train with --refine")
-    for assignment in assignments:
-        if not assignment.startswith(("sharpcontour.evolution.", "sharpcontour.tracing.")):
-            raise InputError(f"--set {assignment}: only sharpcontour.evolution and .tracing can change after training")
-    if isinstance(model, RefinedModel):
-        config = model.refiner.config
-        apply_overrides(Config(predictor.config["model"], model.host.config, True, config), assignments)
 
 
 def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from sharpcontour.anymask.network import AnyMaskConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.io.files import write_whole
 from sharpcontour.io.images import read_image
-from sharpcontour.io.plain import from_dict
+from sharpcontour.io.plain import from_dict, to_dict
 from sharpcontour.refined_model import RefinedModel, build_refiner
 
 WEIGHTS = Path(__file__).with_name("weights.pt")
@@ -88,6 +89,31 @@ def load_refiner(path: str | Path | None = None, device: str | torch.device = "c
         {key: value.float() if value.is_floating_point() else value for key, value in state["model"].items()}
     )
     return MaskRefiner(model.to(device), state["about"])
+
+
+def save_refiner(model: RefinedModel, about: dict[str, Any], path: str | Path) -> None:
+    """Write a model as a file that :func:`load_refiner` reads; floating-point weights in 16 bits.
+
+    Args:
+        model: its host is a :class:`~sharpcontour.anymask.host.MaskHost`.
+        about: how it was trained, in plain values.
+        path: of the file.
+
+    Raises:
+        InputError: where it cannot be written, or a weight is not finite in 16 bits.
+    """
+    state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise InputError(f"{path}: the weight {key} is not finite in 16 bits")
+    contents = {
+        "format": FORMAT,
+        "host": to_dict(model.host.config),
+        "sharpcontour": to_dict(model.refiner.config),
+        "model": state,
+        "about": about,
+    }
+    write_whole(lambda file: torch.save(contents, file), path)
 
 
 def as_detections(

@@ -14,10 +14,11 @@ import torch
 from data import DataConfig, build_dataset
 from data.shapes import ShapesDataset
 from data.transforms import Crop, Instances, cut_instances, window_around
-from models import Predictor, build_model
+from models import Predictor, build_model, load_model
 from models.anymask import AnyMask
 from sharpcontour import InputError, SharpContourConfig
 from sharpcontour.anymask.network import SIDE, AnyMaskConfig
+from sharpcontour.anymask.refiner import load_refiner
 from sharpcontour.anymask.views import LARGEST, plan_views
 from sharpcontour.anymask.windows import distance_maps, to_window, windows_around
 from sharpcontour.contours.carry import carry
@@ -234,8 +235,43 @@ def test_it_trains_evaluates_and_is_loaded_again(tmp_path: Path) -> None:
     again = run_script("evaluate.py", "--checkpoint", "run", "--json", "m.json", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "m.json").read_text())["masks"] == metrics["masks"]
+    _exports(tmp_path)
     refused = run_script("predict.py", "--checkpoint", "run", "--out", "o", str(_photo(tmp_path)), cwd=tmp_path)
     assert refused.returncode == 2 and "anymask detects nothing; give it masks" in refused.stderr
+
+
+def _exports(folder: Path) -> None:
+    """The file of weights refines as the checkpoint does, and is judged beside GrabCut and the checkpoint itself."""
+    none = run_script("export.py", "--checkpoint", "run", "--out", "none/w.pt", cwd=folder)
+    assert none.returncode == 2 and "--trained-on" in none.stderr
+    settings = ("--set", "sharpcontour.evolution.ratio=0.02")
+    done = run_script(
+        "export.py", "--checkpoint", "run", "--trained-on", "discs", "--out", "w.pt", *settings, cwd=folder
+    )
+    assert done.returncode == 0 and "after 2 updates" in done.stdout, done.stderr
+    refiner = load_refiner(folder / "w.pt")
+    assert refiner.about["trained_on"] == "discs" and refiner.model.refiner.config.evolution.ratio == 0.02
+    mask, image = disc(32, 30, 14, 64, 64), np.zeros((64, 64, 3), np.uint8)
+    image[mask] = 200
+    predictor = load_model(folder / "run", "cpu")
+    predictor.model.refiner.config.evolution.ratio = 0.02
+    ours, theirs = refiner.refine(image, [mask]), predictor.refine(image, [mask])
+    assert np.abs(ours.rings[0][0] - theirs.rings[0][0]).max() < 0.1  # 16 bits
+    cv2.imwrite(str(folder / "1.png"), image)
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [18, 16, 28, 28], "area": 616, "iscrowd": 0}
+    entry["segmentation"] = [trace_mask(mask)[0].ravel().tolist()]
+    images = [{"id": 1, "file_name": "1.png", "width": 64, "height": 64, "source": "drawn"}]
+    text = {"images": images, "annotations": [entry], "categories": [{"id": 1, "name": "a"}]}
+    (folder / "v.json").write_text(json.dumps(text))
+    command = ["evaluate_masks.py", "--refiner", "w.pt", "--val-json", "v.json", "--val-images", "."]
+    command += ["--against", "grabcut", "run", "--kinds", "as_given", "dilated", "--json", "j.json", "--pictures", "p"]
+    done = run_script(*command, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "j.json").read_text())
+    assert list(found["others"]) == ["grabcut", "run"] and list(found["sources"]) == ["drawn"]
+    assert found["masks"]["as_given"]["IoU"]["before"] == 100 and (folder / "p" / "worst.png").is_file()
+    assert len(found["worst"]) == 2 and found["worst"][0]["gain"] <= found["worst"][1]["gain"]
+    assert found["others"]["grabcut"]["masks"]["dilated"]["IoU"]["after"] > 99  # two colours are easy for it
 
 
 def _photo(folder: Path) -> Path:
