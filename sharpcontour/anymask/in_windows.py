@@ -20,7 +20,8 @@ from sharpcontour.contours.types import Contours, Rings
 from sharpcontour.host import RefinerInputs
 from sharpcontour.refined_model import RefinedModel
 
-AT_ONCE = 64  # instances looked at together: 32 x 64 x 64 float32 features of so many take 32 MiB
+AT_ONCE = 128  # instances looked at together
+AT_ONCE_ON_CPU = 16  # the features of so few stay in its cache
 STILL = 0.1  # px of the image: a point that moved no farther keeps its place
 
 
@@ -46,8 +47,9 @@ def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObject
     for view in plan_views(windows[worth], (image.shape[0], image.shape[1])):
         pixels = torch.from_numpy(np.ascontiguousarray(view.cut(image).transpose(2, 0, 1)))
         features = model.host.encode([pixels])
-        for begin in range(0, len(view.instances), AT_ONCE):
-            part = Part(given, np.sort(worth[view.instances[begin : begin + AT_ONCE]]), windows, large)
+        count = AT_ONCE_ON_CPU if features.device.type == "cpu" else AT_ONCE
+        for begin in range(0, len(view.instances), count):
+            part = Part(given, np.sort(worth[view.instances[begin : begin + count]]), windows, large)
             moved = part.refine(model, features, view)
             for k, rings in moved.items():
                 objects[k] = rings
