@@ -14,10 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sharpcontour.config import EvolutionConfig
 from sharpcontour.contours.geometry import outward_normals, resample
+
+GAIN_SAMPLES = 8  # points along a move at which phi is asked for its gain
+GAIN_NEIGHBOURS = 4  # vertices on either side whose gains are averaged
 
 Classifier = Callable[[Tensor], Tensor]
 """Points (R, Q, 2) in network-input pixels -> logits of phi (R, Q): positive outside the object of ring r."""
@@ -86,7 +90,34 @@ def evolve(
         course.active.append(active)
         course.flipped.append(flip & active)
         course.moves.append(moves * active)
+    if config.min_gain and config.iterations:
+        outwards = outward_normals(vertices, config.normal_window) * away
+        gain = expected_gain(vertices, course.steps[-1], outwards, classify)
+        worth = gain > config.min_gain * area.sqrt()[:, None]
+        course.steps[-1] = torch.where(worth[..., None], course.steps[-1], vertices)
     return course
+
+
+def expected_gain(start: Tensor, end: Tensor, outwards: Tensor, classify: Classifier) -> Tensor:
+    """By how much the moves of vertices bring them closer to the boundary, as far as phi can tell, in pixels: (R, N).
+
+    Not in the paper. Where phi is the probability of lying outside, a step towards the inside comes closer to the
+    boundary with probability phi and goes away from it otherwise: the gain of a whole move is the integral of 2 phi - 1
+    along it (its negative for a move outwards). What neighbouring vertices say is averaged.
+
+    Args:
+        start, end: (R, N, 2) vertices before and after, in the pixels that ``classify`` takes.
+        outwards: (R, N, 2) directions out of the object at ``start``.
+        classify: logits of phi at points (R, Q, 2).
+    """
+    rings, n = start.shape[:2]
+    share = (torch.arange(GAIN_SAMPLES, device=start.device) + 0.5) / GAIN_SAMPLES
+    move = end - start
+    path = start[:, :, None] + share[:, None] * move[:, :, None]
+    phi = classify(path.flatten(1, 2)).sigmoid().view(rings, n, GAIN_SAMPLES)
+    gain = -(move * outwards).sum(-1).sign() * move.norm(dim=-1) * (2 * phi - 1).mean(-1)
+    around = GAIN_NEIGHBOURS
+    return F.avg_pool1d(F.pad(gain[:, None], (around, around), mode="circular"), 2 * around + 1, stride=1)[:, 0]
 
 
 def displaced(x: Tensor, m: Tensor, s: Tensor, d: Tensor) -> Tensor:

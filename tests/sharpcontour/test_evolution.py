@@ -14,7 +14,7 @@ from sharpcontour.contours.geometry import outward_normals, resample, self_cross
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import contours_from_masks
 from sharpcontour.contours.types import Contours
-from sharpcontour.evolution import Evolution, evolve
+from sharpcontour.evolution import Evolution, evolve, expected_gain
 from sharpcontour.statistics import EvolutionStatistics
 from tests.sharpcontour import helpers
 
@@ -104,6 +104,28 @@ def test_phi_of_one_half_is_inside_and_does_not_move() -> None:
 def test_interpolated_flip_ends_on_the_boundary() -> None:
     course = run(circle(39.0), disc(40.0, 2.0), interpolate_flip=True, ratio=0.012)
     assert (radius_of(course.steps[-1]) - 40).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("start", [39.0, 41.0])
+def test_the_expected_gain_is_what_a_sure_phi_says(start: float) -> None:
+    """The whole way where phi is sure of it, its negative the other way, nothing where phi knows nothing."""
+    exact, begin, end = disc(40.0), circle(start), circle(40.0)
+    outwards = outward_normals(begin, 2.0)
+    assert (expected_gain(begin, end, outwards, exact) - 1).abs().max() < 1e-3
+    assert (expected_gain(begin, circle(2 * start - 40), outwards, exact) + 1).abs().max() < 1e-3
+    assert expected_gain(begin, end, outwards, disc(40.0, 0.0)).abs().max() == 0
+    # phi of half the boundary's width: the mean of |2 phi - 1| along the move.
+    logits = 0.5 * (torch.arange(4000) + 0.5) / 4000
+    wanted = float((2 * logits.sigmoid() - 1).mean())
+    assert (expected_gain(begin, end, outwards, disc(40.0, 0.5)) - wanted).abs().max() < 1e-3
+
+
+def test_moves_that_gain_little_are_taken_back() -> None:
+    contour = circle(38.0)
+    sure, unsure = disc(40.0), disc(40.0, 0.02)
+    assert torch.equal(run(contour, unsure, min_gain=0.002, ratio=0.02).steps[-1], contour)
+    assert not torch.equal(run(contour, unsure, min_gain=0.0, ratio=0.02).steps[-1], contour)
+    assert torch.equal(run(contour, sure, min_gain=0.002).steps[-1], run(contour, sure).steps[-1])
 
 
 def test_scale_invariance() -> None:
