@@ -90,10 +90,10 @@ def evolve(
         course.active.append(active)
         course.flipped.append(flip & active)
         course.moves.append(moves * active)
-    if config.min_gain and config.iterations:
+    if (config.min_gain or config.min_ring_gain) and config.iterations:
         outwards = outward_normals(vertices, config.normal_window) * away
-        gain = expected_gain(vertices, course.steps[-1], outwards, classify)
-        worth = gain > config.min_gain * area.sqrt()[:, None]
+        gain = expected_gain(vertices, course.steps[-1], outwards, classify) / area.sqrt()[:, None].clamp(min=1.0)
+        worth = (neighbourly(gain) > config.min_gain) & (gain.mean(1, keepdim=True) > config.min_ring_gain)
         course.steps[-1] = torch.where(worth[..., None], course.steps[-1], vertices)
     return course
 
@@ -103,7 +103,7 @@ def expected_gain(start: Tensor, end: Tensor, outwards: Tensor, classify: Classi
 
     Not in the paper. Where phi is the probability of lying outside, a step towards the inside comes closer to the
     boundary with probability phi and goes away from it otherwise: the gain of a whole move is the integral of 2 phi - 1
-    along it (its negative for a move outwards). What neighbouring vertices say is averaged.
+    along it (its negative for a move outwards).
 
     Args:
         start, end: (R, N, 2) vertices before and after, in the pixels that ``classify`` takes.
@@ -115,9 +115,14 @@ def expected_gain(start: Tensor, end: Tensor, outwards: Tensor, classify: Classi
     move = end - start
     path = start[:, :, None] + share[:, None] * move[:, :, None]
     phi = classify(path.flatten(1, 2)).sigmoid().view(rings, n, GAIN_SAMPLES)
-    gain = -(move * outwards).sum(-1).sign() * move.norm(dim=-1) * (2 * phi - 1).mean(-1)
+    return -(move * outwards).sum(-1).sign() * move.norm(dim=-1) * (2 * phi - 1).mean(-1)
+
+
+def neighbourly(values: Tensor) -> Tensor:
+    """Values (R, N) of vertices, averaged with those of their neighbours along the ring."""
     around = GAIN_NEIGHBOURS
-    return F.avg_pool1d(F.pad(gain[:, None], (around, around), mode="circular"), 2 * around + 1, stride=1)[:, 0]
+    padded = torch.cat([values[:, -around:], values, values[:, :around]], 1)
+    return F.avg_pool1d(padded[:, None], 2 * around + 1, stride=1)[:, 0]
 
 
 def displaced(x: Tensor, m: Tensor, s: Tensor, d: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from sharpcontour.refined_model import RefinedModel
 
 AT_ONCE = 128  # instances looked at together
 AT_ONCE_ON_CPU = 16  # the features of so few stay in its cache
-STILL = 0.1  # px of the image: a point that moved no farther keeps its place
+STILL = 1.0  # px of the window: a point that moved no farther keeps its place
 
 
 @torch.inference_mode()
@@ -125,7 +125,7 @@ class Part:
             number = int(self.chosen[k])
             place = row - int(np.searchsorted(self.given.rings.mask, number))
             ring = self.given.objects[number][place]
-            new = carry(ring, before, after, STILL)
+            new = carry(ring, before, after, STILL / float(self.scale[k, 0]))
             if new is not ring:
                 moved.setdefault(number, list(self.given.objects[number]))[place] = new
         return moved

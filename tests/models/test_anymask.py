@@ -166,7 +166,7 @@ def test_coordinates_go_there_and_back() -> None:
 
 def test_a_margin_keeps_vertices_that_phi_is_not_sure_of() -> None:
     one = model().eval()  # its last layer begins at zero: phi is 0.5 everywhere
-    one.refiner.config.evolution.margin = 0.01
+    one.refiner.config.evolution.margin, one.refiner.config.evolution.ratio = 0.01, 0.1
     predictor = Predictor(one, [{"id": 1, "name": "object"}], 96, 160)
     with torch.no_grad():
         one.refiner.classifier.controller.predict.bias[-1] = 0.02

@@ -14,7 +14,7 @@ from sharpcontour.contours.geometry import outward_normals, resample, self_cross
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import contours_from_masks
 from sharpcontour.contours.types import Contours
-from sharpcontour.evolution import Evolution, evolve, expected_gain
+from sharpcontour.evolution import Evolution, evolve, expected_gain, neighbourly
 from sharpcontour.statistics import EvolutionStatistics
 from tests.sharpcontour import helpers
 
@@ -126,6 +126,18 @@ def test_moves_that_gain_little_are_taken_back() -> None:
     assert torch.equal(run(contour, unsure, min_gain=0.002, ratio=0.02).steps[-1], contour)
     assert not torch.equal(run(contour, unsure, min_gain=0.0, ratio=0.02).steps[-1], contour)
     assert torch.equal(run(contour, sure, min_gain=0.002).steps[-1], run(contour, sure).steps[-1])
+    # Half of the ring is right: some of its vertices are worth it, on average they are not.
+    half = torch.where(torch.arange(128)[None, :, None] < 64, contour, circle(40.0))
+    moved = run(half, sure, min_gain=0.004).steps[-1]
+    assert (radius_of(moved)[:, 8:56] > 39.5).all() and torch.equal(moved[:, 72:120], half[:, 72:120])
+    assert torch.equal(run(half, sure, min_ring_gain=0.012).steps[-1], half)
+    assert not torch.equal(run(half, sure, min_ring_gain=0.008).steps[-1], half)
+
+
+def test_gains_are_averaged_around_the_ring() -> None:
+    values = torch.zeros(1, 20)
+    values[0, 0] = 9.0
+    assert neighbourly(values)[0].tolist() == [1.0] * 5 + [0.0] * 11 + [1.0] * 4
 
 
 def test_scale_invariance() -> None:
