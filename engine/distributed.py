@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import choose_device
 
 # How long a process waits for the others, e.g. while rank 0 scores an evaluation.
 TIMEOUT = timedelta(hours=1)
@@ -83,30 +83,6 @@ def stop() -> None:
     """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of one process; every process of a machine gets its own GPU.
-
-    Raises:
-        InputError: where it is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        # Apple's GPU has no collectives.
-        if name == "mps" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            name = "cpu"
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise InputError("there is no GPU of Apple's here that torch can use; choose the device cpu, or auto")
-    if name != "cuda":
-        return torch.device(name)
-    count = torch.cuda.device_count()
-    if local_rank >= count:
-        raise InputError(
-            f"process {local_rank} of this machine has no GPU: {count} visible. Use --nproc-per-node {max(count, 1)}, "
-            "or the device cpu"
-        )
-    return torch.device("cuda", local_rank)
 
 
 def seed_all(*key: int) -> None:

@@ -5,72 +5,12 @@
 
 from __future__ import annotations
 
-import gc
-import io
-import json
-import os
-import re
 import sys
-import traceback
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sharpcontour.errors import InputError  # noqa: E402
+from sharpcontour.io.command_line import run  # noqa: E402
 
-
-def run(main: Callable[[], int | None]) -> None:
-    """Run a command and leave: 0 done, 2 wrong use or bad input (a line on stderr), 130 Ctrl-C, 1 a defect of ours."""
-    warnings.formatwarning = _one_line
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file name may have bytes that the terminal has no characters for
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        code = main() or 0
-    except (InputError, json.JSONDecodeError, OSError) as error:
-        print(f"error{_process()}: {_message(error)}", file=sys.stderr, flush=True)
-        code = 2
-    except KeyboardInterrupt:
-        code = 130
-    except Exception as error:  # printed here, not by the interpreter, so that what it holds (loader processes) can end
-        if refusal := _refusal(error):
-            print(f"error{_process()}: {refusal}", file=sys.stderr, flush=True)
-        else:
-            traceback.print_exc()
-        code = 2 if refusal else 1
-    gc.collect()  # gloo's threads must not outlive the interpreter; a distributed model holds them in a cycle
-    sys.exit(code)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON: {error}"
-    if isinstance(error, OSError):
-        return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
-    # An error in a loader worker arrives with the worker's traceback before it.
-    line = str(error).strip().splitlines()[-1]
-    return line.removeprefix("sharpcontour.errors.InputError: ")
-
-
-def _refusal(error: Exception) -> str:
-    """What to do where a device lacks an operation, as Apple's GPU does some of training; "" for any other error."""
-    operation = re.search(r"'(\w+::\w+)'", str(error))
-    if not isinstance(error, NotImplementedError) or operation is None:
-        return ""
-    return (
-        f"this device cannot compute {operation.group(1)}, which the model needs; choose the device cpu, or on Apple's "
-        "GPU let the CPU step in with the environment variable PYTORCH_ENABLE_MPS_FALLBACK=1"
-    )
-
-
-def _process() -> str:
-    rank = os.environ.get("RANK", "0")
-    return "" if rank == "0" else f" (process {rank})"
-
-
-def _one_line(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
-    return f"warning: {message}\n"
+__all__ = ["ROOT", "run"]

@@ -34,7 +34,6 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.config import Config, apply_overrides
-from engine.distributed import choose_device
 from engine.logging import memory_gib
 from engine.recipes import RECIPES
 from eval.diagnostics.timing import Pipeline, Timings, drawn_instances, time_pipelines, time_settings
@@ -42,6 +41,7 @@ from models import MODELS, build_model, load_model
 from models.predictor import Predictor
 from models.zoo import title_of
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import read_image
 from sharpcontour.refined_model import RefinedModel

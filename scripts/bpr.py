@@ -25,12 +25,12 @@ import torch
 
 from data.result_files import Entry, find_images, read_entries
 from engine import bpr
-from engine.distributed import choose_device
 from eval.checks import GroundTruth, check_detections
 from eval.metrics import evaluate_detections
 from eval.results import format_table
 from models.bpr import BPR, BPRConfig
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 
 

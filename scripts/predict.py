@@ -28,7 +28,6 @@ import numpy as np
 from tqdm import tqdm
 
 from data.journal import Journal, fingerprint_of
-from engine.distributed import choose_device
 from eval import pictures
 from models import load_model
 from models.predictor import Predictor
@@ -36,6 +35,7 @@ from models.zoo import title_of
 from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import looks_like_image, read_image
 

@@ -34,7 +34,6 @@ from tqdm import tqdm
 from data.annotations import Problems
 from data.journal import Journal, fingerprint_of
 from data.result_files import Entry, ImageFile, find_images, read_entries
-from engine.distributed import choose_device
 from eval import pictures
 from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
@@ -44,6 +43,7 @@ from models import load_model
 from models.predictor import Predictor
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.images import UnreadableError, WrongSizeError, read_image
 from sharpcontour.refined_model import RefinedModel

@@ -13,10 +13,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine.distributed import choose_device
 from models import build_model
 from sharpcontour import SharpContourConfig
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import choose_device
 from tests.models.helpers import TINY, confident, drawn, prepared
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,9 +3,10 @@
 Images are (height, width, 3) uint8 RGB arrays, in and out; what is handed in is never drawn on.
 """
 
-from eval.pictures.comparison import compare, draw_detections
 from eval.pictures.course import evolution
-from eval.pictures.drawing import save
-from eval.pictures.examples import confident, largest_moves, select_examples
+from eval.pictures.examples import confident, select_examples
+from sharpcontour.anymask.pictures.comparison import compare, draw_detections
+from sharpcontour.anymask.pictures.drawing import save
+from sharpcontour.anymask.pictures.moves import largest_moves
 
 __all__ = ["compare", "confident", "draw_detections", "evolution", "largest_moves", "save", "select_examples"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.pictures import drawing, panels
-from eval.pictures.drawing import Colour, View
-from eval.pictures.examples import moves
-from eval.pictures.panels import CAPTION, GAP, GREY, INK, MARGIN, PALETTE, PANEL, PAPER, TALLEST
+from sharpcontour.anymask.pictures import drawing, panels
+from sharpcontour.anymask.pictures.drawing import Colour, View
+from sharpcontour.anymask.pictures.moves import moves
+from sharpcontour.anymask.pictures.panels import CAPTION, GAP, GREY, INK, MARGIN, PALETTE, PANEL, PAPER, TALLEST
 from sharpcontour.contours.types import Rings
 
 _LINE, _BEFORE = PALETTE[0], PALETTE[7]

@@ -9,9 +9,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from eval.boundary import boundary_iou
-from eval.pictures import drawing, panels
-from eval.pictures.drawing import View
-from eval.pictures.panels import CAPTION, GAP, MARGIN, PAPER
+from sharpcontour.anymask.pictures import drawing, panels
+from sharpcontour.anymask.pictures.drawing import View
+from sharpcontour.anymask.pictures.panels import CAPTION, GAP, MARGIN, PAPER
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from data import DatasetLike
-from eval.pictures import comparison, course, drawing, examples
+from eval.pictures import course, examples
 from sharpcontour.anymask.foreign_masks import read_masks
+from sharpcontour.anymask.pictures import comparison, drawing, moves
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.refined_model import RefinedModel
@@ -61,7 +62,7 @@ def _draw(pixels: np.ndarray, found: Detections, names: list[str], title: str, p
 def _draw_evolution(pixels: np.ndarray, found: Detections, path: Path) -> None:
     """The contour that moved most, iteration by iteration; nothing where none moved."""
     assert found.coarse is not None and found.steps is not None
-    moved = examples.largest_moves(found.coarse, found, 1)
+    moved = moves.largest_moves(found.coarse, found, 1)
     if moved:
         drawing.save(path, course.evolution(pixels, [objects[moved[0].instance] for objects in found.steps]))
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from eval import pictures
-from eval.pictures import drawing, panels
-from eval.pictures.drawing import View
+from sharpcontour.anymask.pictures import drawing, panels
+from sharpcontour.anymask.pictures.drawing import View
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError

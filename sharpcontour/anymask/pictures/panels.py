@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from eval.pictures import drawing
-from eval.pictures.drawing import Colour, View
-from eval.pictures.examples import Place
+from sharpcontour.anymask.pictures import drawing
+from sharpcontour.anymask.pictures.drawing import Colour, View
+from sharpcontour.anymask.pictures.moves import Place
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 
@@ -106,7 +106,12 @@ def draw_objects(
 
 
 def place_labels(
-    view: View, found: Detections, class_names: Sequence[str], contours: Sequence[Rings], squares: Sequence[Place] = ()
+    view: View,
+    found: Detections,
+    class_names: Sequence[str],
+    contours: Sequence[Rings],
+    squares: Sequence[Place] = (),
+    scores: bool = True,
 ) -> list[Label]:
     """Class and score of every instance, near its box or in it, where they hide least.
 
@@ -118,6 +123,7 @@ def place_labels(
         class_names: of class index 0, 1, ...; where there is none the index is shown.
         contours: what should stay in sight.
         squares: places of the image that stay free.
+        scores: whether the scores are told.
     """
     lines = np.zeros((view.height, view.width), np.int32)
     areas = np.full_like(lines, -1)
@@ -131,7 +137,8 @@ def place_labels(
     for k, box in enumerate(boxes):
         index = int(found.labels[k])
         name = class_names[index] if index < len(class_names) else str(index)
-        options = _options(f"{name} {float(found.scores[k]):.2f}", box, PALETTE[k % len(PALETTE)])
+        text = f"{name} {float(found.scores[k]):.2f}" if scores else name
+        options = _options(text, box, PALETTE[k % len(PALETTE)])
         free = [label for label in options if _fits(label, view) and not any(map(label.overlaps, taken))]
         hides = [_hides(label, lines, areas, k) for label in free]
         if free and min(hides) < _MOST_HIDDEN:

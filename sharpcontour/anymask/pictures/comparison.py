@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.pictures import drawing, panels
-from eval.pictures.examples import Place, check_pair, largest_moves
-from eval.pictures.panels import CAPTION, GAP, GREY, MARGIN, PANEL, PAPER, TITLE
+from sharpcontour.anymask.pictures import drawing, panels
+from sharpcontour.anymask.pictures.moves import Place, check_pair, largest_moves
+from sharpcontour.anymask.pictures.panels import CAPTION, GAP, GREY, MARGIN, PANEL, PAPER, TITLE
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 
@@ -25,6 +25,7 @@ def compare(
     truth: Sequence[Rings] | None = None,
     closeups: int = 3,
     width: int = PANEL,
+    scores: bool = True,
 ) -> np.ndarray:
     """Coarse and refined contours side by side, and below them close-ups of where they moved most.
 
@@ -36,8 +37,9 @@ def compare(
         titles: above the two panels.
         truth: rings of the ground-truth objects in pixels of the image, drawn in white.
         closeups: how many at most; which places are shown follows from the contours alone, see
-            :func:`eval.pictures.examples.largest_moves`.
+            :func:`sharpcontour.anymask.pictures.moves.largest_moves`.
         width: of one panel in pixels.
+        scores: whether the labels tell the scores.
 
     Returns:
         The picture, wide enough for two panels and the margins.
@@ -54,7 +56,7 @@ def compare(
     below = top + view.height + GAP
     height = below + (side + round(2 * CAPTION) if places else -GAP) + MARGIN
     sheet = np.full((height, 2 * (MARGIN + width) + GAP, 3), PAPER, np.uint8)
-    labels = panels.place_labels(view, refined, class_names, [*coarse.rings, *refined.rings], places)
+    labels = panels.place_labels(view, refined, class_names, [*coarse.rings, *refined.rings], places, scores)
     for column, (found, title) in enumerate(zip((coarse, refined), titles, strict=True)):
         panel = panels.draw_objects(image, view, found.rings, truth)
         for number, place in enumerate(places, 1):

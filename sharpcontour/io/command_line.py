@@ -1,0 +1,95 @@
+"""What all commands share: mistakes are told in a line, and the device is chosen."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sharpcontour.errors import InputError
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a command and leave: 0 done, 2 wrong use or bad input (a line on stderr), 130 Ctrl-C, 1 a defect of ours."""
+    warnings.formatwarning = _one_line
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may have bytes that the terminal has no characters for
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = main() or 0
+    except (InputError, json.JSONDecodeError, OSError) as error:
+        print(f"error{_process()}: {_message(error)}", file=sys.stderr, flush=True)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:  # printed here, not by the interpreter, so that what it holds (loader processes) can end
+        if refusal := _refusal(error):
+            print(f"error{_process()}: {refusal}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        code = 2 if refusal else 1
+    gc.collect()  # gloo's threads must not outlive the interpreter; a distributed model holds them in a cycle
+    sys.exit(code)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON: {error}"
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    # An error in a loader worker arrives with the worker's traceback before it.
+    line = str(error).strip().splitlines()[-1]
+    return line.removeprefix("sharpcontour.errors.InputError: ")
+
+
+def _refusal(error: Exception) -> str:
+    """What to do where a device lacks an operation, as Apple's GPU does some of training; "" for any other error."""
+    operation = re.search(r"'(\w+::\w+)'", str(error))
+    if not isinstance(error, NotImplementedError) or operation is None:
+        return ""
+    return (
+        f"this device cannot compute {operation.group(1)}, which the model needs; choose the device cpu, or on Apple's "
+        "GPU let the CPU step in with the environment variable PYTORCH_ENABLE_MPS_FALLBACK=1"
+    )
+
+
+def _process() -> str:
+    rank = os.environ.get("RANK", "0")
+    return "" if rank == "0" else f" (process {rank})"
+
+
+def _one_line(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
+    return f"warning: {message}\n"
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of one process; every process of a machine gets its own GPU.
+
+    Raises:
+        InputError: where it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        # Apple's GPU has no collectives.
+        if name == "mps" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            name = "cpu"
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("there is no GPU of Apple's here that torch can use; choose the device cpu, or auto")
+    if name != "cuda":
+        return torch.device(name)
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise InputError(
+            f"process {local_rank} of this machine has no GPU: {count} visible. Use --nproc-per-node {max(count, 1)}, "
+            "or the device cpu"
+        )
+    return torch.device("cuda", local_rank)
