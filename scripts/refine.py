@@ -1,15 +1,18 @@
 """Refine the masks of any detector: COCO results in, the same results with sharper masks out.
 
-    python scripts/refine.py --checkpoint CKPT --results R.json --images val2017/ --out R2.json
+    python scripts/refine.py --results R.json --images val2017/ --out R2.json
     # with annotations also AP and Boundary AP before and after, and how many masks came closer to their object
-    python scripts/refine.py --checkpoint CKPT --results R.json --images DIR --annotations GT.json --out R2.json
+    python scripts/refine.py --results R.json --images DIR --annotations GT.json --out R2.json
+    # the masks of one photograph, in files of any kind; the same as the installed command: sharpcontour photo.jpg m.png
+    python scripts/refine.py --image photo.jpg --masks m.png --out DIR
 
-The model need not be the detector that made the results. Every entry of the input is in the output, in its place and
-with all of its fields; only "segmentation" changes, to run lengths, and only where a mask was refined. Masks that are
-empty, too small, or would get worse stay as they are, and so do entries that cannot be used (no segmentation, run
-lengths of another size than the image's, ...), which are counted at the end. What is done is written to R2.json.part
-image by image: after an interruption the same command goes on from there. An image that fails (out of memory, ...) is
-left as it was; then the command ends with status 1, and run again tries the images that failed, and only these.
+The refiner is that of the package, or of a checkpoint, which need not be the detector's that made the results. Every
+entry of the input is in the output, in its place and with all of its fields; only "segmentation" changes, to run
+lengths, and only where a mask was refined. Masks that are empty, too small, or would get worse stay as they are, and so
+do entries that cannot be used (no segmentation, run lengths of another size than the image's, ...), which are counted
+at the end. What is done is written to R2.json.part image by image: after an interruption the same command goes on from
+there. An image that fails (out of memory, ...) is left as it was; then the command ends with status 1, and run again
+tries the images that failed, and only these.
 
 The file of an image is the "file_name" in the annotations; without annotations the "file_name" of its entries, if they
 have one (as those of predict.py do, and upright like there), else the file in the folder whose name is the image id as
@@ -41,9 +44,11 @@ from eval.refinement import Changes, broken_segmentations
 from eval.results import format_table
 from models import load_model
 from models.predictor import Predictor
+from sharpcontour.anymask.command import refine_files
+from sharpcontour.anymask.refiner import WEIGHTS, MaskRefiner, load_refiner
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.command_line import DEVICES, choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.images import UnreadableError, WrongSizeError, read_image
 from sharpcontour.refined_model import RefinedModel
@@ -55,8 +60,27 @@ FARTHEST = 1e7  # px, of a box
 
 
 def main() -> int:
-    """Check everything, refine image by image, write the file at the end."""
+    """One photograph, or a file of results."""
     args = parse_arguments()
+    if args.image:
+        refine_files(lambda: load(args), args.image, args.masks, args.out, image_id=args.image_id)
+        return 0
+    return refine_results(args)
+
+
+def load(args: argparse.Namespace) -> Predictor | MaskRefiner:
+    """What refines: that of a checkpoint, or that of the package."""
+    device = choose_device(args.device)
+    if not args.checkpoint:
+        return load_refiner(args.weights, device)
+    predictor = load_model(args.checkpoint, device)
+    if not isinstance(predictor.model, RefinedModel):
+        raise InputError(f"{args.checkpoint}: this checkpoint has no refiner; train with --refine")
+    return predictor
+
+
+def refine_results(args: argparse.Namespace) -> int:
+    """Check everything, refine image by image, write the file at the end."""
     if Path(args.out).resolve() == Path(args.results).resolve():
         raise InputError(f"--out {args.out} is the file of --results; choose another name")
     for path in (args.out, *([Path(args.pictures) / "01.png"] if args.pictures else [])):
@@ -65,12 +89,10 @@ def main() -> int:
     annotations = read_json(args.annotations) if args.annotations else None
     truth = GroundTruth(annotations, args.annotations) if args.annotations else None
     images = find_images(entries, args.results, args.images, annotations, args.annotations)
-    predictor = load_model(args.checkpoint, choose_device(args.device))
-    if not isinstance(predictor.model, RefinedModel):
-        raise InputError(f"{args.checkpoint}: this checkpoint has no refiner; train with --refine")
-    job = Job(predictor, entries, images, truth)
+    job = Job(load(args), entries, images, truth)
     before = job.evaluate(args.results)  # first of all: it finds what would else be told after hours
-    files = (args.checkpoint, args.results, *([args.annotations] if args.annotations else []))
+    weights = args.checkpoint or args.weights or WEIGHTS
+    files = (weights, args.results, *([args.annotations] if args.annotations else []))
     journal = Journal(args.out, {"files": [fingerprint_of(path) for path in files], "images": args.images})
     begin = time.perf_counter()
     try:
@@ -97,21 +119,33 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; --help states defaults and units."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="CKPT", help="of a model trained with --refine, or the folder of a run")
-    add("--results", required=True, metavar="R.json", help="COCO results, .json or .json.gz")
-    add("--images", required=True, metavar="DIR", help="folder of the images")
-    add("--out", required=True, metavar="R2.json", help="file for the refined results")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--results", metavar="R.json", help="COCO results, .json or .json.gz")
+    what.add_argument("--image", metavar="PHOTO", help="one photograph, with --masks")
+    add("--checkpoint", metavar="CKPT", help="of a model trained with --refine, or the folder of a run (default: none)")
+    add("--weights", metavar="FILE", help="of another refiner like the package's (default: the package's own)")
+    add("--images", metavar="DIR", help="folder of the images of --results")
+    add("--masks", metavar="FILE", nargs="+", help="rough masks of --image, files of any kind")
+    add("--image-id", metavar="ID", help="of --image in a COCO file that has it under another name")
+    add("--out", metavar="R2.json", help="file for the refined results; of --image the folder (default: PHOTO_sharp/)")
     add("--annotations", metavar="GT.json", help="COCO annotations, to score before and after (default: none)")
     add("--pictures", metavar="DIR", help=f"draw the {PICTURES} images that changed most, before and after, to DIR")
-    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
-    return parser.parse_args()
+    add("--device", choices=DEVICES, default="auto", help="default: the first that is there")
+    args = parser.parse_args()
+    if args.results and not (args.images and args.out):
+        parser.error("--results needs --images DIR and --out R2.json")
+    if args.image and not args.masks:
+        parser.error("--image needs --masks FILE ...")
+    if args.checkpoint and args.weights:
+        parser.error("--checkpoint and --weights are two refiners; give one")
+    return args
 
 
 class Job:
     """The refinement of one file of results.
 
     Args:
-        predictor: its model has a refiner.
+        predictor: what refines; its model has a refiner.
         entries: the results.
         images: all that have entries.
         truth: annotations of these images, if there are.
@@ -122,7 +156,11 @@ class Job:
     """
 
     def __init__(
-        self, predictor: Predictor, entries: list[Entry], images: list[ImageFile], truth: GroundTruth | None
+        self,
+        predictor: Predictor | MaskRefiner,
+        entries: list[Entry],
+        images: list[ImageFile],
+        truth: GroundTruth | None,
     ) -> None:
         self.predictor, self.entries, self.images, self.truth = predictor, entries, images, truth
         self.output = list(entries)

@@ -2,9 +2,10 @@
 
 Reading order, along section 3 of the paper: ``evolution`` (3.1, eq. 1), ``ipc`` (3.2, phi) with ``sampling``,
 ``refiner`` (3.3) with ``host``, ``points`` and ``loss`` (3.4, eq. 2), ``refined_model`` (eq. 3); ``config`` has every
-choice.
+choice. Masks of anything on a photograph: ``load_refiner().refine(image, masks)``.
 """
 
+from sharpcontour.anymask.refiner import MaskRefiner, load_refiner
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.contours.types import Contours, Rings
 from sharpcontour.detections import Detections
@@ -18,6 +19,7 @@ __all__ = [
     "Contours",
     "Detections",
     "InputError",
+    "MaskRefiner",
     "PackedMasks",
     "RefinedModel",
     "RefinerInputs",
@@ -25,4 +27,5 @@ __all__ = [
     "SharpContour",
     "SharpContourConfig",
     "build_refiner",
+    "load_refiner",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sharpcontour.anymask.network import AnyMaskConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import write_whole
 from sharpcontour.io.images import read_image
 from sharpcontour.io.plain import from_dict, to_dict
@@ -25,6 +27,7 @@ from sharpcontour.refined_model import RefinedModel, build_refiner
 
 WEIGHTS = Path(__file__).with_name("weights.pt")
 FORMAT = 1
+_AS_ARRAYS = ("1", "L", "RGB", "RGBA", "I", "I;16", "I;16B")  # modes of PIL whose values are understood as they are
 
 
 class MaskRefiner:
@@ -33,7 +36,13 @@ class MaskRefiner:
     Args:
         model: its host is a :class:`~sharpcontour.anymask.host.MaskHost`.
         about: how it was trained.
+
+    Attributes:
+        category_ids, class_names: of the classes that it tells apart: none.
     """
+
+    category_ids: Sequence[int] = ()
+    class_names: Sequence[str] = ()
 
     def __init__(self, model: RefinedModel, about: dict[str, Any] | None = None) -> None:
         self.model, self.about = model.eval(), about or {}
@@ -45,6 +54,8 @@ class MaskRefiner:
 
         Args:
             image: a path, a PIL image, or an array: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) gray, of uint8 or uint16.
+                The photograph of a path is turned upright as its EXIF data say, unless the masks fit only its pixels
+                as they are stored; a PIL image and an array are taken as they are.
             masks: (K, H, W) bool, or a list of K masks, COCO RLEs or lists of COCO polygons; see
                 :func:`sharpcontour.anymask.foreign_masks.read_masks`.
             boxes: (K, 4) xyxy in pixels of the image, only handed on; without them those of the masks.
@@ -58,8 +69,14 @@ class MaskRefiner:
         Raises:
             InputError: for an image that cannot be read, and for masks and boxes that are broken or do not fit it.
         """
-        pixels = as_pixels(image)
-        given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
+        pixels = read_image(image, upright=True) if isinstance(image, (str, Path)) else as_pixels(image)
+        try:
+            given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
+        except InputError:
+            turned, pixels = pixels.shape, as_pixels(image)
+            if pixels.shape == turned:
+                raise
+            given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
         return replace(coarse, shapes=refine_in_windows(self.model, pixels, given), coarse=coarse)
 
 
@@ -68,10 +85,11 @@ def load_refiner(path: str | Path | None = None, device: str | torch.device = "c
 
     Args:
         path: of the file; None: the package's own.
-        device: that it computes on.
+        device: that it computes on; "auto" takes the first of cuda, mps and cpu that is there.
 
     Raises:
-        InputError: where the file is missing, is none of its kind, or does not fit this version.
+        InputError: where the file is missing, is none of its kind, or does not fit this version, and where the device
+            is not there.
     """
     path = WEIGHTS if path is None else Path(path)
     if not path.is_file():
@@ -82,13 +100,18 @@ def load_refiner(path: str | Path | None = None, device: str | torch.device = "c
         raise InputError(f"{path}: refused or damaged, no weights of this refiner ({type(error).__name__})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path}: no weights of this refiner; scripts/export.py makes them of a trained anymask run")
-    host: Any = MaskHost(from_dict(AnyMaskConfig, state["host"], "host."))
-    refiner = build_refiner(from_dict(SharpContourConfig, state["sharpcontour"], "sharpcontour."), host)
-    model = RefinedModel(host, refiner)
-    model.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in state["model"].items()}
-    )
-    return MaskRefiner(model.to(device), state["about"])
+    try:
+        host: Any = MaskHost(from_dict(AnyMaskConfig, state["host"], "host."))
+        refiner = build_refiner(from_dict(SharpContourConfig, state["sharpcontour"], "sharpcontour."), host)
+        model = RefinedModel(host, refiner)
+        model.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in state["model"].items()}
+        )
+    except (KeyError, TypeError, AttributeError, RuntimeError, InputError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: does not fit this version ({reason}); export it anew") from error
+    device = choose_device(device) if isinstance(device, str) else device
+    return MaskRefiner(model.to(device), state.get("about"))
 
 
 def save_refiner(model: RefinedModel, about: dict[str, Any], path: str | Path) -> None:
@@ -158,10 +181,11 @@ def as_pixels(image: Any) -> np.ndarray:
     """
     if isinstance(image, (str, Path)):
         return read_image(image)
-    pixels = np.asarray(image.convert("RGB") if getattr(image, "mode", "RGB") in ("P", "CMYK", "LA", "PA") else image)
+    mode = getattr(image, "mode", None)  # of a PIL image
+    pixels = np.asarray(image if mode is None or mode in _AS_ARRAYS else image.convert("RGB"))
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
-    if pixels.dtype == np.uint16 or getattr(image, "mode", "") in ("I", "I;16"):
+    if pixels.dtype == np.uint16 or mode in ("I", "I;16B"):
         pixels = (pixels.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise InputError(f"an image must be an array of uint8 or uint16; this one is {pixels.dtype}")

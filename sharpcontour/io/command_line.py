@@ -17,6 +17,8 @@ import torch
 
 from sharpcontour.errors import InputError
 
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and leave: 0 done, 2 wrong use or bad input (a line on stderr), 130 Ctrl-C, 1 a defect of ours."""

@@ -1,0 +1,153 @@
+"""The command ``sharpcontour``: a photograph and rough masks in, sharp outlines out.
+
+    sharpcontour photo.jpg mask.png
+
+Masks may be PNG (black and white, label ids, a palette, a cut-out), COCO, SAM or LabelMe JSON, YOLO's text of polygons,
+.npy or .npz, one or more files. The refined objects are written to the folder photo_sharp/: photo.json (COCO
+annotations), photo.svg, photo_mask.png and photo_compare.png, a picture of before and after.
+
+The photograph is turned upright as its EXIF data say, and the masks are taken to be drawn on it so; where their size
+fits only the pixels as they are stored, these are taken. What is written is in the same pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sharpcontour.anymask import output_files
+from sharpcontour.anymask.mask_files import read_mask_files
+from sharpcontour.anymask.named_masks import NamedMask
+from sharpcontour.anymask.refiner import load_refiner
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import DEVICES, choose_device, run
+from sharpcontour.io.files import check_writable
+from sharpcontour.io.images import WrongSizeError, read_image
+
+
+def main() -> None:
+    """What the installed command calls; it leaves with the exit codes of :func:`~sharpcontour.io.command_line.run`."""
+    run(_main)
+
+
+def _main() -> int:
+    args = parse_arguments()
+    refine_files(
+        lambda: load_refiner(args.weights, choose_device(args.device)),
+        args.photo,
+        args.masks,
+        args.out,
+        image_id=args.image_id,
+    )
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="sharpcontour", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("photo", metavar="PHOTO", help="any image file")
+    add("masks", metavar="MASKS", nargs="+", help="files with rough masks of its objects")
+    add("--out", metavar="DIR", help="folder for what is written (default: PHOTO_sharp/ here)")
+    add("--weights", metavar="FILE", help="of another refiner (default: that of the package)")
+    add("--image-id", metavar="ID", help="of the photograph in a COCO file that has it under another name")
+    add("--device", choices=DEVICES, default="auto", help="default: the first that is there")
+    return parser.parse_args(arguments)
+
+
+def refine_files(
+    load: Any, photo: str | Path, masks: Sequence[str | Path], out: str | Path | None = None, *, image_id: Any = None
+) -> Detections:
+    """Refine the masks of one photograph, write the files and print a line an object.
+
+    Args:
+        load: called without arguments once everything else is read; gives what has the method ``refine`` of
+            :class:`~sharpcontour.anymask.refiner.MaskRefiner`.
+        photo: of the photograph.
+        masks: files that :func:`~sharpcontour.anymask.mask_files.read_mask_files` reads.
+        out: folder to write to, made if missing; None: one beside where the command is called, named like the
+            photograph.
+        image_id: id of the photograph in a data set's file.
+
+    Returns:
+        The refined objects, ``coarse`` as they were given.
+
+    Raises:
+        InputError: for files that are missing, broken, of another size, or cannot be written.
+    """
+    photo = Path(photo)
+    folder = Path(f"{photo.stem}_sharp") if out is None else Path(out)
+    paths = [folder / f"{photo.stem}{ending}" for ending in (".json", ".svg", "_mask.png", "_compare.png")]
+    for path in paths:
+        if any(path.resolve() == Path(given).resolve() for given in (photo, *masks)):
+            raise InputError(f"{path}: would be written over a given file; choose another --out")
+        check_writable(path)
+    pixels, given, notes = read_photograph(photo, masks, image_id)
+    print("\n".join(notes))
+    found = load().refine(pixels, [mask.mask for mask in given])
+    output_files.write_coco(paths[0], found, given, photo.name)
+    output_files.write_svg(paths[1], found, given)
+    output_files.write_mask(paths[2], found)
+    output_files.write_picture(paths[3], pixels, found, given)
+    print("\n".join(_report(found, given)))
+    print(f"{folder}: {', '.join(path.name for path in paths)}")
+    return found
+
+
+def read_photograph(
+    photo: Path, masks: Sequence[str | Path], image_id: Any = None
+) -> tuple[np.ndarray, list[NamedMask], list[str]]:
+    """A photograph, in that orientation that its masks fit, these masks, and notes on how they were understood.
+
+    Upright is tried first. Where both orientations have one size, no mask can tell them apart, and upright is taken.
+
+    Args:
+        photo: of the photograph.
+        masks: files of masks.
+        image_id: id of the photograph in a data set's file.
+
+    Raises:
+        InputError: as of :func:`~sharpcontour.io.images.read_image` and
+            :func:`~sharpcontour.anymask.mask_files.read_mask_files`.
+    """
+    pixels = read_image(photo, upright=True)
+    try:
+        return pixels, *read_mask_files(masks, (pixels.shape[0], pixels.shape[1]), photo.name, image_id)
+    except WrongSizeError as error:
+        stored = read_image(photo)
+        if stored.shape == pixels.shape:
+            raise
+        try:
+            given, notes = read_mask_files(masks, (stored.shape[0], stored.shape[1]), photo.name, image_id)
+        except WrongSizeError:
+            raise error from None
+    note = (
+        f"{photo}: taken as stored, not turned upright, for the masks are {stored.shape[1]} x {stored.shape[0]} pixels"
+    )
+    return stored, given, [note, *notes]
+
+
+def _report(found: Detections, given: Sequence[NamedMask]) -> list[str]:
+    """A line an object: how much it changed."""
+    assert found.coarse is not None
+    lines, empty = [], 0
+    before, after = found.coarse.rles(), found.rles()
+    for k, mask in enumerate(given):
+        label = f"{k + 1}. {mask.name}: "
+        if not found.coarse.rings[k] or not coco_mask.area(before[k]):
+            lines.append(label + "empty, kept as it is")
+            empty += 1
+        elif found.rings[k] is found.coarse.rings[k]:
+            lines.append(label + "kept as it is")
+        else:
+            iou = float(coco_mask.iou([after[k]], [before[k]], [0])[0, 0])
+            lines.append(label + f"IoU {iou:.3f} with the given one")
+    return lines + ([f"{empty} of {len(given)} given masks are empty"] if empty else [])

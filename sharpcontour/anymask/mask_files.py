@@ -1,0 +1,150 @@
+"""Mask files of any usual kind: the one door to all readers, which look at what a file holds, not at its name.
+
+images         masks, label maps, palettes, cut-outs: see ``mask_images.py``
+JSON           COCO, SAM, LabelMe: see ``mask_json.py``
+.npy, .npz     arrays (H, W) or (K, H, W): bool, label ids, or floats from 0 to 1
+YOLO's text    a line "class x1 y1 x2 y2 ..." an object, coordinates divided by the photograph's width and height
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sharpcontour.anymask.mask_images import masks_of_values, read_image_masks
+from sharpcontour.anymask.mask_json import read_json_masks
+from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, check_size, checked
+from sharpcontour.errors import InputError
+from sharpcontour.io.headers import LENGTH, is_image
+
+_KINDS = "give PNG masks, COCO or LabelMe JSON, YOLO's text of polygons, .npy or .npz"
+_OBJECTS = (
+    "holds Python objects, which are not read since they could run code; save the arrays alone, for instance "
+    "np.savez('masks.npz', *[mask['segmentation'] for mask in masks])"
+)
+
+
+def read_mask_files(
+    paths: Sequence[str | Path], size: Size, image: str, image_id: Any = None
+) -> tuple[list[NamedMask], list[str]]:
+    """All masks of one photograph.
+
+    Args:
+        paths: of the files, of one or more kinds.
+        size: (height, width) of the photograph in pixels.
+        image: name of the photograph's file, by which the files of data sets know it.
+        image_id: its id in such a file, where it has another name there.
+
+    Returns:
+        The masks in the order of the files, empty ones too; and a line a file on how it was understood.
+
+    Raises:
+        WrongSizeError: naming both sizes, where a mask is of another size than the photograph.
+        InputError: naming file and entry, where a mask is missing, broken or of no known kind, or where there is none.
+    """
+    masks: list[NamedMask] = []
+    notes = []
+    for path in map(Path, paths):
+        reading = _read(path, size, image, image_id)
+        count = len(reading.masks)
+        notes.append(f"{path}: {count} object{'' if count == 1 else 's'} ({reading.how})")
+        masks += reading.masks
+    if not masks:
+        raise InputError(f"no mask is in {', '.join(map(str, paths))}; give a file that holds one")
+    return masks, notes
+
+
+def _read(path: Path, size: Size, image: str, image_id: Any) -> Reading:
+    """The masks of one file."""
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(4096)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file of masks") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; give the files in it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if is_image(beginning[:LENGTH]):
+        return read_image_masks(path, size)
+    if beginning[:6] == b"\x93NUMPY" or beginning[:4] == b"PK\x03\x04":
+        return _arrays(path, size)
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] in (b"{", b"[") or beginning[:2] == b"\x1f\x8b":
+        return read_json_masks(path, size, image, image_id)
+    if _is_number(text.split(maxsplit=1)[0] if text else b"0"):
+        return _yolo(path, size)
+    raise InputError(f"{path}: is of no kind of masks that is known; {_KINDS}")
+
+
+def _arrays(path: Path, size: Size) -> Reading:
+    """Arrays of a .npy or .npz file; nothing in it is ever run."""
+    try:
+        loaded: Any = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        arrays = (
+            {path.stem: loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        )
+    except (ValueError, EOFError, OSError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+        objects = "allow_pickle" in str(error)
+        raise InputError(f"{path}: {_OBJECTS if objects else 'damaged or cut short; save it again'}") from None
+    found, ways = [], []
+    for name, array in arrays.items():
+        where = f"{path}: array {name}" if len(arrays) > 1 else f"{path}"
+        if array.ndim == 4 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim not in (2, 3):
+            raise InputError(f"{where}: has the shape {array.shape}; save (height, width) or (masks, height, width)")
+        check_size(tuple(int(side) for side in array.shape[-2:]), size, where)
+        for k, part in enumerate(array if array.ndim == 3 else array[None]):
+            entry = f"{where}, mask {k}" if array.ndim == 3 else where
+            # A stack has a mask a layer, whatever number stands for inside.
+            values = part > 0 if array.ndim == 3 and part.dtype.kind in "ui" else part
+            reading = masks_of_values(f"{name} {k + 1}" if len(array) > 1 and array.ndim == 3 else name, values, entry)
+            found += reading.masks
+            ways.append(reading.how)
+    return Reading(found, ", ".join(dict.fromkeys(ways)) or "no arrays")
+
+
+def _yolo(path: Path, size: Size) -> Reading:
+    """YOLO's polygons: one line an object."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is of no kind of masks that is known; {_KINDS}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            found.append(_yolo_object(line.split(), size, f"{path}: line {number}"))
+    return Reading(found, "YOLO's polygons")
+
+
+def _yolo_object(words: list[str], size: Size, where: str) -> NamedMask:
+    if not all(map(_is_number, words)) or not float(words[0]).is_integer():
+        raise InputError(f"{where}: is not 'class x1 y1 x2 y2 ...' in numbers; mend it, or take it out")
+    label, values = int(float(words[0])), [float(word) for word in words[1:]]
+    if len(values) in (4, 5):
+        raise InputError(
+            f"{where}: is a box and no outline; give polygons 'class x1 y1 x2 y2 x3 y3 ...', as YOLO's segmentation "
+            "models write them"
+        )
+    if len(values) < 6:
+        raise InputError(f"{where}: has fewer than three points; mend it, or take it out")
+    points = np.array(values[: len(values) // 2 * 2]).reshape(-1, 2)  # a confidence may stand at the end
+    if points.min() < -0.5 or points.max() > 1.5:
+        raise InputError(f"{where}: is not divided by the photograph's width and height; coordinates go from 0 to 1")
+    polygon = (points * (size[1], size[0])).ravel().tolist()
+    return NamedMask(f"class {label}", checked([polygon], size, where), f"class {label}", label)
+
+
+def _is_number(word: str | bytes) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False

@@ -1,0 +1,157 @@
+"""Masks in image files and in arrays of pixels: which values mean an object, and which mean how much of one.
+
+The rules, in this order; 0 or black is always the background:
+
+    an alpha channel that is not the same everywhere  the mask of one object, cut at one half
+    one value besides 0                               the mask of one object
+    a palette                                         each index an object; 255 beside others is the border of VOC
+    a colour picture of few colours                   each colour an object
+    1, 2, ... n                                       each value an object
+    many values, or mostly the greatest possible one  a soft mask of one object, cut at one half
+    a few values otherwise                            each value an object
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, label_rles
+from sharpcontour.errors import InputError
+from sharpcontour.io.images import read_values
+from sharpcontour.masks.run_lengths import changes_to_rle
+
+MANY = 64  # values, of 256, from which a gray picture that does not count 1, 2, ... is a soft mask
+COLOURS = 255  # different ones in a picture of objects, at most
+VOID = 255  # index of a palette that PASCAL VOC draws around objects
+_PALETTE = 3  # a PNG's type of colour
+
+Objects = tuple[dict[str, np.ndarray], str]
+"""Masks or label maps by the ends of the objects' names, and how the values were understood."""
+
+
+def read_image_masks(path: Path, size: Size) -> Reading:
+    """The objects of a mask's file: PNG, or any other kind of image.
+
+    Args:
+        path: of the file.
+        size: of the photograph.
+
+    Raises:
+        WrongSizeError: naming both sizes.
+        InputError: where it cannot be read, or is a picture and no mask.
+    """
+    values = read_values(path, size)
+    data = path.read_bytes()
+    if values.ndim == 3 and values.shape[2] == 4 and values[..., 3].min() < values[..., 3].max():
+        return one_object(path.stem, _upper_half(values[..., 3]), "its alpha channel")
+    if data[1:4] == b"PNG" and data[25] == _PALETTE:
+        return _of_palette(path.stem, _palette_indices(data))
+    if values.ndim == 3:
+        values = values[..., :3]
+        if (values == values[..., :1]).all():
+            values = values[..., 0]
+    return _of_colours(path, values) if values.ndim == 3 else masks_of_values(path.stem, values, str(path))
+
+
+def masks_of_values(stem: str, values: np.ndarray, where: str) -> Reading:
+    """The objects of one array of pixels.
+
+    Args:
+        stem: what to call them, with the value of each behind it where there are several.
+        values: (H, W): bool; integers, a label map, a mask or a soft mask; or floats from 0 to 1, a soft mask.
+        where: file and entry, for error messages.
+
+    Raises:
+        InputError: for values that are no mask.
+    """
+    if values.dtype == bool:
+        return one_object(stem, values, "a mask")
+    if values.dtype.kind == "f":
+        if not ((values >= 0) & (values <= 1)).all():
+            raise InputError(f"{where}: its numbers are not from 0 to 1; save bool, for instance logits > 0")
+        return one_object(stem, values >= 0.5, "a soft mask, cut at 0.5")
+    if values.dtype.kind not in "ui" or values.min(initial=0) < 0:
+        raise InputError(f"{where}: is {values.dtype} with negative values or no numbers; save bool, or ids 0, 1, ...")
+    present = np.unique(values[values > 0])
+    if len(present) <= 1:
+        return one_object(stem, values > 0, "a mask")
+    counts = bool(present[-1] == len(present)) and len(present) < 255
+    if not counts and values.dtype in (np.uint8, np.uint16) and _is_soft(values, present):
+        half = (int(np.iinfo(values.dtype).max) + 1) // 2
+        return one_object(stem, _upper_half(values), f"a soft mask of {len(present)} values, cut at {half}")
+    return _labelled(stem, values, "each value an object")
+
+
+def one_object(stem: str, inside: np.ndarray, how: str) -> Reading:
+    """A mask (H, W) of bool as the only object of its file."""
+    rles = label_rles(inside)
+    empty = changes_to_rle(np.zeros(0, np.int64), *inside.shape)
+    return Reading([NamedMask(stem, rles.get(1, empty))], how)
+
+
+def _labelled(stem: str, ids: np.ndarray, how: str, name: Callable[[int], str] = str) -> Reading:
+    return Reading([NamedMask(f"{stem} {name(number)}", rle) for number, rle in label_rles(ids).items()], how)
+
+
+def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
+    """Whether values, more than one besides 0, tell how much of an object a pixel is, rather than which object."""
+    most = np.iinfo(values.dtype).max
+    mostly_full = 2 * np.count_nonzero(values == most) >= np.count_nonzero(values)
+    if values.dtype == np.uint8:
+        return mostly_full or len(present) > MANY
+    return mostly_full or (len(present) > MANY and present[-1] > 0.9 * most)
+
+
+def _upper_half(values: np.ndarray) -> np.ndarray:
+    """Where integers are at least one half of what they can be; where floats are at least 0.5."""
+    return values >= (0.5 if values.dtype.kind == "f" else (int(np.iinfo(values.dtype).max) + 1) // 2)
+
+
+def _of_palette(stem: str, indices: np.ndarray) -> Reading:
+    present = np.unique(indices[indices > 0])
+    if len(present) <= 1:
+        return one_object(stem, indices > 0, "a mask")
+    if present[-1] == VOID:
+        pixels = int((indices == VOID).sum())
+        how = f"each index of its palette an object, but {VOID}: {pixels} pixels of a border of no object"
+        return _labelled(stem, np.where(indices == VOID, 0, indices), how)
+    return _labelled(stem, indices, "each index of its palette an object")
+
+
+def _of_colours(path: Path, values: np.ndarray) -> Reading:
+    bits = 8 * values.dtype.itemsize
+    if values.dtype.kind != "u" or bits > 16:
+        raise InputError(f"{path}: is a colour picture of {values.dtype}, no mask; give one of gray values")
+    blue, green, red = (values[..., channel].astype(np.int64) for channel in range(3))
+    codes = red << 2 * bits | green << bits | blue
+    count = len(np.unique(codes[codes > 0]))
+    if count > COLOURS:
+        raise InputError(
+            f"{path}: is a picture of {count} colours, no mask; give a black and white one, or one with a flat colour "
+            "for each object, saved as PNG and without smooth edges"
+        )
+    digits = 3 * bits // 4
+    return _labelled(path.stem, codes, "each colour an object", lambda code: f"#{code:0{digits}x}")
+
+
+def _palette_indices(data: bytes) -> np.ndarray:
+    """The indices (H, W) uint8 of a palette PNG."""
+    # OpenCV would turn them into colours; without the palette, and said to be gray, they stay what they are.
+    parts, place = [data[:8]], 8
+    while place + 8 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        chunk = data[place:end]
+        if chunk[4:8] == b"IHDR":
+            body = chunk[4:17] + b"\0" + chunk[18:21]
+            chunk = chunk[:4] + body + zlib.crc32(body).to_bytes(4, "big")
+        if chunk[4:8] in (b"IHDR", b"IDAT", b"IEND"):
+            parts.append(chunk)
+        place = end
+    gray = cv2.imdecode(np.frombuffer(b"".join(parts), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert gray is not None  # its colours could be read before
+    return gray // (255 // (2 ** data[24] - 1))  # fewer than eight bits are spread over all values

@@ -1,0 +1,121 @@
+"""Masks as files hold them, with their names: what the readers of all kinds of files hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sharpcontour.errors import InputError
+from sharpcontour.io.images import WrongSizeError
+from sharpcontour.masks.run_lengths import changes_to_rle
+from sharpcontour.masks.segmentation import flat_polygons, polygon_fault, read_runs, size_fault
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+BEYOND = 0.1  # of the photograph's size: a polygon that leaves it by more was drawn on another one
+
+
+@dataclass
+class NamedMask:
+    """One object of a photograph.
+
+    Attributes:
+        name: what to call it: its label, or its file and number.
+        mask: a compressed COCO RLE, or a list of flat COCO polygons in continuous pixels; either may be empty.
+        category: name of its class, if the file tells one.
+        category_id: number of its class, if the file tells one.
+    """
+
+    name: str
+    mask: Any
+    category: str | None = None
+    category_id: int | None = None
+
+
+@dataclass
+class Reading:
+    """What a file holds.
+
+    Attributes:
+        masks: in the order of the file.
+        how: in what way it was understood, in a few words.
+    """
+
+    masks: list[NamedMask]
+    how: str
+
+
+def checked(segmentation: Any, size: Size, where: str) -> Any:
+    """A COCO segmentation as the ``mask`` of a :class:`NamedMask`.
+
+    Args:
+        segmentation: run lengths, compressed or not, or polygons; empty ones are taken.
+        size: of the photograph.
+        where: file and entry, for error messages.
+
+    Raises:
+        WrongSizeError: where it is of a photograph of another size.
+        InputError: where it is broken or missing.
+    """
+    if isinstance(segmentation, dict):
+        if fault := size_fault(segmentation.get("size"), *size):
+            kind = WrongSizeError if "pixels" in fault else InputError
+            raise kind(f"{where}: {fault}")
+        try:
+            read_runs(segmentation, *size)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: {error}") from None
+        return segmentation
+    if not isinstance(segmentation, list):
+        raise InputError(f"{where}: has no 'segmentation' of run lengths or polygons; give it one, or take it out")
+    polygons = list(flat_polygons(segmentation))
+    for polygon in polygons:
+        if fault := polygon_fault(polygon):
+            raise InputError(f"{where}: {fault}; mend it, or take it out")
+    _check_reach(polygons, size, where)
+    return polygons
+
+
+def _check_reach(polygons: Sequence[Any], size: Size, where: str) -> None:
+    """WrongSizeError where polygons were drawn on a larger picture: they have no size that could tell."""
+    height, width = size
+    for polygon in polygons:
+        points = np.asarray(polygon, np.float64).reshape(-1, 2)
+        low, high = points.min(0), points.max(0)
+        x, y = BEYOND * width, BEYOND * height
+        if (low < (-x, -y)).any() or (high > (width + x, height + y)).any():
+            raise WrongSizeError(
+                f"{where}: a polygon reaches from {low[0]:.0f}, {low[1]:.0f} to {high[0]:.0f}, {high[1]:.0f}, the "
+                f"image is {width} x {height} pixels; give masks of this image, in its pixels"
+            )
+
+
+def check_size(found: Any, size: Size, where: str) -> None:
+    """WrongSizeError where ``found``, the (height, width) that a file tells, is not ``size``; None tells nothing."""
+    if all(isinstance(side, int) for side in found) and (fault := size_fault(list(found), *size)):
+        raise WrongSizeError(f"{where}: {fault}")
+
+
+def label_rles(ids: np.ndarray) -> dict[int, Any]:
+    """The objects of a label map (H, W) of integers, 0 outside, by their ids: compressed COCO RLEs, ascending."""
+    flat = ids.T.ravel()  # run lengths go down the columns
+    where = np.flatnonzero(flat)
+    order = np.argsort(flat[where], kind="stable")
+    numbers, first = np.unique(flat[where][order], return_index=True)
+    parts = np.split(where[order], first[1:])
+    return {
+        int(number): changes_to_rle(_changes(part), *ids.shape) for number, part in zip(numbers, parts, strict=False)
+    }
+
+
+def _changes(inside: np.ndarray) -> np.ndarray:
+    """Where runs of consecutive numbers begin, and the number behind their end, in turns."""
+    begins = np.flatnonzero(np.diff(inside, prepend=-2) != 1)
+    ends = np.flatnonzero(np.diff(inside, append=inside[-1] + 2) != 1)
+    changes = np.empty(2 * len(begins), np.int64)
+    changes[::2], changes[1::2] = inside[begins], inside[ends] + 1
+    return changes
