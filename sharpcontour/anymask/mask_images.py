@@ -7,8 +7,8 @@ The rules, in this order; 0 or black is always the background:
     a palette                                         each index an object; 255 beside others is the border of VOC
     a colour picture of few colours                   each colour an object
     1, 2, ... n                                       each value an object
-    many values, or mostly the greatest possible one  a soft mask of one object, cut at one half
-    a few values otherwise                            each value an object
+    many values, or ones that shade off               a soft mask of one object, cut at one half
+    a few values, each of an area                     each value an object
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from sharpcontour.io.images import read_values
 from sharpcontour.masks.run_lengths import changes_to_rle
 
 MANY = 64  # values, of 256, from which a gray picture that does not count 1, 2, ... is a soft mask
+FEW = 8  # values, up to which a gray picture may have objects of its own shades
+LEVEL = 0.3  # of an object's pixels have their value's neighbours to the right and below, at least
 COLOURS = 255  # different ones in a picture of objects, at most
 VOID = 255  # index of a palette that PASCAL VOC draws around objects
 _PALETTE = 3  # a PNG's type of colour
@@ -80,8 +82,7 @@ def masks_of_values(stem: str, values: np.ndarray, where: str) -> Reading:
     present = np.unique(values[values > 0])
     if len(present) <= 1:
         return one_object(stem, values > 0, "a mask")
-    counts = bool(present[-1] == len(present)) and len(present) < 255
-    if not counts and values.dtype in (np.uint8, np.uint16) and _is_soft(values, present):
+    if values.dtype in (np.uint8, np.uint16) and _is_soft(values, present):
         half = (int(np.iinfo(values.dtype).max) + 1) // 2
         return one_object(stem, _upper_half(values), f"a soft mask of {len(present)} values, cut at {half}")
     return _labelled(stem, values, "each value an object")
@@ -100,11 +101,17 @@ def _labelled(stem: str, ids: np.ndarray, how: str, name: Callable[[int], str] =
 
 def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
     """Whether values, more than one besides 0, tell how much of an object a pixel is, rather than which object."""
+    # Inside an object on a label map the neighbours have its value; where one shades off, few have.
+    between = (values > 0) & (values < present[-1])
+    level = np.zeros_like(between)
+    level[:-1, :-1] = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
+    shaded = bool(np.count_nonzero(level & between) < LEVEL * np.count_nonzero(between))
+    many = values.dtype == np.uint8 and len(present) > MANY
+    if present[-1] == len(present):  # 1, 2, ... n
+        return many and shaded
     most = np.iinfo(values.dtype).max
-    mostly_full = 2 * np.count_nonzero(values == most) >= np.count_nonzero(values)
-    if values.dtype == np.uint8:
-        return mostly_full or len(present) > MANY
-    return mostly_full or (len(present) > MANY and present[-1] > 0.9 * most)
+    full = bool(2 * np.count_nonzero(values == most) >= np.count_nonzero(values))
+    return many or shaded or (full and len(present) > FEW)
 
 
 def _upper_half(values: np.ndarray) -> np.ndarray:

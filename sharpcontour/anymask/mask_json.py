@@ -186,7 +186,9 @@ def _outline(shape: Mapping[str, Any], where: str) -> list[float]:
     if kind == "polygon":
         return corners.ravel().tolist()
     if kind not in ("rectangle", "circle"):
-        raise InputError(f"{where}: a {kind} has no inside; make it a polygon, rectangle or circle, or take it out")
+        raise InputError(
+            f"{where}: a shape of type {kind} is not read; make it a polygon, rectangle or circle, or take it out"
+        )
     if len(corners) != 2 or not np.isfinite(corners).all():
         raise InputError(f"{where}: a {kind} has two points; mend it, or take it out")
     (x0, y0), (x1, y1) = corners.tolist()

@@ -1,0 +1,282 @@
+"""The command ``sharpcontour``, what it writes, and the same from Python; a classifier knows the objects."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import sharpcontour
+from sharpcontour.anymask import command, output_files
+from sharpcontour.anymask.named_masks import NamedMask
+from sharpcontour.anymask.refiner import as_pixels
+from sharpcontour.contours.tracing import trace_mask
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.ipc import PointClassifier
+from sharpcontour.masks.run_lengths import rles_to_masks
+from sharpcontour.masks.segmentation import to_rle
+from tests.commands import run_script
+from tests.sharpcontour.helpers import not_utf8
+from tests.sharpcontour.weights import write_weights
+
+H, W = 90, 120
+ROWS, COLUMNS = np.mgrid[:H, :W] + 0.5
+DISC = np.hypot(COLUMNS - 40, ROWS - 45) < 24
+RING = (np.hypot(COLUMNS - 90, ROWS - 40) < 22) & (np.hypot(COLUMNS - 90, ROWS - 40) > 8)
+FILES = ["photo.json", "photo.svg", "photo_compare.png", "photo_mask.png"]
+Command = Callable[..., tuple[int, str, str]]
+
+
+def photograph(path: Path, orientation: int = 1) -> Path:
+    """A photograph with EXIF data; its pixels are stored as they are here."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 255, (H, W, 3), np.uint8)
+    Image.fromarray(pixels).save(path, "JPEG", exif=exif)
+    return path
+
+
+def save(path: str, mask: np.ndarray) -> str:
+    Image.fromarray(mask.astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in an empty folder with a photograph and weights: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    photograph(tmp_path / "photo.jpg")
+    write_weights(tmp_path / "weights.pt")
+
+    def run(*arguments: str, weights: str = "weights.pt") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sharpcontour", *arguments, "--weights", weights, "--device", "cpu"])
+        with pytest.raises(SystemExit) as left:
+            command.main()
+        return (int(left.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that takes every object for a disc in the middle of its window, a little smaller than its box."""
+
+    def classify(self: Any, described: Any, instance: Tensor, points: Tensor) -> Tensor:
+        return (points - 128).norm(dim=-1) - 86
+
+    monkeypatch.setattr(PointClassifier, "forward", classify)
+
+
+@pytest.mark.usefixtures("oracle")
+def test_a_photograph_and_a_mask(call: Command) -> None:
+    save("rough.png", DISC * 255)
+    code, shown, told = call("photo.jpg", "rough.png")
+    assert code == 0 and not told
+    first, second, last = shown.splitlines()
+    assert first == "rough.png: 1 object (a mask)" and last.startswith("photo_sharp: photo.json, photo.svg")
+    assert second.startswith("1. rough: IoU 0.") and second.endswith(" with the given one")
+    assert sorted(path.name for path in Path("photo_sharp").iterdir()) == FILES
+    mask = cv2.imread("photo_sharp/photo_mask.png", cv2.IMREAD_UNCHANGED)
+    iou = ((mask > 0) & DISC).sum() / ((mask > 0) | DISC).sum()
+    assert set(np.unique(mask)) == {0, 255} and f"{iou:.3f}" in second and iou < 1
+    assert cv2.imread("photo_sharp/photo_compare.png").shape[1] > 1000
+    written = json.loads(Path("photo_sharp/photo.json").read_text())
+    assert written["images"] == [{"id": 1, "file_name": "photo.jpg", "width": W, "height": H}]
+    assert (rles_to_masks([as_rle(written["annotations"][0])], H, W)[0] == (mask > 0)).all()
+
+
+def as_rle(annotation: dict[str, Any]) -> dict[str, Any]:
+    return to_rle(annotation["segmentation"], H, W)
+
+
+@pytest.mark.usefixtures("oracle")
+def test_many_objects_and_one_that_is_empty(call: Command) -> None:
+    save("ids.png", DISC + 2 * RING)
+    save("none.png", DISC & False)
+    code, shown, told = call("photo.jpg", "ids.png", "none.png", "--out", "a/b")
+    assert code == 0 and not told
+    lines = shown.splitlines()
+    assert lines[0] == "ids.png: 2 objects (each value an object)" and lines[1] == "none.png: 1 object (a mask)"
+    assert [line.split(":")[0] for line in lines[2:5]] == ["1. ids 1", "2. ids 2", "3. none"]
+    assert lines[4:6] == ["3. none: empty, kept as it is", "1 of 3 given masks are empty"]
+    mask = cv2.imread("a/b/photo_mask.png", cv2.IMREAD_UNCHANGED)
+    assert set(np.unique(mask)) == {0, 1, 2}
+    written = json.loads(Path("a/b/photo.json").read_text())["annotations"]
+    assert [annotation["id"] for annotation in written] == [1, 2, 3] and written[2]["area"] == 0
+    assert isinstance(written[0]["segmentation"], list) and isinstance(written[1]["segmentation"], dict)
+    for k in (0, 1):
+        found = rles_to_masks([as_rle(written[k])], H, W)[0]
+        assert (found == (mask == k + 1)).all() and written[k]["area"] == found.sum()
+        assert all(isinstance(value, float) for value in written[k]["bbox"])
+
+
+@pytest.mark.usefixtures("oracle")
+def test_what_is_too_small_is_kept(call: Command) -> None:
+    small = (abs(COLUMNS - 40) < 1) & (abs(ROWS - 45) < 1)
+    assert "1. small: kept as it is" in call("photo.jpg", save("small.png", small))[1]
+    assert (cv2.imread("photo_sharp/photo_mask.png", cv2.IMREAD_UNCHANGED) == small * 255).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_masks_are_upright_or_as_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = photograph(Path("photo.jpg"), orientation)
+    upright = DISC if orientation == 1 else np.rot90(DISC, -1)
+    pixels, _, notes = command.read_photograph(photo, [save("upright.png", upright)])
+    assert pixels.shape[:2] == upright.shape and len(notes) == 1
+    Path("far.json").write_text(json.dumps([[2, 2, W - 2, 2, W - 2, H - 2]]))  # polygons fit only one of them too
+    for stored in (save("stored.png", DISC), "far.json"):
+        pixels, _, notes = command.read_photograph(photo, [stored])
+        assert pixels.shape[:2] == (H, W) and notes[0].startswith("photo.jpg: taken as stored") == (orientation == 6)
+    size = "120 x 90" if orientation == 1 else "90 x 120"
+    with pytest.raises(InputError, match=f"other.png: the mask is 120 x 89 pixels, its image {size}; correct one"):
+        command.read_photograph(photo, [save("other.png", DISC[1:])])
+
+
+def test_mistakes_are_told_in_a_line(call: Command) -> None:
+    mask = save("rough.png", DISC)
+    Path("no.jpg").write_text("no image")
+    Path("broken.pt").write_bytes(b"broken")
+    Path("taken").write_text("a file")
+    Path("photo_mask.png").write_bytes(Path(mask).read_bytes())
+    cases: list[tuple[tuple[str, ...], str, str]] = [
+        (("none.jpg", mask), "weights.pt", "none.jpg: no such image"),
+        (("no.jpg", mask), "weights.pt", "no.jpg: the file is no image"),
+        (("photo.jpg", "none.png"), "weights.pt", "none.png: no such file of masks"),
+        (("photo.jpg", mask), "none.pt", "none.pt: no such file of weights"),
+        (("photo.jpg", mask), "broken.pt", "broken.pt: refused or damaged"),
+        (("photo.jpg", mask, "--out", "taken"), "weights.pt", "cannot be written"),
+        (("photo.jpg", "photo_mask.png", "--out", "."), "weights.pt", "would be written over a given file"),
+    ]
+    for arguments, weights, message in cases:
+        code, _, told = call(*arguments, weights=weights)
+        assert code == 2 and message in told and told.count("\n") == 1 and told.startswith("error: "), told
+        assert not list(Path().glob("*/photo.json")) and not Path("photo.json").exists()
+
+
+def test_names_that_are_no_text(call: Command) -> None:
+    photo, mask = not_utf8(Path(), b"my caf\xe9.jpg"), not_utf8(Path(), b"m\xe9.png")
+    photo.write_bytes(Path("photo.jpg").read_bytes())
+    mask.write_bytes(Path(save("a.png", DISC)).read_bytes())
+    code, _, told = call(str(photo), str(mask))
+    assert code == 0, told
+    stem = os.fsdecode(b"my caf\xe9")
+    written = json.loads(Path(f"{stem}_sharp/{stem}.json").read_text())
+    assert written["images"][0]["file_name"] == photo.name and written["annotations"][0]["name"] == mask.stem
+    ElementTree.parse(f"{stem}_sharp/{stem}.svg")
+
+
+@pytest.mark.usefixtures("oracle")
+def test_refine_py_does_the_same(call: Command, tmp_path: Path) -> None:
+    save("rough.png", DISC)
+    call("photo.jpg", "rough.png", "--out", "a")
+    arguments = ["--weights", "weights.pt", "--device", "cpu"]
+    done = run_script(
+        "refine.py", "--image", "photo.jpg", "--masks", "rough.png", "--out", "b", *arguments, cwd=tmp_path
+    )
+    assert done.returncode == 0 and "1. rough: IoU" in done.stdout, done.stderr
+    for name in FILES:
+        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
+    Path("images").mkdir()
+    photograph(Path("images/7.jpg"))
+    entry = {"image_id": 7, "category_id": 3, "score": 0.5, "segmentation": trace_mask(DISC)[0].ravel().tolist()}
+    Path("r.json").write_text(json.dumps([entry]))
+    results = ["--results", "r.json", "--images", "images", "--out", "r2.json", *arguments]
+    done = run_script("refine.py", *results, cwd=tmp_path)
+    assert done.returncode == 0 and "1 masks: 1 refined" in done.stdout, done.stderr
+    refined = json.loads(Path("r2.json").read_text())[0]
+    mask = cv2.imread("a/photo_mask.png", cv2.IMREAD_UNCHANGED) > 0
+    assert (rles_to_masks([refined["segmentation"]], H, W)[0] == mask).all()
+    for wrong in (["--results", "r.json"], ["--image", "photo.jpg"], [*results, "--checkpoint", "c.pt"], []):
+        assert run_script("refine.py", *wrong, cwd=tmp_path).returncode == 2
+
+
+def found(objects: list[list[np.ndarray]]) -> Detections:
+    count = len(objects)
+    numbers = torch.zeros(count, 4), torch.ones(count), torch.zeros(count, dtype=torch.int64)
+    return Detections(*numbers, objects, (H, W), coarse=Detections(*numbers, objects, (H, W)))
+
+
+def test_svg_is_well_formed_and_escaped(tmp_path: Path) -> None:
+    given = [NamedMask('<a> & "b"\x01', None, 'x"<'), NamedMask("\udce9", None), NamedMask("none", None)]
+    outlines = [trace_mask(DISC), trace_mask(RING), []]
+    output_files.write_svg(tmp_path / "a.svg", found(outlines), given)
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    assert root.attrib["viewBox"] == f"0 0 {W} {H}"
+    paths = list(root)
+    assert [path.attrib["id"] for path in paths] == ["object-1", "object-2", "object-3"]
+    assert [path[0].text for path in paths] == ['<a> & "b"?', "?", "none"]
+    assert paths[0].attrib["data-category"] == 'x"<' and paths[1].attrib["fill-rule"] == "evenodd"
+    assert [path.attrib["d"].count("Z") for path in paths] == [1, 2, 0]
+    first = paths[0].attrib["d"].strip("MZ").split("L")
+    assert np.allclose([[float(value) for value in point.split(",")] for point in first], outlines[0][0])
+
+
+def test_coco_keeps_categories_and_pixels(tmp_path: Path) -> None:
+    # Two outlines that overlap mean, by the even-odd rule, what no polygons of COCO's say.
+    crossing = [trace_mask(DISC)[0], trace_mask(np.roll(DISC, 20, 1))[0]]
+    odd = [np.array([[10.1234567, 5], [70.7654321, 9], [40, 80.5]], np.float32)]
+    objects = [crossing, odd, trace_mask(RING), []]
+    given = [NamedMask("a", None, "cat", 9), NamedMask("b", None), NamedMask("c", None, "dog", 9), NamedMask("d", None)]
+    output_files.write_coco(tmp_path / "a.json", found(objects), given, "photo.jpg")
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written["categories"] == [{"id": 9, "name": "cat"}, {"id": 10, "name": "object"}, {"id": 11, "name": "dog"}]
+    assert [isinstance(one["segmentation"], list) for one in written["annotations"]] == [False, True, False, False]
+    again = rles_to_masks([as_rle(one) for one in written["annotations"]], H, W)
+    assert (again == found(objects).masks()).all()
+
+
+def test_masks_of_many_objects_have_16_bits(tmp_path: Path) -> None:
+    columns = [trace_mask((k % W == COLUMNS // 1) & (k // W == ROWS // 30)) for k in range(300)]
+    output_files.write_mask(tmp_path / "many.png", found(columns))
+    values = cv2.imread(str(tmp_path / "many.png"), cv2.IMREAD_UNCHANGED)
+    assert values.dtype == np.uint16 and (np.unique(values) == np.arange(301)).all()
+    output_files.write_mask(tmp_path / "over.png", found([trace_mask(DISC), trace_mask(DISC)]))
+    assert set(np.unique(cv2.imread(str(tmp_path / "over.png"), cv2.IMREAD_UNCHANGED))) == {0, 1}  # the first is seen
+
+
+@pytest.mark.usefixtures("oracle")
+def test_from_python(tmp_path: Path) -> None:
+    refiner = sharpcontour.load_refiner(write_weights(tmp_path / "weights.pt"), "auto")
+    assert isinstance(refiner, sharpcontour.MaskRefiner)
+    path = photograph(tmp_path / "photo.jpg", orientation=6)
+    upright = np.ascontiguousarray(np.rot90(DISC, -1))
+    assert refiner.refine(path, upright[None]).size == (W, H)
+    stored = refiner.refine(path, [DISC])
+    assert stored.size == (H, W) and 0.5 < (stored.masks()[0] & DISC).sum() / DISC.sum() < 1
+    with pytest.raises(InputError, match=r"masks\[0\]: the mask is 119 x 90 pixels"):
+        refiner.refine(path, [DISC[:, 1:]])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "YCbCr", "1", "I;16", "LA"])
+def test_images_of_pil(tmp_path: Path, mode: str) -> None:
+    rgb = Image.open(photograph(tmp_path / "photo.jpg"))
+    gray = rgb.convert("L")
+    image = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257) if mode == "I;16" else rgb.convert(mode)
+    pixels = as_pixels(image)
+    assert pixels.dtype == np.uint8 and pixels.shape == (H, W, 3)
+    if mode in ("L", "LA", "I;16"):
+        assert (pixels == np.asarray(gray)[..., None]).all()
+    if mode in ("RGBA", "YCbCr"):
+        assert abs(pixels.astype(int) - np.asarray(rgb)).max() < 5
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "weights.pt")
+    state = torch.load(path, weights_only=True)
+    for change in ({"host": {"width": 16}}, {"host": {"wide": 8}}, {"model": {}}, {"sharpcontour": None}):
+        torch.save({**state, **change}, path)
+        with pytest.raises(InputError, match=r"weights\.pt: does not fit this version \(.*\); export it anew"):
+            sharpcontour.load_refiner(path)
