@@ -195,5 +195,5 @@ def _outline(shape: Mapping[str, Any], where: str) -> list[float]:
     if kind == "rectangle":
         return [x0, y0, x1, y0, x1, y1, x0, y1]
     radius = math.hypot(x1 - x0, y1 - y0)
-    turn = np.linspace(0, 2 * np.pi, min(max(round(4 * radius), 16), 1024), endpoint=False)
+    turn = np.linspace(0, 2 * np.pi, round(min(max(4 * radius, 16), 1024)), endpoint=False)
     return np.stack([x0 + radius * np.cos(turn), y0 + radius * np.sin(turn)], 1).ravel().tolist()

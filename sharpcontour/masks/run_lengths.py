@@ -53,7 +53,7 @@ def decode_counts(counts: bytes | str) -> np.ndarray:
         ValueError: where the last number has no end, or a character is not ASCII. Nothing else is checked.
     """
     data = counts.encode("ascii") if isinstance(counts, str) else counts
-    if data and (data[-1] - 48) & 32:
+    if not data or (data[-1] - 48) & 32:
         raise ValueError("run lengths are cut short")
     return run_lengths([data])[0]
 

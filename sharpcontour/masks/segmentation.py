@@ -74,7 +74,7 @@ def _flat(points: Sequence[Any]) -> list[Any]:
 
 def polygon_fault(values: Any, reach: float = math.inf) -> str:
     """What is wrong with one polygon in words, "" if nothing is; no coordinate may be more than ``reach`` from 0."""
-    if not isinstance(values, (list, tuple, np.ndarray)) or np.ndim(values[:1]) != 1:
+    if not isinstance(values, _LISTS) or (len(values) and isinstance(values[0], _LISTS)):
         return "a polygon must be a flat list x0, y0, x1, y1, ... of three or more points"
     if len(values) < 6 or len(values) % 2:
         return "a polygon must be a flat list x0, y0, x1, y1, ... of three or more points"

@@ -252,9 +252,14 @@ def test_coco_annotations_that_do_not_fit(tmp_path: Path) -> None:
         ({"annotations": [entry, {"image_id": 7}]}, "entry 1: has no 'segmentation'"),
         ({"annotations": [{**entry, "segmentation": [[1, 2, 3, 4]]}]}, "entry 0: a polygon must be a flat list"),
         ({"annotations": [{**entry, "segmentation": [["a"] * 6]}]}, "entry 0: a polygon has a coordinate"),
+        ({"annotations": [{**entry, "segmentation": [[[[1], 2], 3]]}]}, "entry 0: a polygon must be a flat list"),
         ({"annotations": [{**entry, "segmentation": {"counts": [1]}}]}, "entry 0: an RLE needs 'size'"),
         ({"annotations": [{**entry, "segmentation": {"size": [H, W], "counts": [1]}}]}, "counts do not add up"),
         ({"annotations": [{**entry, "segmentation": {"size": [H, W], "counts": None}}]}, "entry 0: counts"),
+        (
+            {"annotations": [{**entry, "segmentation": {"size": [H, W], "counts": ""}}]},
+            "entry 0: counts cannot be read",
+        ),
         ({"annotations": [{**entry, "segmentation": {"size": [9, 8], "counts": [72]}}]}, "the mask is 8 x 9 pixels"),
         (
             {"annotations": [{**entry, "segmentation": [[1, 1, 300, 1, 300, 9]]}]},
@@ -340,6 +345,7 @@ def test_labelme(tmp_path: Path) -> None:
         ({"shapes": [{**shapes[1], "points": points}]}, r"shape 0 \(disc\): a circle has two points"),
         ({"shapes": [shapes[0], {"label": "x", "shape_type": "line"}]}, r"shape 1 \(x\): "),
         ({"shapes": [{**shapes[0], "shape_type": "linestrip"}]}, "type linestrip is not read; make it a polygon"),
+        ({"shapes": [{**shapes[1], "points": [[1, 1], [9, 1e308]]}]}, r"shape 0 \(disc\): "),
         ({"shapes": ["no shape"]}, "shape 0: is no object of JSON"),
     ]:
         with pytest.raises(InputError, match=message):
