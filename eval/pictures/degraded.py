@@ -9,7 +9,8 @@ from typing import Any
 from data import DatasetLike
 from eval.boundary import boundary_iou
 from eval.degraded import MaskRefinerLike, worse_mask
-from eval.pictures import drawing, pairs
+from eval.pictures import pairs
+from sharpcontour.anymask.pictures import drawing
 from sharpcontour.contours.tracing import trace_mask
 
 
