@@ -26,7 +26,7 @@ __all__ = ["DATASETS", "DataConfig", "DatasetLike", "Loader", "build_dataset", "
 
 
 class DatasetLike(Protocol):
-    """What every data set offers."""
+    """The interface that every data set offers."""
 
     categories: list[dict[str, Any]]
     category_ids: list[int]

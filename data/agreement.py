@@ -29,7 +29,7 @@ _READINGS: dict[str, Callable[[Box, int, int], Box]] = {
 
 
 def disagreement(box: Box, extent: Box, height: int, width: int) -> str:
-    """The kind of problem, "" where box and segmentation agree.
+    """How a box and its segmentation disagree, as a kind of problem in words; "" where they agree.
 
     Args:
         box: of the annotation.
@@ -62,7 +62,7 @@ def _turned(box: Box, height: int, width: int, right: bool) -> Box:
 
 
 def _iou(a: Box, b: Box, height: int, width: int) -> float:
-    """Of two boxes, both cut off at the border of the image; 0 where one is empty then."""
+    """IoU of two boxes, both cut off at the border of the image; 0 where one is empty then."""
     ax, ay, aw, ah = _clipped(a, height, width)
     bx, by, bw, bh = _clipped(b, height, width)
     common = max(min(ax + aw, bx + bw) - max(ax, bx), 0.0) * max(min(ay + ah, by + bh) - max(ay, by), 0.0)

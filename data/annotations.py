@@ -26,18 +26,18 @@ _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*")
 
 @dataclass
 class Problems:
-    """How often each kind of problem was met, and where first."""
+    """Counts of each kind of problem in a file, and where each was met first."""
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
 
     def note(self, kind: str, where: str) -> None:
-        """Count one; for the first of its kind also where it was."""
+        """Count one problem; of the first of its kind also keep where it was."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.first.setdefault(kind, where)
 
     def summary(self) -> str | None:
-        """One line for all kinds; None if there were none."""
+        """All kinds of problems with their counts in one line; None if there were none."""
         if not self.counts:
             return None
         return "; ".join(f"{count} x {kind} (first: {self.first[kind]})" for kind, count in self.counts.items())
@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def whole_number(value: Any) -> int | None:
-    """A whole number, also one written as text ("7") or as 7.0, that fits into 64 bits; None for anything else."""
+    """The whole number that ``value`` is, be it an int, 7.0 or the text "7"; None if there is none of 64 bits."""
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value.partition(".")[0])
     elif isinstance(value, float) and value.is_integer():
@@ -225,7 +225,7 @@ def _flag(value: Any, name: str, where: str, problems: Problems) -> int:
 
 
 def segmentation_box(segmentation: Any) -> Box:
-    """x, y, width, height around a checked segmentation."""
+    """The box x, y, width, height around a checked segmentation, in pixels."""
     if isinstance(segmentation, dict):
         x, y, width, height = coco_mask.toBbox(to_rle(segmentation, *segmentation["size"])).tolist()
         return x, y, width, height

@@ -88,11 +88,11 @@ class CocoDataset:
         return len(self.image_ids)
 
     def path(self, index: int) -> Path:
-        """Image file of an index."""
+        """The file of the image with an index."""
         return self.folder / self._names[index].decode("utf-8", "surrogatepass")
 
     def aspect_groups(self) -> np.ndarray:
-        """(len,) 0 for upright and square images, 1 for wide ones."""
+        """The orientation of each image, (len,): 0 for upright and square ones, 1 for wide ones."""
         return (self.sizes[:, 1] > self.sizes[:, 0]).astype(np.int64)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class CocoDataset:
         return int(self._unreadable.sum())
 
     def missing(self) -> list[Path]:
-        """Image files that are not there."""
+        """The image files of this split that are not there."""
         return [path for path in map(self.path, range(len(self))) if not path.is_file()]
 
     def report(self) -> str | None:

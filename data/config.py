@@ -9,15 +9,15 @@ from data.transforms import Resize
 
 @dataclass
 class DataConfig:
-    """Data set and input pipeline. The defaults are the built-in shapes; the sizes are those of COCO recipes."""
+    """Settings of data set and input; the defaults are the built-in shapes, the sizes those of COCO recipes."""
 
     # In data.DATASETS. shapes: drawn on the fly; coco: any COCO-format set; cityscapes and lvis: see data/coco.py.
     name: str = "shapes"
     root: str = ""  # folder of the data set
     train_json: str = ""  # annotation file that replaces the one under root
     train_images: str = ""  # folder of its images
-    val_json: str = ""  # likewise for evaluation
-    val_images: str = ""
+    val_json: str = ""  # annotation file for evaluation that replaces the one under root
+    val_images: str = ""  # folder of its images
     short_sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # px, training: one is drawn for every image
     max_side: int = 1333  # px, cap of the longer side in training
     test_short_side: int = 800  # px, in evaluation

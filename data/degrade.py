@@ -29,7 +29,7 @@ GRID = 28  # cells of a coarse mask, as mask heads predict it
 
 
 def degrade(mask: np.ndarray, kind: str, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """A worse version of a mask.
+    """Return a worse version of a mask.
 
     Args:
         mask: (H, W) bool.
@@ -49,14 +49,14 @@ def degrade(mask: np.ndarray, kind: str, strength: float, rng: np.random.Generat
 
 
 def draw_kind(rng: np.random.Generator) -> tuple[str, float]:
-    """A kind and a strength for training: every kind, mild and strong alike, and good masks often."""
+    """Draw a kind and a strength for training: every kind, mild and strong alike, and good masks often."""
     names = list(SHARES)
     kind = names[int(rng.choice(len(names), p=_PROBABILITIES))]
     return kind, float(rng.uniform(0.2, 2.0))
 
 
 def soft_roi(mask: np.ndarray, box: np.ndarray | tuple[int, int, int, int], size: int = GRID) -> np.ndarray:
-    """The mask (H, W) area-averaged into a size x size grid over its box (xyxy, whole pixels): an ideal RoI mask."""
+    """An ideal RoI mask: the mask (H, W) averaged over size x size cells of its box (xyxy, whole pixels)."""
     x0, y0, x1, y1 = (int(side) for side in box)
     crop = mask[y0:y1, x0:x1].astype(np.float32)
     # INTER_AREA averages only where it shrinks.
@@ -66,7 +66,7 @@ def soft_roi(mask: np.ndarray, box: np.ndarray | tuple[int, int, int, int], size
 
 
 def noisy_roi(soft: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """A soft mask with a learned one's errors: blurred by a cell, shifted at its edges by a smooth random field."""
+    """A soft mask with the errors of a learned one: blurred by a cell, its edges shifted by a smooth random field."""
     soft = cv2.GaussianBlur(soft, (0, 0), 1.0, borderType=cv2.BORDER_CONSTANT)
     field = cv2.GaussianBlur(np.asarray(rng.standard_normal(soft.shape), np.float32), (0, 0), 2.5)
     field = field * (0.22 * strength / field.std())
@@ -215,7 +215,7 @@ KINDS: dict[str, Callable[[np.ndarray, Box, float, np.random.Generator], np.ndar
     "grown": _grown,
     "stairs": _stairs,
 }
-"""Name -> what does it: (mask, its box, strength, random numbers) -> a worse mask."""
+"""Name of a kind -> what makes it: (mask, its box, strength, random numbers) -> a worse mask."""
 
 SHARES = {
     "as_given": 30,
@@ -232,5 +232,5 @@ SHARES = {
     "grown": 3,
     "stairs": 3,
 }
-"""Of every kind in training, in percent."""
+"""Share of every kind in training, in percent."""
 _PROBABILITIES = np.array(list(SHARES.values())) / sum(SHARES.values())

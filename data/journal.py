@@ -18,7 +18,7 @@ from sharpcontour.io.lock import try_lock
 
 
 class Journal:
-    """Records by the name of what they are about; every one is on its way to the disk when :meth:`add` returns.
+    """Records of what is done, by name; each is on its way to the disk when :meth:`add` returns.
 
     Args:
         result: file that the whole work will be written to.
@@ -51,7 +51,7 @@ class Journal:
             raise write_error(self.path, error) from error
 
     def _open(self) -> IO[str]:
-        """The file, at its beginning, for this process alone; what is written is appended."""
+        """Open the file at its beginning, for this process alone; what is written is appended."""
         file = open(self.path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (kept open: a line an image)
         if not try_lock(file):
             file.close()
@@ -70,7 +70,7 @@ class Journal:
         self._file = self._open()
 
     def add(self, name: str, record: Any) -> None:
-        """Write one record down.
+        """Write down one record, plain values, under the name of what it is about.
 
         Raises:
             InputError: where the disk is full.
@@ -91,7 +91,7 @@ class Journal:
 
 
 def _records(lines: Iterable[str]) -> dict[str, Any]:
-    """The records of a journal's lines; one that a kill cut off is left out."""
+    """The records by name in a journal's lines; one that a kill cut off is left out."""
     found = {}
     for line in lines:
         try:

@@ -165,7 +165,7 @@ def build_loader(
     workers: int = 0,
     start: tuple[int, int] = (0, 0),
 ) -> Loader:
-    """A loader of one process's share.
+    """Build the loader of one process's share of a data set.
 
     Args:
         dataset: from :func:`data.build_dataset`.

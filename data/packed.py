@@ -99,7 +99,7 @@ def _starts(counts: np.ndarray) -> np.ndarray:
 def _usable_object(
     annotation: dict[str, Any], size: tuple[int, int], problems: Problems
 ) -> tuple[tuple[float, ...], list[np.ndarray], bytes] | None:
-    """Clipped box, polygons and run lengths of an object to train on (one of the latter is empty), or None, noted."""
+    """Clipped box, polygons and run lengths (one of these empty) of an object to train on; None, noted, if unusable."""
     where = f"annotation {annotation['id']}"
     x, y, w, h = annotation["bbox"]
     x0, x1 = (min(max(value, 0.0), size[1]) for value in (x, x + w))

@@ -18,7 +18,7 @@ LISTED = 3  # images that an error message names
 
 @dataclass
 class ImageFile:
-    """An image that has detections.
+    """An image that has detections, and where its file is.
 
     Attributes:
         id: as the results name it.
@@ -34,7 +34,15 @@ class ImageFile:
 
 
 def read_entries(path: str, scored: bool) -> list[Entry]:
-    """The results; InputError unless every entry has an image id, a score if needed, and can be written again."""
+    """Read COCO results of any detector.
+
+    Args:
+        path: of the JSON file.
+        scored: whether scores must be numbers, which AP needs.
+
+    Raises:
+        InputError: where an entry has no image id, no number as its score if needed, or cannot be written again.
+    """
     entries = read_json(path)
     if not isinstance(entries, list):
         raise InputError(f"{path}: not a list; expected COCO results, a list of detections")
@@ -97,7 +105,7 @@ def find_images(
 
 
 def by_number(folder: Path) -> dict[str, Path]:
-    """The files whose names are numbers, by that number without leading zeros."""
+    """The files of a folder whose names are numbers, by that number without leading zeros."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         looks_so = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -110,6 +118,6 @@ def by_number(folder: Path) -> dict[str, Path]:
 
 
 def first(items: list[Any]) -> str:
-    """The first few of them as text."""
+    """The first few items as text, for an error message."""
     more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
     return ", ".join(map(str, items[:LISTED])) + more

@@ -158,12 +158,12 @@ def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def flip_image(image: np.ndarray) -> np.ndarray:
-    """Left and right exchanged."""
+    """Mirror an image: left and right are exchanged."""
     return image[:, ::-1]
 
 
 def flip_instances(instances: Instances, width: int) -> Instances:
-    """x -> width - x, for everything; rings keep the direction they run in."""
+    """Mirror the objects of an image that is ``width`` pixels wide, x -> width - x; rings keep their direction."""
     boxes = instances.boxes.copy()
     boxes[:, [0, 2]] = width - instances.boxes[:, [2, 0]]
     rings = [[_flip_ring(ring, width) for ring in rings] for rings in instances.rings]

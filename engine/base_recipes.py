@@ -12,7 +12,7 @@ from sharpcontour.config import SharpContourConfig
 
 
 def shapes(model: str, refine: bool) -> Config:
-    """Small model, small drawn images: minutes on two CPU cores, for a look at everything."""
+    """A small model on small drawn images: minutes on two CPU cores, for a look at everything."""
     train = TrainConfig(
         images_per_batch=8,
         reference_batch=8,
@@ -47,7 +47,7 @@ def small(model: str, refine: bool) -> Config:
 
 
 def coco_1x(model: str, refine: bool) -> Config:
-    """16 images, 90k updates: 12 epochs of COCO, as of FCOS and Mask R-CNN; each host with its defaults."""
+    """The usual 1x schedule for COCO: 16 images, 90k updates, 12 epochs; each host with its defaults."""
     host = host_class(model)
     train = TrainConfig(checkpoint_period=2500, eval_period=30_000, base_lr=host.base_lr)
     data = DataConfig(name="coco", workers=4, keep_empty=host.keep_empty)
@@ -56,14 +56,14 @@ def coco_1x(model: str, refine: bool) -> Config:
 
 
 def coco_3x(model: str, refine: bool) -> Config:
-    """Three times as long, with detectron2's steps for it."""
+    """The usual 3x schedule for COCO: three times as long as 1x, with the steps that Detectron2 has for it."""
     config = coco_1x(model, refine)
     config.train.iterations, config.train.steps = 270_000, (210_000, 250_000)
     return config
 
 
 def cityscapes(model: str, refine: bool) -> Config:
-    """64 epochs of Cityscapes' fine images, several sizes: 24k updates of 8 images, from ImageNet's weights."""
+    """The schedule for Cityscapes' fine images: 64 epochs, 24k updates of 8 images, several sizes, ImageNet weights."""
     config = coco_1x(model, refine)
     train = config.train
     train.images_per_batch, train.iterations, train.steps = 8, 24_000, (18_000,)  # the rate follows from 16 images

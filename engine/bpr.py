@@ -43,7 +43,7 @@ class Budget:
 
 
 def pairs(detections: list[Entry], truth: GroundTruth, name: str, patch: int) -> list[Pair]:
-    """What can be learned from.
+    """The detections that BPR can learn from, as (image id, mask, mask of the best object of the same class).
 
     Args:
         detections: checked.
@@ -71,7 +71,10 @@ def pairs(detections: list[Entry], truth: GroundTruth, name: str, patch: int) ->
 
 
 class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """A random patch of a detection: image (3, S, S) float32, 0 to 255, its mask (S, S) bool, its object (S, S) bool.
+    """Random patches of detections.
+
+    A sample is the image (3, S, S) float32, 0 to 255, the detection's mask (S, S) bool and the object's mask (S, S)
+    bool.
 
     Args:
         pairs: from :func:`pairs`.
@@ -105,7 +108,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
 def train(
     model: BPR, examples: list[Pair], images: Sequence[ImageFile], budget: Budget, out: Path, workers: int
 ) -> None:
-    """SGD with a polynomial rate, as published; resumes what was interrupted.
+    """Train BPR by SGD with a polynomial rate, as published; resumes what was interrupted.
 
     Args:
         model: on its device.
@@ -152,13 +155,13 @@ def train(
 
 
 def save(path: Path, model: BPR, step: int, **more: Any) -> None:
-    """A checkpoint, as :func:`load` and :func:`resume` read it."""
+    """Write a checkpoint that :func:`load` and :func:`resume` read."""
     config = {"model": NAME, "bpr": to_dict(model.config)}
     checkpoint.save_file({"model": model.state_dict(), "config": config, "categories": [], "step": step, **more}, path)
 
 
 def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: dict[str, Any]) -> int:
-    """Restore what an interrupted training has left, if it has; the updates that were done.
+    """Restore what an interrupted training has left, if anything; returns the number of updates that were done.
 
     Raises:
         InputError: where that training had another budget.
@@ -177,7 +180,7 @@ def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: dic
 def refine(
     model: BPR, entries: list[Entry], checked: list[Entry], truth: GroundTruth, images: Sequence[ImageFile]
 ) -> tuple[list[Entry], float]:
-    """Results with redrawn masks, every entry in its place; and the seconds that took without reading images.
+    """Redraw the masks of results, every entry in its place; returns them and the seconds without reading images.
 
     Args:
         model: in evaluation mode.
@@ -200,7 +203,7 @@ def refine(
 
 
 def load(path: str) -> BPR:
-    """A trained BPR in evaluation mode; InputError where the file is none, or does not fit."""
+    """Load a trained BPR in evaluation mode; InputError where the file is none, or does not fit."""
     state = read_checkpoint(Path(path))
     config = state["config"]
     if not isinstance(config, dict) or config.get("model") != NAME or not isinstance(config.get("bpr"), dict):

@@ -114,7 +114,7 @@ def check_fits(
 
 
 def load_matching(model: torch.nn.Module, state: dict[str, Any]) -> list[str]:
-    """Weights of another run where name and shape agree; returns the names that keep their initial values.
+    """Load another run's weights where name and shape agree; returns the names that keep their initial values.
 
     A host trained alone fits into a refined model: its names are tried with ``host.`` before them, and the reverse.
     """

@@ -20,7 +20,7 @@ from sharpcontour.refined_model import RefinedModel
 
 @dataclass
 class TrainConfig:
-    """Optimisation, schedule and bookkeeping. The defaults are FCOS R50 1x: SGD, 16 images, 90k steps."""
+    """Settings of optimisation, schedule and bookkeeping; the defaults are FCOS R50 1x: SGD, 16 images, 90k updates."""
 
     images_per_batch: int = 16  # of one update, over all processes and accumulation steps
     accumulation: int = 1  # forward/backward passes per update, each with its share of the images
@@ -53,7 +53,7 @@ class TrainConfig:
 
 @dataclass
 class Config:
-    """Everything a run depends on. Stored as ``config.json`` and in every checkpoint."""
+    """Everything a run depends on, stored as ``config.json`` and in every checkpoint."""
 
     model: str  # name in models.MODELS
     host: Any  # that model's own config dataclass
@@ -151,7 +151,7 @@ def _leaves(config: Any, prefix: str = "") -> list[tuple[str, tuple[Any, Any]]]:
 
 
 def _nearest(key: str, valid: list[str]) -> list[str]:
-    """Up to three names like ``key``; one that was given without its section finds it."""
+    """Up to three valid keys that resemble ``key``; one given without its section is found too."""
     same = [name for name in valid if name.rpartition(".")[2] == key.rpartition(".")[2]]
     close = difflib.get_close_matches(key, valid, n=3, cutoff=0.5)
     last = {name.rpartition(".")[2]: name for name in valid}

@@ -25,7 +25,7 @@ TIMEOUT = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class World:
-    """Where this process stands.
+    """The place of this process among all processes of a run.
 
     Attributes:
         rank: 0..size-1 over all machines.
@@ -105,7 +105,7 @@ def reduce_max(value: Tensor) -> Tensor:
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """What every process gave, in order of rank, on every process."""
+    """Gather what every process gave, in order of rank, on every process."""
     if not dist.is_initialized():
         return [value]
     gathered: list[Any] = [None] * dist.get_world_size()
@@ -114,7 +114,7 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def broadcast_object(value: Any) -> Any:
-    """What rank 0 gave, on every process."""
+    """Return on every process what rank 0 gave."""
     if not dist.is_initialized():
         return value
     box = [value]

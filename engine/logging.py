@@ -41,7 +41,7 @@ class RunLog:
         self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """One line of JSON and one TensorBoard point for each value; what is not finite becomes null."""
+        """Write one line of JSON, and one TensorBoard point for each value; what is not finite becomes null."""
         if not self.enabled:
             return
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
@@ -151,7 +151,7 @@ def memory_gib(device: torch.device) -> float:
 
 
 def progress_line(step: int, iterations: int, values: dict[str, float]) -> str:
-    """One line for the terminal."""
+    """The progress of a run as one line for the terminal."""
     parts = [f"{name.removeprefix('loss_')} {values[name]:.3g}" for name in values if name.startswith("loss_")]
     eta = timedelta(seconds=round(values["eta_seconds"]))
     count = int(values.get("replaced_images", 0))
@@ -164,6 +164,6 @@ def progress_line(step: int, iterations: int, values: dict[str, float]) -> str:
 
 
 def say(world: World, *lines: Any) -> None:
-    """Print on rank 0."""
+    """Print on rank 0 only."""
     if world.main:
         print(*lines, sep="\n", flush=True)

@@ -14,7 +14,7 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """The rate of step 0..iterations-1; depends on nothing else, so a resumed run needs no scheduler state.
+    """The learning rate of step 0..iterations-1; it depends on nothing else, so a resumed run needs no state of it.
 
     The base rate is scaled linearly from ``reference_batch`` to ``images_per_batch``. Warm-up multiplies whatever the
     schedule says, as in the hosts' own training.
@@ -63,6 +63,6 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """``rate`` for all parameters, times the factor of their group."""
+    """Set the learning rate of every parameter to ``rate`` times the factor of its group."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]

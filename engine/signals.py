@@ -13,7 +13,7 @@ _SAME = 5.0  # seconds; a scheduler and torchrun may both pass on what is one re
 
 
 class StopSignals:
-    """While entered, the first SIGTERM or SIGINT only sets ``received``.
+    """A context in which the first SIGTERM or SIGINT only sets ``received``.
 
     Loader workers must outlive both (the whole process group gets them), or the step under way could not be finished.
     """

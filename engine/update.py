@@ -24,7 +24,7 @@ _AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Updater:
-    """Forward, backward, clipping and the optimizer, over all processes.
+    """One update of the weights: forward, backward, clipping and the optimizer, over all processes.
 
     Args:
         model: on its device; ``model(images, targets)`` gives scalars by name, those named "loss..." are summed up.
@@ -45,7 +45,7 @@ class Updater:
         self._backup = [buffer.clone() for buffer in self._statistics]
 
     def begin(self) -> None:
-        """Start an update with no gradients."""
+        """Start an update without gradients."""
         self.optimizer.zero_grad(set_to_none=True)
         for kept, buffer in zip(self._backup, self._statistics, strict=True):
             kept.copy_(buffer)
@@ -72,7 +72,7 @@ class Updater:
         return {"loss": total.detach(), **{name: value.detach() for name, value in values.items()}}
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """Clip and update, or skip.
+        """Clip the gradients and update the weights, or skip the update.
 
         Returns:
             The gradient norm before clipping, and whether the update was skipped (bool); both on the device.

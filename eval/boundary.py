@@ -90,7 +90,7 @@ def boundary_ious(first: Sequence[RLE], second: Sequence[RLE], d: int) -> np.nda
 
 @dataclass
 class _Band:
-    """Boundary of one mask: its pixels (box width, box height), where that box begins, and how many pixels are set."""
+    """The boundary of one mask: its pixels (box width, box height), where that box begins, how many pixels are set."""
 
     x0: int
     y0: int

@@ -19,7 +19,7 @@ _LISTED = 10  # ids that an error message names
 
 
 class GroundTruth:
-    """Checked annotations, their masks as RLE.
+    """Checked annotations of a set of images, their masks as RLE.
 
     Args:
         data: COCO annotations: "images" (id, height, width), "categories" (id), "annotations" (id, image_id,

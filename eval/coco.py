@@ -60,7 +60,7 @@ def evaluate_coco(
 def _matched(
     ground_truth: GroundTruth, detections: list[dict[str, Any]], metrics: Sequence[str], dilation_ratio: float
 ) -> dict[str, MaskEval]:
-    """Evaluators that have matched all images."""
+    """Evaluators that have matched all images, by the name of their metric."""
     found = ground_truth.index(detections)
     evaluators: dict[str, MaskEval] = {}
     if "segm" in metrics:
@@ -145,6 +145,6 @@ def per_category(evaluator: COCOeval, names: Mapping[Any, str]) -> dict[str, flo
 
 
 def mean_percent(values: np.ndarray) -> float | None:
-    """Mean of what is defined; None if nothing is."""
+    """The mean of the defined values (not -1) in percent; None if there is none."""
     defined = values[values > -1]
     return 100.0 * float(defined.mean()) if defined.size else None

@@ -18,7 +18,7 @@ _MIN_SCORE = 0.5  # the lowest IoU threshold of COCO
 
 
 class MaskEval(COCOeval):
-    """Mask AP. The base class is spared the search wherever no pair of a detection and an object can match."""
+    """Evaluator of mask AP, which spares the base class the search where no detection and object can match."""
 
     _category: Any = None  # that is at work
     _ranked: dict[Any, tuple[np.ndarray, list[float], np.ndarray]]
@@ -114,7 +114,7 @@ class MaskEval(COCOeval):
 
 
 class BoundaryEval(MaskEval):
-    """Boundary AP: pairs score min(mask IoU, boundary IoU), and with a crowd their mask IoU alone.
+    """Evaluator of Boundary AP: pairs score min(mask IoU, boundary IoU), and with a crowd their mask IoU alone.
 
     A boundary IoU only lowers a score, and scores below the lowest threshold match nothing, so boundaries are made only
     for masks in pairs above it. That changes none of the results.

@@ -14,7 +14,7 @@ from eval.lvis import evaluate_lvis, has_cocos_ids, without_other_categories
 
 METRICS = ("segm", "boundary", "lvis", "cityscapes")
 USUAL = ("segm", "boundary")
-"""Those that any COCO annotations allow."""
+"""The metrics that any COCO annotations allow."""
 
 
 def evaluate_detections(

@@ -52,7 +52,7 @@ _NORMS: dict[str, Callable[..., nn.Module]] = {
 
 @dataclass
 class BackboneConfig:
-    """ResNet + FPN. The defaults are torchvision's ImageNet ResNet-50."""
+    """Settings of a ResNet or ResNeXt with a feature pyramid; the defaults are torchvision's ImageNet ResNet-50."""
 
     name: str = "resnet50"  # in BODIES: resnet10, resnet18, resnet34, resnet50, resnet101, resnext101_32x8d
     # Of the body: "imagenet" (torchvision, downloaded once), "none" (random), or the path of a file, which may be a
@@ -67,13 +67,13 @@ class BackboneConfig:
     channel_order: Literal["rgb", "bgr"] = "rgb"  # that the weights expect; bgr: Caffe's
     pixel_range: float = 255.0  # values 0 to 255 are scaled to 0 to this, before mean and std count
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # in channel_order
-    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # likewise; Caffe's weights: 1, 1, 1
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # in channel_order; Caffe's weights: 1, 1, 1
     fpn_channels: int = 256  # of every pyramid level
     fpn_norm: Literal["none", "bn", "sync_bn", "gn"] = "none"  # after every convolution of the pyramid
 
 
 def small_body() -> BackboneConfig:
-    """The body for the built-in shapes: a narrow ResNet-18 from random weights."""
+    """Settings of the body for the built-in shapes: a narrow ResNet-18 from random weights."""
     return BackboneConfig("resnet18", "none", "bn", width=32, fpn_channels=64)
 
 
@@ -81,7 +81,7 @@ CaffeBody = Literal["resnet50", "resnet101", "resnext101_32x8d"]
 
 
 def caffe_body(name: CaffeBody, weights: str = "imagenet") -> BackboneConfig:
-    """The body of Detectron2's models: its weights want BGR values, and in ResNets the stride in the 1x1 convolution.
+    """Settings of Detectron2's bodies: BGR values, and in ResNets the stride in the 1x1 convolution.
 
     ImageNet weights of this kind (made by Caffe) must be given as a file, converted by scripts/convert.py.
     """
@@ -269,7 +269,7 @@ def _check(config: BackboneConfig) -> None:
 
 
 def _load(body: ResNet, config: BackboneConfig) -> None:
-    """ImageNet weights into ``body``; the classification layer is left out."""
+    """Load ImageNet weights into ``body``; the classification layer is left out."""
     state = _imagenet_weights(config.name) if config.weights == "imagenet" else _file_weights(config.weights)
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     try:
@@ -297,7 +297,7 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
 
 
 def _file_weights(path: str) -> dict[str, Tensor]:
-    """Those of a body: of a file that holds nothing else, or out of a checkpoint of a whole model."""
+    """The weights of a body, from a file that holds nothing else or out of a checkpoint of a whole model."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

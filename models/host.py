@@ -50,7 +50,7 @@ class Host(nn.Module):
 
     @staticmethod
     def small() -> Any:
-        """Its configuration for the built-in shapes: small images, minutes on two CPU cores."""
+        """The host's configuration for the built-in shapes: small images, minutes on two CPU cores."""
         raise NotImplementedError
 
     def __init__(self, backbone: BackboneConfig) -> None:
@@ -62,7 +62,7 @@ class Host(nn.Module):
 
     @property
     def target_builder(self) -> TargetBuilder:
-        """Picklable; what a loader worker adds to every training target, after augmentation. By default nothing."""
+        """What a loader worker adds to every training target after augmentation, picklable. By default nothing."""
         return _nothing_more
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> tuple[dict[str, Tensor], RefinerInputs]:
@@ -82,7 +82,7 @@ class Host(nn.Module):
         raise NotImplementedError
 
     def describe(self, encoded: Any, boxes: list[Tensor]) -> RefinerInputs:
-        """Instances the host did not find, for the refiner: boxes (K_i, 4) of each image, valid. No contours."""
+        """What the refiner needs of instances that the host did not find: boxes (K_i, 4) of each image. No contours."""
         raise NotImplementedError
 
     def forward(self, images: list[Tensor], targets: Sequence[Target] | None = None) -> Any:
@@ -104,7 +104,7 @@ class Host(nn.Module):
 
 
 def missing_parts(host: type[Host]) -> list[str]:
-    """What a class of one's own has not brought along, by name."""
+    """The names of the parts that a host class must define and does not."""
     lacking = [name for name in ("title", "config_type") if not hasattr(host, name)]
     methods = ("small", "losses", "training_instances", "detect", "encode", "describe")
     return lacking + [f"{name}()" for name in methods if getattr(host, name) is getattr(Host, name)]

@@ -65,7 +65,7 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
 
 
 def find_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
-    """A checkpoint and its contents, where ``path`` is a run's folder or its checkpoints/ the newest readable one.
+    """A checkpoint and its contents; of a run's folder, or its checkpoints/, the newest readable one.
 
     Raises:
         InputError: where there is none, or none that can be read.
@@ -148,7 +148,7 @@ def _check_sums(path: Path) -> None:
 
 
 def not_finite(weights: Mapping[str, Any]) -> str:
-    """Name of the first weight that holds NaN or infinity, "" if none does."""
+    """The name of the first weight that holds NaN or infinity, "" if none does."""
     for name, value in weights.items():
         if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
             return name
@@ -163,7 +163,7 @@ def _present_name(key: str) -> str:
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, Any], path: Path) -> None:
-    """All weights of a checkpoint into the model it was written from.
+    """Load all weights of a checkpoint into the model it was written from.
 
     Raises:
         InputError: naming the first weight that does not fit.

@@ -20,7 +20,7 @@ from sharpcontour.refined_model import RefinedModel
 
 
 class Predictor:
-    """A model in evaluation mode.
+    """A trained model in evaluation mode, with what it needs to read images of any size.
 
     Args:
         model: a host, with or without the refiner, on its device.
@@ -50,7 +50,7 @@ class Predictor:
         self.short_side, self.max_side, self.resize = short_side, max_side, resize
 
     def resized(self, image: np.ndarray) -> Tensor:
-        """(3, h, w) at network-input size, uint8 or float32."""
+        """The image (H, W, 3) at network-input size: (3, h, w), uint8 or float32."""
         return to_tensor(resize_image(image, self.short_side, self.max_side, self.resize))
 
     @torch.inference_mode()

@@ -156,7 +156,7 @@ def vary(run: Pipeline, data: bytes, args: argparse.Namespace) -> dict[str, list
 
 
 def build(subject: Subject, data: bytes, device: torch.device, instances: int) -> tuple[Predictor, str]:
-    """The refined model of a subject, and how it is written."""
+    """The refined model of a subject, and its name in the table."""
     if subject.checkpoint:
         predictor = load_model(subject.checkpoint, device)
         name = title_of(predictor.config["model"])
@@ -194,7 +194,7 @@ def choose_threshold(predictor: Predictor, data: bytes, instances: int) -> None:
 
 @torch.no_grad()
 def settle(model: nn.Module, device: torch.device) -> None:
-    """Give batch norm statistics, so that activations of random weights neither vanish nor overflow."""
+    """Give batch norms statistics, so that activations of random weights neither vanish nor overflow."""
     model.train()
     for _ in range(3):
         model.host.backbone(torch.randn(2, 3, 128, 128, device=device))  # type: ignore[operator, union-attr]
@@ -207,12 +207,12 @@ def pipeline(predictor: Predictor, subject: Subject, instances: int) -> Pipeline
 
 
 def count(module: nn.Module) -> int:
-    """Parameters, frozen ones included."""
+    """The number of parameters of a module, frozen ones included."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def peak_memory(subject: Subject, data: bytes, device: torch.device, instances: int, kind: str) -> float:
-    """MiB, of a fresh process that does nothing else: on a GPU the most that was allocated, else the most it held.
+    """Peak memory in MiB of a fresh process that does nothing else: allocated on a GPU, else of the process.
 
     Where the system does not tell (Windows): 0.
     """

@@ -106,7 +106,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def convert_body(weights: dict[str, Tensor], args: argparse.Namespace) -> int:
-    """ImageNet weights: a plain file of a body's tensors, and the settings that go with it."""
+    """Write ImageNet weights as a plain file of a body's tensors, and print the settings that go with it."""
     found = from_caffe2(weights)
     report(found)
     checkpoint.save_file(found.weights, args.target)
@@ -121,7 +121,7 @@ def convert_body(weights: dict[str, Tensor], args: argparse.Namespace) -> int:
 
 
 def translate(weights: dict[str, Tensor], args: argparse.Namespace) -> tuple[str, Any, Renamed]:
-    """Name of the model, configuration of the host, and tensors by this project's names."""
+    """The name of the model, the configuration of the host, and the tensors by this project's names."""
     if args.origin == "torchvision":
         return "mask_rcnn", *from_torchvision(weights)
     if args.origin == "detectron2" and is_pointrend(weights):
@@ -146,7 +146,7 @@ def report(found: Renamed) -> None:
 
 
 def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
-    """Number of classes, the background left out."""
+    """The number of classes that weights know, the background left out."""
     # A softmax has a place for the background, sigmoids have none.
     key, extra = (
         ("box_head.scores.bias", 1)
@@ -159,7 +159,7 @@ def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
 
 
 def name_categories(count: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Categories of the classes, in their order."""
+    """The categories of the classes, in their order."""
     if not args.annotations:
         return published_categories(count, every_id=args.origin == "torchvision" and not args.drop_unused)
     categories = read_coco(Path(args.annotations)).categories
@@ -192,7 +192,7 @@ def drop_unused(weights: dict[str, Tensor], count: int) -> int:
 
 
 def fill(model: torch.nn.Module, weights: dict[str, Tensor], args: argparse.Namespace) -> None:
-    """The tensors into the model; InputError where one is missing or of another shape."""
+    """Load the tensors into the model; InputError where one is missing or of another shape."""
     own = model.state_dict()
     for key, value in own.items():
         if key in weights and weights[key].shape != value.shape:

@@ -244,7 +244,7 @@ def format_study(found: dict[str, Any]) -> str:
 
 
 def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:
-    """The data of the model's training, with what the command line says otherwise."""
+    """The data that the model was trained with, changed by what the command line says."""
     config = from_dict(DataConfig, predictor.config["data"], "data.")
     own = args.root or args.val_json or args.val_images
     if args.data == "shapes" and own:

@@ -75,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def title(model: Predictor, refined: bool) -> str:
-    """How a model is called."""
+    """How a model is called in a figure."""
     name = title_of(model.config["model"])
     return f"{name} + SharpContour" if refined and model.config["refine"] else name
 

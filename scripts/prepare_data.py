@@ -96,7 +96,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def write_shapes(args: argparse.Namespace) -> None:
-    """PNG files and annotations in the folders of COCO 2017."""
+    """Write the built-in shapes as PNG files and annotations, in the folders of COCO 2017."""
     if not args.root:
         raise InputError("shapes: say where to write them with --root DIR")
     config = DataConfig(
@@ -121,7 +121,7 @@ def write_shapes(args: argparse.Namespace) -> None:
 
 
 def write_cityscapes(root: Path) -> None:
-    """COCO annotations of both splits, made from the pixels of gtFine."""
+    """Write COCO annotations of both splits of Cityscapes, made from the pixels of gtFine."""
     for split in ("train", "val"):
         data = convert(root / "gtFine" / split, progress=True)
         path = root / LAYOUTS["cityscapes"][0].format(split=split)
@@ -134,7 +134,7 @@ def write_cityscapes(root: Path) -> None:
 
 
 def write_lvis(args: argparse.Namespace) -> None:
-    """LVIS annotations of the categories that COCO has, under COCO's ids."""
+    """Write LVIS annotations of the categories that COCO has, under COCO's ids."""
     if not args.out:
         raise InputError("lvis: say where to write the annotations with --out FILE")
     check_writable(args.out)

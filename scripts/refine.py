@@ -283,13 +283,13 @@ class Job:
 
 
 def category_of(entry: Entry) -> Any:
-    """The category id; None where it is missing or none."""
+    """The category id of an entry; None where it is missing or no id."""
     category = entry.get("category_id")
     return category if isinstance(category, (int, str)) else None
 
 
 def score_of(entry: Entry) -> float:
-    """The score; 1 where it is missing or none."""
+    """The score of an entry; 1 where it is missing or no number."""
     score = entry.get("score")
     return float(score) if isinstance(score, (int, float)) else 1.0
 

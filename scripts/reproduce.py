@@ -82,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def write(number: int, table: Table, work: Work) -> None:
-    """The table to the screen and to files."""
+    """Write a table to the screen and to files."""
     times = work.times
     lines = compare(table, work.records, times)
     about = f"Paper: {'Cityscapes' if number == 2 else 'COCO val2017'}. Ours: {work.args.data}."

@@ -231,7 +231,7 @@ def check_images(val_set: DatasetLike, config: Config, world: World) -> None:
 
 
 def image_ids(dataset: DatasetLike) -> Any:
-    """Ids of the training images in order; their places where a data set has none."""
+    """The ids of the training images in order; their places where a data set has none."""
     return getattr(dataset, "image_ids", range(len(dataset)))
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 @dataclass
 class EvolutionConfig:
-    """Contour evolution, section 3.1 and Tables 5, 7, 8."""
+    """Settings of the contour evolution (section 3.1; Tables 5, 7 and 8)."""
 
     vertices: int = 128  # N, vertices of every ring traced from a mask (section 4.1)
     ratio: float = 0.003  # lambda, the deformation ratio; a step is at most ratio * sqrt(A) / 2 (sections 3.1, 4.1)
@@ -33,18 +33,18 @@ class EvolutionConfig:
 
 @dataclass
 class TracingConfig:
-    """From masks to initial contours; a contour host's polygons are used as they are.
+    """Settings of the tracing of initial contours from masks; a contour host's polygons are used as they are.
 
-    Paper silent on components and holes; none may get lost.
+    The paper is silent on components and holes; here none gets lost.
     """
 
     min_area: float = 4.0  # px^2 of the network input: smaller rings are carried through unrefined
-    min_share: float = 0.01  # of the object's area: likewise
+    min_share: float = 0.01  # of the object's area: smaller rings are carried through unrefined as well
 
 
 @dataclass
 class ClassifierConfig:
-    """The instance-aware point classifier and its controller, section 3.2."""
+    """Settings of the instance-aware point classifier and of its controller (section 3.2)."""
 
     feature_channels: int = 16  # channels of the fine-grained feature (section 3.2)
     hidden: int = 16  # width of the IPC; paper silent: the width of its feature
@@ -59,7 +59,10 @@ class ClassifierConfig:
 
 @dataclass
 class PointConfig:
-    """Training points, section 3.3 ("randomly sampling pixels near the ground-truth instance boundary")."""
+    """Settings of the training points.
+
+    Section 3.3: "randomly sampling pixels near the ground-truth instance boundary".
+    """
 
     points: int = 128  # per instance; paper silent: a batch has many instances
     sigma: float = 0.02  # of sqrt(A): spread across the boundary; paper silent: about half of the evolution's reach
@@ -71,7 +74,7 @@ class PointConfig:
 
 @dataclass
 class LossConfig:
-    """Section 3.4, eqs. (2) and (3)."""
+    """Settings of the losses of section 3.4, eqs. (2) and (3)."""
 
     gamma: float = 2.0  # focusing exponent (section 3.4)
     alpha_limits: tuple[float, float] = (0.05, 0.95)  # paper silent: keeps the dynamic alpha a weight
@@ -81,7 +84,7 @@ class LossConfig:
 
 @dataclass
 class SharpContourConfig:
-    """The whole refiner."""
+    """All settings of the refiner, one group for each part of the method."""
 
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     tracing: TracingConfig = field(default_factory=TracingConfig)

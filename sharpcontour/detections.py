@@ -49,7 +49,7 @@ class Detections:
 
     @cached_property
     def rings(self) -> list[Rings]:
-        """K objects as rings; of soft masks the outlines of their pixels on the image."""
+        """Return the K objects as rings; of soft masks these are the outlines of their pixels on the image."""
         return self.shapes.rings(*self.size) if isinstance(self.shapes, LazyMasks) else self.shapes
 
     def rles(self) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ class Detections:
         )
 
     def masks(self) -> np.ndarray:
-        """(K, height, width) bool."""
+        """Return the masks of the K instances on the image, (K, height, width) bool."""
         return rles_to_masks(self.rles(), *self.size)
 
     def scaled_to(self, size: tuple[int, int]) -> Detections:

@@ -132,7 +132,7 @@ def displaced(x: Tensor, m: Tensor, s: Tensor, d: Tensor) -> Tensor:
 
 
 def step_length(phi: Tensor, area: Tensor, config: EvolutionConfig) -> Tensor:
-    """s = lambda sqrt(A) |phi - 0.5| (section 3.1) of vertices (R, N), fixed for an iteration, in pixels.
+    """Step lengths s = lambda sqrt(A) |phi - 0.5| of vertices (R, N) in pixels, fixed for an iteration (section 3.1).
 
     Paper silent on "w/o adaptive step" (Table 5): the factor is its maximum 0.5, so that the longest step stays the
     same.

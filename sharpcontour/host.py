@@ -1,4 +1,4 @@
-"""What a host model hands over to the refiner (section 3.3), and what it must be able to do."""
+"""What a host model hands over to the refiner (section 3.3), and which methods it must have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sharpcontour.masks.packed import PackedMasks
 
 
 class ImageTarget(TypedDict):
-    """What comes with every image; all that comes with one that is only evaluated."""
+    """The target of an image that is only evaluated."""
 
     image_id: int  # the data set's
     size: tuple[int, int]  # height and width of the image at network-input size, without padding
@@ -24,7 +24,7 @@ class ImageTarget(TypedDict):
 
 
 class Target(TypedDict, total=False):
-    """What a model learns of one training image, K objects in network-input pixels.
+    """The training target of one image: K objects in network-input pixels.
 
     A data set makes all but the last key; a model's target builder adds what it needs beside these.
     """

@@ -185,7 +185,7 @@ class Controller(nn.Module):
 
 
 def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every layer; inputs of the first: relative x and y, then the feature.
+    """(inputs, outputs) of every layer of the MLP; the first one reads the relative x and y, then the feature.
 
     "Three hidden layers" (section 3.2) are read literally: three of them and an output layer, 865 parameters.
     """
@@ -195,17 +195,17 @@ def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
 
 
 def _places(config: ClassifierConfig) -> int:
-    """Inputs of the MLP beside the feature: x and y in the box; with the given contour also its distance and side."""
+    """Inputs of the MLP beside the feature: x and y in the box; of a given contour also its distance and side."""
     return 4 if config.distance else 2
 
 
 def parameter_count(config: ClassifierConfig) -> int:
-    """P, the size of theta."""
+    """P, the number of weights and biases of one instance's MLP, which theta holds."""
     return sum((inputs + 1) * outputs for inputs, outputs in layer_sizes(config))
 
 
 def initial_parameters(config: ClassifierConfig) -> Tensor:
-    """(P,) one freshly initialised MLP: every instance starts from it.
+    """The freshly initialised MLP (P,) that every instance starts from.
 
     Paper silent. Weights generated from zero-centred noise multiply to almost nothing over four layers, and training
     stalls; the bias of the controller's last layer starts as an ordinary He-initialised classifier instead. Only its
@@ -219,7 +219,7 @@ def initial_parameters(config: ClassifierConfig) -> Tensor:
 
 
 def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -> Tensor:
-    """The MLP of every row of points, with the weights of its instance.
+    """Evaluate the MLP at every row of points, with the weights that were generated for its instance.
 
     Args:
         theta: (R, P), all weights (row-major [out, in]) and then all biases.
@@ -244,7 +244,7 @@ def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -
 
 
 def relative_places(points: Tensor, boxes: Tensor) -> Tensor:
-    """c: locations relative to the box, [-1, 1] inside it and not clamped outside (section 3.2).
+    """Locations c (R, Q, 2) relative to the box: [-1, 1] inside it and not clamped outside (section 3.2).
 
     Paper silent on the scale: zero-centred inputs suit a small ReLU network.
 

@@ -63,7 +63,7 @@ class RefinedModel(nn.Module):
         return partial(_build_target, self.host.target_builder)
 
     def reset_refiner_stats(self) -> None:
-        """Begin to collect what :meth:`refiner_stats` tells."""
+        """Begin to collect the statistics that :meth:`refiner_stats` returns."""
         self.statistics.reset()
         self.statistics.enabled = True
 
@@ -100,7 +100,7 @@ class RefinedModel(nn.Module):
         return _attach(found, objects, steps)
 
     def finish(self, inputs: RefinerInputs, course: Evolution) -> tuple[list[Rings], list[int]]:
-        """The K objects where the evolution left them, or where it began if it did harm, and for which it did."""
+        """The K objects after the evolution, or before it where it did harm; and the indices of those it harmed."""
         contours = inputs.contours
         assert contours is not None
         min_iou = self.refiner.config.evolution.min_iou

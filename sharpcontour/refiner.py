@@ -62,7 +62,7 @@ class SharpContour(nn.Module):
 
     @property
     def loss_weight(self) -> float:
-        """mu of eq. (3)."""
+        """The weight mu of L_IPC in eq. (3)."""
         return self.config.loss.weight
 
     def loss(self, inputs: RefinerInputs, targets: Sequence[Target]) -> dict[str, Tensor]:
@@ -115,7 +115,7 @@ class SharpContour(nn.Module):
         return contours.to(inputs.boxes.device)
 
     def refine(self, inputs: RefinerInputs) -> Evolution:
-        """Evolve the host's contours; ``inputs.contours`` set. Nothing here waits for the device."""
+        """Evolve the host's contours, which ``inputs.contours`` holds. Nothing here waits for the device."""
         contours = inputs.contours
         assert contours is not None
         config, vertices = self.config.evolution, contours.vertices

@@ -4,9 +4,9 @@ Both read the same feature and place, through the same MLP with generated weight
 "vector" (Reg.1) predicts x and y of the way to the boundary, "distance" (Reg.2) its length along the normal. Every
 iteration asks anew where the vertices are then.
 
-Paper silent on units and loss: offsets are in units of ``points.sigma`` sqrt(A), A that of the instance's box, about
-the training points' spread, and the loss is smooth L1, with the boundary point nearest to a training point, of all
-samples, as the target. The one that it was drawn beside is among them.
+Paper silent on units and loss. Offsets are in units of ``points.sigma`` sqrt(A), A being the area of the instance's
+box: about the spread of the training points. The loss is smooth L1, and the target of a training point is the nearest
+of all samples of its object's boundary, among them the one that it was drawn beside.
 
 Shapes: K instances, Q points of each, R rings, N vertices.
 """
@@ -36,7 +36,7 @@ class OffsetRegression(SharpContour):
 
     @property
     def loss_weight(self) -> float:
-        """In the place of mu of eq. (3)."""
+        """The weight of the regression loss, which takes the place of mu in eq. (3)."""
         return self.config.loss.regression_weight
 
     def point_loss(self, inputs: RefinerInputs, points: Tensor, labels: Tensor, boundary: Tensor) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from sharpcontour.evolution import Evolution
 
 
 class EvolutionStatistics:
-    """Sums over all contours since :meth:`reset`. Collects nothing until ``enabled``: self-crossings cost time."""
+    """Sums over all contours since :meth:`reset`; collects nothing until ``enabled``: self-crossings cost time."""
 
     def __init__(self) -> None:
         self.enabled = False
@@ -37,7 +37,7 @@ class EvolutionStatistics:
             self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def summary(self) -> dict[str, Any]:
-        """Means per contour.
+        """Counts, and means per contour, of all evolutions since :meth:`reset`.
 
         "contours", "restored" (instances that kept their coarse contour), and of each evolution that tells them
         "flip_share" (vertices that flipped in each iteration), "sharpness" (mean |phi - 0.5| before each),

@@ -79,7 +79,7 @@ class ShapesDataset:
         return {"image": to_tensor(image), "target": make_target(index + 1, size, instances, self.prepare, rng)}
 
     def aspect_groups(self) -> np.ndarray:
-        """All images are square: one group."""
+        """The orientation of each image, (len,), all 0: the images are square."""
         return np.zeros(len(self), np.int64)
 
     def ground_truth(self) -> dict[str, Any]:

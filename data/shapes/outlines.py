@@ -51,14 +51,14 @@ def _turn(n: int) -> np.ndarray:
 
 
 def star(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """Five to seven sharp points."""
+    """A star with five to seven sharp points."""
     points = int(rng.integers(5, 8))
     radius = np.tile([1.0, rng.uniform(0.36, 0.5)], points)
     return [_polar(_turn(2 * points), radius)]
 
 
 def gear(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """Eight to twelve blunt teeth, half of the time around a round hole."""
+    """A gear with eight to twelve blunt teeth, half of the time around a round hole."""
     teeth = int(rng.integers(8, 13))
     part = np.array([-0.30, -0.17, 0.17, 0.30]) + np.arange(teeth)[:, None]
     low = rng.uniform(0.7, 0.8)
@@ -69,7 +69,7 @@ def gear(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 
 def leaf(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """A pointed blade on a thin stem, the edge smooth or serrated."""
+    """A leaf: a pointed blade on a thin stem, the edge smooth or serrated."""
     t = np.linspace(0, 1, n // 2 + 1)[1:-1]
     width = rng.uniform(0.38, 0.55) * np.sin(np.pi * t ** rng.uniform(0.7, 1.0))
     if rng.random() < 0.5:
@@ -87,7 +87,7 @@ def leaf(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 
 def arrow(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """A shaft with a triangular, sometimes barbed head."""
+    """An arrow: a shaft with a triangular, sometimes barbed head."""
     shaft, neck, barb = rng.uniform(0.14, 0.25), rng.uniform(0.0, 0.35), rng.uniform(0.0, 0.25)
     half = rng.uniform(0.45, 0.65)
     upper = [[1.0, 0.0], [neck - barb, half], [neck, shaft], [-1.0, shaft]]
@@ -96,13 +96,13 @@ def arrow(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 
 def corner(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """An L of two bars."""
+    """A corner: an L of two bars."""
     a, b, length = rng.uniform(0.32, 0.46), rng.uniform(0.32, 0.46), rng.uniform(0.8, 1.1)
     return [np.array([[0, 0], [1.2, 0], [1.2, a], [b, a], [b, length], [0, length]])]
 
 
 def blob(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """A smooth closed curve with bays."""
+    """A blob: a smooth closed curve with bays."""
     angle = _turn(n)
     radius = np.ones(n)
     for k in range(2, 6):
@@ -111,7 +111,7 @@ def blob(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 
 def fork(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """A handle and three prongs."""
+    """A fork: a handle and three prongs."""
     width, gap, depth = rng.uniform(0.15, 0.21), rng.uniform(0.14, 0.2), rng.uniform(0.4, 0.6)
     handle, base = rng.uniform(0.13, 0.19), 0.3
     pitch = width + gap
@@ -126,14 +126,14 @@ def fork(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 
 def ring(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """A disc with a round hole, not always in the middle."""
+    """A ring: a disc with a round hole, not always in the middle."""
     inner = rng.uniform(0.3, 0.48)
     shift = _polar(rng.uniform(0, 2 * np.pi, 1), rng.uniform(0, 0.6) * (1 - inner))
     return [_polar(_turn(n), 1.0), _polar(-_turn(n), inner) + shift]
 
 
 def crescent(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """A disc without the part that lies under a second disc: two pointed horns."""
+    """A crescent: a disc without the part under a second disc, with two pointed horns."""
     shift, radius = rng.uniform(0.35, 0.55), rng.uniform(0.7, 0.85)
     x = (1 - radius**2 + shift**2) / (2 * shift)  # where the two circles meet
     y = np.sqrt(1 - x**2)
@@ -144,7 +144,7 @@ def crescent(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 
 def cross(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """Two bars that cross at a right angle, the arms of one length."""
+    """A cross: two bars at a right angle, the arms of one length."""
     a = rng.uniform(0.24, 0.36)
     quarter = np.array([[1, -a], [1, a], [a, a]])
     turn = np.array([[0, -1], [1, 0]])

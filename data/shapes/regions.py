@@ -17,7 +17,7 @@ FAR = 1e5  # px, beyond every object
 
 
 def signed_area(ring: np.ndarray) -> float:
-    """Shoelace area; positive for outer rings."""
+    """Shoelace area of a ring (n, 2); positive for outer rings."""
     x, y = ring[:, 0], ring[:, 1]
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 

@@ -96,7 +96,7 @@ def _arrange(rng: np.random.Generator, size: int) -> list[Piece]:
 def _centre(
     rng: np.random.Generator, size: int, radius: float, neighbours: list[tuple[np.ndarray, float]]
 ) -> np.ndarray | None:
-    """Next to one of the neighbours, or clear of them; None if no such place is found in a few tries."""
+    """A place for an object, next to a neighbour or clear of all; None if a few tries find no such place."""
     if neighbours and rng.random() < NEAR:
         other, reach = neighbours[int(rng.integers(len(neighbours)))]
         angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.0 if reach == 0 else 0.35, 0.9) * (radius + reach)
@@ -135,7 +135,7 @@ def _add(pieces: list[Piece], taken: np.ndarray, region: Region, label: int) -> 
 
 
 def _visible_rings(piece: Piece, front: list[Piece], size: int) -> list[np.ndarray]:
-    """The exact outline of a piece behind others; where it is whole, its own rings."""
+    """The exact outline of what is visible of a piece behind others: its own rings where it is whole."""
     points = np.concatenate(piece.region)
     low, high = points.min(0), points.max(0)
     occluders = []

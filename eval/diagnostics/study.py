@@ -32,7 +32,7 @@ DISTANCES = (1.0, 2.0, 4.0)  # px from the boundary at which the classifier is t
 
 
 def tight_box(mask: np.ndarray) -> np.ndarray:
-    """xyxy (4,) float32 around the pixels of a mask that is not empty."""
+    """The box xyxy (4,) float32 around the pixels of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 

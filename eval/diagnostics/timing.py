@@ -58,7 +58,7 @@ def take_turns(
 
 
 def wait(device: torch.device | str) -> None:
-    """Until the device has done all it was told."""
+    """Wait until the device has done all it was told."""
     kind = torch.device(device).type
     if kind == "cuda":
         torch.cuda.synchronize(device)
@@ -89,7 +89,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def begin(self, data: bytes, mark: Mark = _nothing) -> tuple[Detections, RefinerInputs, tuple[int, int]]:
-        """The stages load and host: detections, the refiner's inputs, and (height, width) of the file."""
+        """Run the stages load and host: detections, the refiner's inputs, and (height, width) of the file."""
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert decoded is not None
         image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -105,7 +105,7 @@ class Pipeline:
     def finish(
         self, found: Detections, inputs: RefinerInputs, size: tuple[int, int], refine: bool, mark: Mark = _nothing
     ) -> list[dict[str, Any]]:
-        """The stages trace, evolve and encode."""
+        """Run the stages trace, evolve and encode, which end in COCO results."""
         if refine:
             inputs = replace(inputs, contours=self.model.refiner.initial_contours(inputs))
             mark("trace")
@@ -240,7 +240,7 @@ def drawn_instances(count: int, seed: int = 0) -> Place:
 
 
 def _boxes(uniform: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(K, 4) on an image of (height, width); of numbers from 0 to 1, (K, 4) or more."""
+    """Boxes (K, 4) on an image of (height, width), made of numbers (K, 4) or more from 0 to 1."""
     limit = torch.tensor([size[1], size[0]], dtype=torch.float32)
     side = torch.exp(3.2 + 2.7 * uniform[:, 2:4]) * min(size) / 800  # 25 to 365 px at an image of 800 x 1333
     side = torch.minimum(side, limit)

@@ -22,7 +22,7 @@ _DOT = (1.2, 5.0)  # px, least and greatest radius
 
 @dataclass
 class _Step:
-    """A contour and, of each ring, the colours of its vertices."""
+    """A contour after one iteration, and of each ring the colours of its vertices."""
 
     rings: Rings
     before: Rings

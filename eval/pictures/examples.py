@@ -19,7 +19,7 @@ _SAME = 0.6  # IoU of two boxes that are taken to mean one object, whatever thei
 
 
 def confident(detections: Detections, threshold: float) -> Detections:
-    """What is fit to be drawn: a score of at least ``threshold``, and of several boxes on one object the best.
+    """The detections fit to be drawn: scores of at least ``threshold``, and the best of several boxes on one object.
 
     Coarse contours and evolution steps come along.
     """

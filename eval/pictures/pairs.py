@@ -24,7 +24,7 @@ _BETWEEN = 4
 
 @dataclass
 class Pair:
-    """One object.
+    """One object as two methods drew it.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
@@ -46,7 +46,7 @@ class Pair:
 
 
 def find_pairs(image: np.ndarray, first: Detections, second: Detections, truth: Sequence[Rings]) -> list[Pair]:
-    """The objects of an image that both methods found, by their best mask."""
+    """The objects of an image that both methods found, each by the mask that fits it best."""
     if not truth or not len(first) or not len(second):
         return []
     exact = rings_to_rles(truth, *first.size)
@@ -71,7 +71,7 @@ def choose(pairs: Sequence[Pair], count: int) -> dict[str, list[Pair]]:
 
 
 def sheet(chosen: dict[str, list[Pair]], titles: tuple[str, str]) -> np.ndarray:
-    """A row for each rule, in it the objects, each twice; the truth is a white line."""
+    """Draw a row of objects for each rule, each object twice; the ground truth is a white line."""
     columns = max(len(pairs) for pairs in chosen.values())
     wide, tall = 2 * _SIDE + _BETWEEN, _SIDE + round(2.4 * CAPTION)
     top = MARGIN + round(2.4 * CAPTION)

@@ -19,7 +19,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 66, 62, 48  # margins in it
 
 @dataclass
 class Curve:
-    """One panel.
+    """The values of one panel: ours and the paper's.
 
     Attributes:
         title: above it.
@@ -35,7 +35,7 @@ class Curve:
 
 
 def plot(curves: Sequence[Curve], metric: str) -> np.ndarray:
-    """All panels in a row, (height, width, 3) uint8; our axis on the left, the paper's on the right."""
+    """Draw all panels in a row, (height, width, 3) uint8; our axis on the left, the paper's on the right."""
     sheet = np.full((_HEIGHT, _WIDTH * len(curves), 3), 255, np.uint8)
     for k, curve in enumerate(curves):
         panel = sheet[:, k * _WIDTH : (k + 1) * _WIDTH]

@@ -16,7 +16,7 @@ Body = Literal["R50", "R101", "X101"]
 
 @dataclass(frozen=True)
 class Run:
-    """A training.
+    """A training that the tables need.
 
     Attributes:
         model: name in models.MODELS.
@@ -52,7 +52,7 @@ RUNS: dict[str, Run] = {
     **{f"mask_rcnn_{body}_3x": Run("mask_rcnn", body=body, long=True) for body in ("R50", "R101", "X101")},
     **{f"mask_rcnn_refine_{body}_3x": Run("mask_rcnn", True, body=body, long=True) for body in ("R50", "R101", "X101")},
 }
-"""By name, which is also the name of their folders."""
+"""The trainings that the tables need, by name, which is also the name of their folders."""
 
 
 BPR = "bpr"  # learns from the results of the run that it refines
@@ -128,7 +128,7 @@ _MAIN = ("AP", "Boundary AP", "AP*")
 
 
 def _row(title: str, cell: Cell, against: str, names: tuple[str, ...], *values: float | None) -> Row:
-    """A row whose paper has ``values`` in the columns ``names``; None: nothing there."""
+    """A row of a table with the paper's ``values`` in the columns ``names``; None where the paper has nothing."""
     values += (None,) * (len(names) - len(values))
     return Row(title, cell, {n: v for n, v in zip(names, values, strict=True) if v is not None}, against)
 
@@ -272,4 +272,4 @@ def _table_10() -> Table:
 
 _ALL = (_table_1, _table_2, _table_3, _table_4, _table_5, _table_6, _table_7, _table_8, _table_9, _table_10)
 TABLES: dict[int, Table] = {number: table() for number, table in enumerate(_ALL, 1)}
-"""By their number in the paper, which prints one gain otherwise than its numbers say (DANCE's +1.5 AP in Table 1)."""
+"""The tables by number. The paper prints one gain otherwise than its numbers say (DANCE's +1.5 AP in Table 1)."""

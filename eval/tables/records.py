@@ -1,8 +1,8 @@
 """From the records of runs to the tables of the paper: paper, ours, difference.
 
 A record is what one cell measured with one seed, a JSON object with "coarse" and "refined" (metric -> number by name,
-as of :func:`eval.inference.evaluate_model`) and with what made it: "command", "commit", "iterations",
-"images_per_batch", and, where another run's refiner did it, the same of that as "refiner".
+as of :func:`eval.inference.evaluate_model`) and with what made it: "command", "commit", "iterations" and
+"images_per_batch" of the run. Where the refiner of another run did it, "refiner" holds these four of that run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOT_RUN = "not run"
 
 
 def record_name(cell: Cell, seed: int) -> str:
-    """The file of a record; both kinds of a run share it."""
+    """The file name of a record; the host's masks and the refined ones of a run share it."""
     changed = [setting.partition("=") for setting in cell.settings]
     parts = [cell.run, *(f"{key.rpartition('.')[2]}={value}" for key, _, value in changed)]
     if cell.refined_by:
@@ -33,13 +33,13 @@ def record_name(cell: Cell, seed: int) -> str:
 
 
 def read_records(folder: Path, cell: Cell) -> dict[int, dict[str, Any]]:
-    """What has been measured of a cell so far."""
+    """The records that have been measured of a cell so far, by seed."""
     found = sorted(folder.glob(record_name(cell, 0).replace("seed0", "seed*")))
     return {int(path.stem.rpartition("seed")[2]): read_record(path) for path in found}
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """One record; InputError where the file holds none."""
+    """Read one record; InputError where the file holds none."""
     record = read_json(path)
     parts = [record.get(kind, {}) for kind in ("coarse", "refined", "refiner")] if isinstance(record, dict) else [None]
     if not all(isinstance(part, dict) for part in parts) or not isinstance(record.get("command"), str):
@@ -48,7 +48,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def milliseconds(times: Mapping[str, Any] | None, cell: Cell) -> float | None:
-    """Milliseconds of an image, from the JSON of scripts/benchmark.py; None where that was not timed."""
+    """Milliseconds of an image by a cell's model, of the JSON of scripts/benchmark.py; None where it was not timed."""
     if times is None or cell.refined_by:
         return None
     subject = next((s for s in times["results"] if s["model"] == title_of(RUNS[cell.run].model)), None)
@@ -116,7 +116,7 @@ def _made_by(records: Records) -> list[dict[str, Any]]:
 
 
 def curves(table: Table, lines: Sequence[dict[str, Any]]) -> list[Curve]:
-    """What the plot of a table shows."""
+    """The curves that the plot of a table shows."""
     by_title = {line["title"]: line["AP"] for line in lines}
     found = []
     for name, titles in table.curves.items():

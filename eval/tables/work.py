@@ -25,7 +25,7 @@ MADE_BY = "made_by.json"  # in the folder of a training: its command, and the co
 
 
 class Work:
-    """Fills cells, by the project's own commands.
+    """Fills the cells of tables by the project's own commands.
 
     Args:
         args: the command line of scripts/reproduce.py.
@@ -38,7 +38,7 @@ class Work:
         self.runs = Path(args.runs) / args.data
 
     def run(self, table: Table) -> None:
-        """Everything that the rows of a table lack."""
+        """Train, evaluate and record everything that the rows of a table lack."""
         wanted = [(row, seed) for row in table.rows for seed in self.args.seeds if self._asked_for(row)]
         missing = [(row, seed) for row, seed in wanted if not self._is_complete(row.cell, seed)]
         if any(row.cell.refined_by for row, _ in missing) and any(s.startswith("data.") for s in self.args.overrides):
@@ -71,7 +71,7 @@ class Work:
         save_results({**made, **scores}, self._record(cell, seed))
 
     def train(self, name: str, seed: int) -> None:
-        """A run of :data:`RUNS`, unless it is finished; and first the one that it starts from."""
+        """Train a run of :data:`RUNS`, and before it the run that it starts from, unless they are finished."""
         if RUNS[name].alone:
             self.train(RUNS[name].alone, seed)
         folder = self._folder(name, seed)
@@ -128,7 +128,7 @@ class Work:
         return scores
 
     def train_bpr(self, folder: Path, seed: int) -> Path:
-        """BPR for a run, of the run's own results on training images."""
+        """Train BPR for a run, on the run's own results on training images; returns its checkpoint."""
         trained, found = folder / BPR / "bpr.pt", folder / BPR / "train_results.json"
         if not trained.is_file():
             annotations, images = self._files("train", seed)
@@ -142,7 +142,7 @@ class Work:
         return trained
 
     def time(self) -> None:
-        """Milliseconds of all models, and of Table 7's settings, in turns."""
+        """Time all models, and Table 7's settings, in turns."""
         settings = [setting for row in TABLES[7].rows for setting in row.cell.settings]
         models = list(dict.fromkeys(RUNS[row.cell.run].model for row in TABLES[1].rows))
         turns = ["--repeats", "5", "--warmup", "1", "--json", str(self._times)]
@@ -209,7 +209,7 @@ class Work:
         return annotations, root / f"{split}2017"
 
     def _add_lvis(self, cell: Cell, seed: int, scores: dict[str, Any]) -> None:
-        """AP* beside the other scores."""
+        """Add AP* to the other scores."""
         if not self._with_lvis or cell.refined_by:
             return  # refine_results() has its own way
         files = ["--val-json", self.args.lvis, "--val-images", str(self._files("val", seed)[1]), "--metrics", "lvis"]
@@ -218,7 +218,7 @@ class Work:
             scores[kind].update(found)
 
     def _training(self, name: str, seed: int) -> str:
-        """What a user types for it."""
+        """The command line that a user types for a training."""
         return shlex.join(["torchrun", "scripts/train.py", *self.train_arguments(name, seed)])
 
     def _made_by(self, name: str, seed: int) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class Work:
 
 
 def described(cell: Cell, training: str) -> str:
-    """How a cell is made once its run has been trained by the command ``training``."""
+    """How a cell is made, in words and commands, after the command ``training`` has trained its run."""
     if cell.settings:
         training += f"; then {shlex.join(['evaluate.py', '--set', *cell.settings])}"
     if cell.refined_by:
@@ -254,7 +254,7 @@ def call(command: list[str], processes: int = 1) -> None:
 
 
 def split(scores: dict[str, Any]) -> dict[str, Any]:
-    """The JSON of evaluate.py, the host's scores and the refined ones apart."""
+    """Split the JSON of evaluate.py into the host's scores and the refined ones."""
     coarse = scores.pop("coarse", None)
     return {"coarse": scores} if coarse is None else {"coarse": coarse, "refined": scores}
 

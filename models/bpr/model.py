@@ -16,7 +16,9 @@ AT_ONCE = 128  # patches of a forward pass: the widest map of so many takes 64 M
 
 
 class BPR(nn.Module):
-    """Needs nothing but an image and binary masks. Preparation of patches, loss and reassembly are the published ones.
+    """Boundary patch refinement, which needs nothing but an image and binary masks.
+
+    The preparation of patches, the loss and the reassembly are the published ones.
 
     Args:
         config: all choices.

@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock
 
 @dataclass
 class BPRConfig:
-    """Patches and network. The patches are the published ones; the network is a compact one of our own.
+    """Settings of patches and network: the patches are the published ones, the network is a compact one of our own.
 
     Published: HRNetV2-W18-small or W48, from ImageNet's weights. Ours has 0.5 million parameters and random weights.
     """
@@ -28,7 +28,7 @@ class BPRConfig:
 
 
 class PatchNetwork(nn.Module):
-    """Image and mask (P, 4, s, s) -> two logits (P, 2, s, s), background and foreground.
+    """The network on patches: image and mask (P, 4, s, s) -> logits (P, 2, s, s) of background and foreground.
 
     As HRNet's head has it, maps of all strides are enlarged to stride 4, joined, and classified there.
 

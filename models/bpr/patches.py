@@ -44,7 +44,7 @@ class Windows:
         return len(self.begin)
 
     def pixels(self, k: int) -> Tensor:
-        """(h, w) bool, window k."""
+        """The pixels of window k, (h, w) bool."""
         begin, (width, height) = int(self.begin[k]), self.extent[k].tolist()
         return self.values[begin : begin + width * height].view(height, width)
 
@@ -56,7 +56,7 @@ class Windows:
 
 @dataclass
 class Patches:
-    """Where patches lie.
+    """The places of P patches in an image.
 
     Attributes:
         corner: (P, 2) int64, x and y of the upper left pixel in the image.
@@ -69,16 +69,18 @@ class Patches:
     side: int
 
     def cut_image(self, image: Tensor) -> Tensor:
-        """(P, C, S, S) of ``image`` (C, H, W)."""
+        """Cut all patches out of ``image`` (C, H, W): (P, C, S, S)."""
         row, column = self._pixels(self.corner)
         return image[:, row, column].transpose(0, 1)
 
     def cut_masks(self, windows: Windows) -> Tensor:
-        """(P, S, S) bool, each patch of its own mask."""
+        """Cut every patch out of its own mask: (P, S, S) bool."""
         return windows.values[self._places(windows)]
 
     def merge(self, probabilities: Tensor, windows: Windows) -> Windows:
-        """Above one half on average where patches lie, as it was elsewhere; all patches weigh the same.
+        """Put predicted patches back into the masks: foreground is where the patches' mean exceeds one half.
+
+        Pixels that no patch covers stay as they were; all patches weigh the same.
 
         Args:
             probabilities: (P, S, S) float32, of the foreground.
@@ -101,7 +103,7 @@ class Patches:
 
 
 def open_windows(rles: Sequence[RLE], size: tuple[int, int], side: int) -> Windows:
-    """The masks in the windows that patches can reach; one mask at a time is decoded.
+    """Decode the masks in the windows that patches can reach, one mask at a time.
 
     Args:
         rles: K compressed COCO RLEs of the image.
@@ -131,7 +133,7 @@ def _reach(start: int, end: int, length: int, side: int) -> tuple[int, int]:
 
 
 def propose(windows: Windows, side: int, threshold: float) -> Patches:
-    """A patch around every pixel at a boundary, the strongest first, thinned out by non-maximum suppression.
+    """Propose a patch around every pixel at a boundary, the strongest first, thinned out by non-maximum suppression.
 
     No pixel is left out before the suppression. What lies outside the image counts as background.
 

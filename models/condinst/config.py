@@ -11,7 +11,7 @@ from models.fcos.detector import FCOSConfig, small_detector
 
 @dataclass
 class CondInstConfig:
-    """The host model: backbone, detector, mask branch, mask head.
+    """Settings of CondInst: backbone, detector, mask branch and mask head.
 
     The detector's ``max_positives`` bounds the locations that train the mask head, too.
     """
@@ -30,7 +30,7 @@ class CondInstConfig:
 
 
 def small() -> CondInstConfig:
-    """CondInst for the built-in shapes."""
+    """The configuration of CondInst for the built-in shapes."""
     config = CondInstConfig(backbone=small_body(), branch_channels=48)
     small_detector(config.fcos)
     return config

@@ -44,7 +44,7 @@ class ImageMasks(LazyMasks):
 
     @classmethod
     def from_maps(cls, maps: Tensor, sizes: Sequence[tuple[int, int]], stride: int) -> ImageMasks:
-        """Only the windows leave the device.
+        """Keep the windows of probability maps that objects lie in; only these leave the device.
 
         Args:
             maps: (K, h, w) probabilities, on any device.

@@ -40,7 +40,7 @@ class MaskBranch(nn.Module):
             self.semantic = nn.Sequential(_block(pyramid, channels), _block(channels, channels), logits)
 
     def forward(self, pyramid: dict[str, Tensor]) -> Tensor:
-        """(B, mask_channels, h, w)."""
+        """Mask features (B, mask_channels, h, w) at the resolution of P3."""
         maps = [block(pyramid[level]) for block, level in zip(self.refine, LEVELS, strict=True)]
         height, width = maps[0].shape[2:]
         merged = maps[0]

@@ -18,7 +18,7 @@ MASK_STRIDE = 4  # of the masks, in network-input pixels
 
 
 def parameter_count(mask_channels: int, head_channels: int) -> int:
-    """Weights and biases of one instance's head: 169 with 8 and 8 channels."""
+    """P, the number of weights and biases of one instance's head: 169 with 8 and 8 channels."""
     return sum(inner * outer + outer for inner, outer in pairwise(_widths(mask_channels, head_channels)))
 
 
@@ -27,7 +27,7 @@ def _widths(mask_channels: int, head_channels: int) -> tuple[int, ...]:
 
 
 def split_parameters(theta: Tensor, mask_channels: int, head_channels: int) -> tuple[list[Tensor], list[Tensor]]:
-    """(K, P) -> three weights (K, out, in) and three biases (K, out, 1); in ``theta`` all weights come first."""
+    """Parameters (K, P) -> three weights (K, out, in) and three biases (K, out, 1); ``theta`` has all weights first."""
     widths = _widths(mask_channels, head_channels)
     shapes = [(outer, inner) for inner, outer in pairwise(widths)]
     parts = theta.split([outer * inner for outer, inner in shapes] + list(widths[1:]), dim=1)
@@ -78,7 +78,7 @@ def mask_targets(target: Target, height: int, width: int) -> Tensor:
 
 
 def dice_losses(logits: Tensor, wanted: Tensor) -> Tensor:
-    """(K,) 1 - dice of soft masks (K, h, w) and binary ones."""
+    """Dice losses (K,), 1 minus the dice coefficient, of soft masks (K, h, w) against binary ones."""
     probability, wanted = logits.sigmoid().flatten(1), wanted.flatten(1).to(logits.dtype)
     overlap = (probability * wanted).sum(1)
     return 1 - 2 * overlap / (probability.square().sum(1) + wanted.sum(1) + 1e-5)
@@ -98,7 +98,9 @@ def mask_loss(
 
     Args:
         features: (B, mask_channels, h, w).
-        theta, points, reach: as in :func:`mask_logits`.
+        theta: (K, P) parameters of the heads, float32.
+        points: (K, 2) location of each instance in network-input pixels.
+        reach: (K,) pixels that distances from each instance are measured in.
         image_index: (K,) int64.
         target_index: (K,) int64, the object, counted through the targets of the batch.
         targets: "masks" of each image.

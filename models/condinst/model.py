@@ -18,7 +18,7 @@ from sharpcontour.host import RefinerInputs, Target
 
 
 class CondInst(FCOSHost):
-    """Detector, mask branch and a controller that makes each instance's mask head, trained together.
+    """CondInst on FCOS: a detector, a mask branch and a controller that generates each instance's mask head.
 
     The pyramid has no P2. The refiner reads C2 and P3, or P3 alone (``config.refiner_maps``).
     """
@@ -44,7 +44,7 @@ class CondInst(FCOSHost):
         self.register_buffer("reach", torch.tensor([*limits, 2 * limits[-1]]), persistent=False)
 
     def centres(self, targets: Sequence[Target]) -> list[Tensor]:
-        """Centres of mass, in pixel indices as published; of an object without a pixel the centre of its box."""
+        """Objects' centres of mass in pixel indices, as published; of an object without a pixel its box's centre."""
         centres = []
         for target, boxes in zip(targets, super().centres(targets), strict=True):
             mass, area = target["masks"].centres()

@@ -29,7 +29,7 @@ def _stages(before: str) -> list[tuple[str, str]]:
 
 
 def detectron2_rules(finest: int) -> list[tuple[str, str]]:
-    """Body and pyramid of a Detectron2 model whose pyramid begins at level ``finest``."""
+    """Renaming rules for body and pyramid of a Detectron2 model whose pyramid begins at level ``finest``."""
     rules = [
         (r"backbone\.bottom_up\.stem\.conv1\.weight", "backbone.body.conv1.weight"),
         (rf"backbone\.bottom_up\.stem\.conv1\.norm\.{NORM}", r"backbone.body.bn1.\1"),
@@ -43,7 +43,7 @@ def detectron2_rules(finest: int) -> list[tuple[str, str]]:
 
 
 def fcos_rules(head: str) -> list[tuple[str, str]]:
-    """The FCOS head under the name ``head``, a regular expression."""
+    """Renaming rules for an FCOS head under the name ``head``, a regular expression."""
     return [
         (rf"{head}\.((?:cls|bbox)_tower\.\d+\.(?:weight|bias))", r"detector.head.\1"),
         (rf"{head}\.((?:cls_logits|bbox_pred|ctrness|extrm_pred)\.(?:weight|bias))", r"detector.head.\1"),
@@ -52,7 +52,7 @@ def fcos_rules(head: str) -> list[tuple[str, str]]:
 
 
 def join_scales(found: Renamed) -> Renamed:
-    """One parameter for the scales of all levels, as FCOS has it here; there it is one for each."""
+    """Join the scales of an FCOS head, one parameter for each level, in the one parameter that FCOS has here."""
     scales = sorted(key for key in found.weights if key.startswith("detector.head.scales."))
     if scales:
         found.weights["detector.head.scales"] = torch.cat([found.weights.pop(key).view(1) for key in scales])
@@ -60,7 +60,7 @@ def join_scales(found: Renamed) -> Renamed:
 
 
 def body_of(weights: dict[str, Tensor], source: str) -> CaffeBody:
-    """Which body a Detectron2 file holds, by its shapes."""
+    """The name of the body that a Detectron2 file holds, told by the shapes of its weights."""
     conv = weights.get("backbone.bottom_up.res3.0.conv2.weight")
     depth = sum(bool(re.fullmatch(r"backbone\.bottom_up\.res4\.\d+\.conv1\.weight", key)) for key in weights)
     if conv is None or depth not in (6, 23):

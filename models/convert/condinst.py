@@ -13,7 +13,7 @@ _PART = r"(weight|bias)"
 
 
 def from_adelaidet(weights: dict[str, Tensor], source: str) -> tuple[CondInstConfig, Renamed]:
-    """CondInst_MS_R_50_1x, 3x or 3x_sem, or those with R_101; those with a BiFPN are not covered."""
+    """Configuration and weights of CondInst_MS_R_50_1x, 3x or 3x_sem, or those with R_101; none with a BiFPN."""
     branch = r"mask_branch"
     rules = [
         *detectron2_rules(finest=3),

@@ -13,7 +13,7 @@ _PART = r"(weight|bias)"
 
 
 def from_dance(weights: dict[str, Tensor], source: str) -> tuple[DanceConfig, Renamed]:
-    """Dance_R_50_3x or Dance_R_101_3x."""
+    """Configuration and weights of Dance_R_50_3x or Dance_R_101_3x."""
     branch = r"refinement_head"
     rules = [
         *detectron2_rules(finest=2),

@@ -16,7 +16,7 @@ _PART = r"(weight|bias)"
 
 
 def from_torchvision(weights: dict[str, Tensor]) -> tuple[MaskRCNNConfig, Renamed]:
-    """maskrcnn_resnet50_fpn or its v2; names of today and of before torchvision 0.14."""
+    """Configuration and weights of maskrcnn_resnet50_fpn or its v2, by names of today or before torchvision 0.14."""
     second = "rpn.head.conv.1.0.weight" in weights
     rules = [
         (rf"(backbone\.body\..*\.{NORM})", r"\1"),
@@ -58,7 +58,7 @@ IGNORED = [r"pixel_(mean|std)", r".*cell_anchors\..*", r".*\.num_batches_tracked
 
 
 def detector_rules() -> list[tuple[str, str]]:
-    """Everything in front of the mask branch, by Detectron2's names."""
+    """Renaming rules for everything in front of Detectron2's mask branch."""
     return [
         *detectron2_rules(finest=2),
         (rf"proposal_generator\.rpn_head\.conv\.{_PART}", r"rpn.convs.0.\1"),
@@ -71,7 +71,7 @@ def detector_rules() -> list[tuple[str, str]]:
 
 
 def from_detectron2(weights: dict[str, Tensor], source: str) -> tuple[MaskRCNNConfig, Renamed]:
-    """mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN of Detectron2."""
+    """Configuration and weights of Detectron2's mask_rcnn_{R_50,R_101,X_101_32x8d}_FPN."""
     config = detectron2(body_of(weights, source))
     rules = [
         *detector_rules(),

@@ -21,7 +21,7 @@ def is_pointrend(weights: dict[str, Tensor]) -> bool:
 
 
 def from_pointrend(weights: dict[str, Tensor], source: str) -> tuple[PointRendConfig, Renamed]:
-    """pointrend_rcnn_{R_50,R_101,X_101_32x8d}_FPN, of COCO or Cityscapes."""
+    """Configuration and weights of pointrend_rcnn_{R_50,R_101,X_101_32x8d}_FPN, of COCO or Cityscapes."""
     config = detectron2(body_of(weights, source))
     rules = [
         *detector_rules(),

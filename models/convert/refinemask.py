@@ -15,7 +15,10 @@ _PART = r"(weight|bias)"
 
 
 def from_refinemask(weights: dict[str, Tensor], source: str) -> tuple[RefineMaskConfig, Renamed]:
-    """r50- and r101-refinemask of COCO or Cityscapes; not the variant "faster-better", whose network is another."""
+    """Configuration and weights of r50- or r101-refinemask, of COCO or Cityscapes.
+
+    The variant "faster-better" has another network and is not covered.
+    """
     if any("stage_instance_logits" in key for key in weights):
         raise InputError(f"{source}: is RefineMask's variant faster-better, which is not covered; take r50-refinemask")
     config = RefineMaskConfig()

@@ -11,7 +11,7 @@ from models.snake.network import SnakeConfig, small_snake
 
 @dataclass
 class DanceConfig:
-    """The host model: backbone, detector, contour branch.
+    """Settings of DANCE: backbone, detector and contour branch.
 
     The detector learns the extreme points of an object's largest part, the original those of its first polygon: the
     order of polygons says nothing of an object, and run lengths have none. On COCO that loss differs by 1.7 %.
@@ -32,7 +32,7 @@ class DanceConfig:
 
 
 def small() -> DanceConfig:
-    """DANCE for the built-in shapes."""
+    """The configuration of DANCE for the built-in shapes."""
     config = DanceConfig(backbone=small_body(), channels=48, vertices=128, snake=small_snake())
     small_detector(config.fcos)
     return config

@@ -25,7 +25,7 @@ IGNORE = 255  # in edge maps: the padding around an image
 
 
 class DANCE(FCOSHost):
-    """Detector and contour branch on one pyramid, trained together.
+    """DANCE on FCOS: a detector and a contour branch on one pyramid, trained together.
 
     The refiner reads P2, the host's highest-resolution feature map (section 3.2).
     """
@@ -45,7 +45,7 @@ class DANCE(FCOSHost):
     def shape_losses(
         self, pyramid: dict[str, Tensor], targets: Sequence[Target], inputs: RefinerInputs, places: Places
     ) -> dict[str, Tensor]:
-        """Contour and edge losses, of the objects' own boxes."""
+        """Losses of the contours, which start from the objects' own boxes in training, and of the edge map."""
         edges, maps = self.branch(pyramid)
         own = cast(Sequence[DanceTarget], targets)
         start = torch.cat([target["snake_start"] for target in own])

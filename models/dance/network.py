@@ -14,7 +14,7 @@ from models.snake.network import ContourMap, Snake, without_contours
 
 
 class ScaleHeads(nn.Module):
-    """P2 to P5, each brought to stride 4 by convolutions and doublings, summed."""
+    """P2 to P5 as one map: each is brought to stride 4 by convolutions and doublings, and all are summed."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ScaleHeads(nn.Module):
 
 
 class ContourBranch(nn.Module):
-    """Everything behind the pyramid but the detector."""
+    """DANCE's contour branch: everything behind the pyramid but the detector."""
 
     def __init__(self, config: DanceConfig) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class ContourBranch(nn.Module):
         return edges, torch.cat([attention, self.features(merged).float()], 1)
 
     def deform(self, maps: Tensor, image_index: Tensor, contours: Tensor, sides: Tensor) -> list[Tensor]:
-        """Move contours (N, P, 2) step by step; all stages (N, P, 2), the given one left out.
+        """Move contours (N, P, 2) step by step; returns the contours (N, P, 2) after every step.
 
         Args:
             maps: what contours read, from :meth:`forward`.

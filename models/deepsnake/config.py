@@ -12,7 +12,7 @@ from models.snake.network import SnakeConfig, small_snake
 
 @dataclass
 class DeepSnakeConfig:
-    """The host model: backbone, detector, contour branch.
+    """Settings of DeepSnake: backbone, detector and contour branch.
 
     ``supervision`` "baseline" compares the contours of all steps in box sides, "original" (the authors' own code) the
     last one alone, in pixels, and begins at the octagon with the extreme points among its vertices in training too.
@@ -29,11 +29,11 @@ class DeepSnakeConfig:
     snake: SnakeConfig = field(default_factory=SnakeConfig)  # of every deformation
     loss_beta: float = 0.11  # shorter box sides, where a loss turns from quadratic to linear ("baseline")
     extremes_weight: float = 10.0  # of the extreme points' loss ("baseline"; "original" has 1)
-    contour_weight: float = 10.0  # of the contour losses of all steps together (likewise)
+    contour_weight: float = 10.0  # of the contour losses of all steps together ("baseline"; "original" has 1)
 
 
 def small() -> DeepSnakeConfig:
-    """DeepSnake for the built-in shapes."""
+    """The configuration of DeepSnake for the built-in shapes."""
     config = DeepSnakeConfig(backbone=small_body(), channels=48, vertices=128, snake=small_snake())
     small_detector(config.fcos)
     return config

@@ -24,7 +24,7 @@ from sharpcontour.host import RefinerInputs, Target, TargetBuilder
 
 
 class DeepSnake(FCOSHost):
-    """Detector and contour branch on one pyramid, trained together; the branch learns from the objects' own boxes.
+    """DeepSnake on FCOS: a detector and a contour branch, which learns from the objects' own boxes, on one pyramid.
 
     The refiner reads P2, the host's highest-resolution feature map (section 3.2).
     """
@@ -77,7 +77,7 @@ class DeepSnake(FCOSHost):
 
 
 def _original_losses(found: Tensor, extremes: Tensor, stages: list[Tensor], goal: Tensor) -> dict[str, Tensor]:
-    """The authors' own: smooth L1 of the extreme points in cells of the map, and of the last contour in pixels."""
+    """Losses of the authors' code: smooth L1 of extreme points, in map cells, and of the last contour, in pixels."""
     if len(goal) == 0:
         return {"loss_extremes": found.sum(), "loss_contour": stages[-1].sum()}
     return {

@@ -16,7 +16,10 @@ from sharpcontour.errors import InputError
 
 
 class SnakeBranch(nn.Module):
-    """Everything behind the pyramid but the detector. Gradients flow through the places that features are read at."""
+    """DeepSnake's contour branch: everything behind the pyramid but the detector.
+
+    Gradients flow through the places that features are read at.
+    """
 
     def __init__(self, config: DeepSnakeConfig) -> None:
         super().__init__()
@@ -39,7 +42,7 @@ class SnakeBranch(nn.Module):
         return self.features(pyramid["p2"]).float()
 
     def extreme_points(self, maps: Tensor, image_index: Tensor, boxes: Tensor) -> Tensor:
-        """Top, left, bottom and right point (N, 4, 2) of the objects in boxes (N, 4) of images (N,)."""
+        """The top, left, bottom and right point (N, 4, 2) of the objects in boxes (N, 4) on images (N,)."""
         if len(boxes) == 0:
             return boxes.view(0, 4, 2) + without_contours(maps, self.fuse, self.initial)
         diamond = diamonds(boxes, self.initial_vertices)
@@ -51,7 +54,7 @@ class SnakeBranch(nn.Module):
             return self._moved(self.initial, features, diamond)[:, :: self.initial_vertices // 4]
 
     def deform(self, maps: Tensor, image_index: Tensor, contours: Tensor) -> list[Tensor]:
-        """Move contours (N, P, 2) step by step; all stages (N, P, 2), the given one left out."""
+        """Move contours (N, P, 2) step by step; returns the contours (N, P, 2) after every step."""
         if len(contours) == 0:
             return [contours + without_contours(maps, self.snakes) for _ in self.snakes]
         read_from, stages = ContourMap(maps, "zeros"), []

@@ -52,7 +52,7 @@ def build_targets(target: Target, rng: np.random.Generator, vertices: int, from_
 
 
 def _anticlockwise(outline: np.ndarray) -> np.ndarray:
-    """As seen on the screen (y down); an outline without an area is no outline."""
+    """The outline, run anti-clockwise as seen on the screen (y down); without points if it encloses no area."""
     area = signed_area(outline) if len(outline) >= 3 else 0.0
     return outline[:0] if area == 0 else outline if area < 0 else outline[::-1]
 

@@ -24,7 +24,7 @@ from sharpcontour.host import Target, at_least_one_pixel
 
 @dataclass
 class FCOSConfig:
-    """The detector on P3 to P7. The defaults are the published ones."""
+    """Settings of the FCOS detector on P3 to P7; the defaults are the published ones."""
 
     num_convs: int = 4  # of the classification tower and of the box tower
     extreme_points: bool = False  # also regress the four extreme points (DANCE)
@@ -51,7 +51,7 @@ def small_detector(config: FCOSConfig) -> FCOSConfig:
 
 @dataclass
 class Predictions:
-    """The head's output, all levels in one row.
+    """The output of the FCOS head, all levels in one row.
 
     Attributes:
         classes: (B, L, C) logits.
@@ -70,7 +70,7 @@ class Predictions:
     grid: Grid
 
     def boxes(self, image_index: Tensor, location: Tensor) -> Tensor:
-        """(K, 4) predicted at K locations, in network-input pixels, not clipped."""
+        """The boxes (K, 4) predicted at K locations, in network-input pixels and not clipped."""
         reach = self.sides[image_index, location] * self.grid.stride[location][:, None]
         points = self.grid.points[location]
         return torch.cat([points - reach[:, :2], points + reach[:, 2:]], 1)
@@ -118,7 +118,7 @@ class Found:
 
 
 class FCOSHead(nn.Module):
-    """Two towers shared by all levels; only the scale of the distances is learned for each level on its own."""
+    """The FCOS head: two towers shared by all levels; only the scale of the distances is learned for each level."""
 
     def __init__(self, config: FCOSConfig, num_classes: int, channels: int, levels: int) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ def _rows(maps: list[Tensor]) -> Tensor:
 
 
 class FCOS(nn.Module):
-    """The head with its losses and its way of choosing detections.
+    """The FCOS detector: its head, its losses and its choice of detections.
 
     Args:
         config: all choices.
@@ -189,7 +189,7 @@ class FCOS(nn.Module):
         return self.head(maps, Grid.build(shapes, self.strides, maps[0].device))
 
     def assign(self, grid: Grid, targets: Sequence[Target], centres: Sequence[Tensor]) -> Tensor:
-        """(B, L) int64: the object of every location, counted through the targets of the batch, -1 for background.
+        """The object of every location, (B, L) int64, counted through the targets of the batch; -1 is background.
 
         Args:
             grid: the locations.
@@ -263,7 +263,7 @@ class FCOS(nn.Module):
 
     @torch.no_grad()
     def detect(self, found: Predictions, sizes: list[tuple[int, int]]) -> Found:
-        """Threshold, keep the best of every level, suppress within every class, keep the best of every image."""
+        """Choose detections: threshold, best of each level, suppression within classes, best of each image."""
         classes, center = found.classes.sigmoid(), found.centerness.sigmoid()
         compared = classes * center[..., None] if self.config.threshold_product else classes
         image_index, location, labels = (compared > self.config.score_threshold).nonzero(as_tuple=True)

@@ -22,7 +22,7 @@ from sharpcontour.host import RefinerInputs, Target, at_least_one_pixel
 
 @dataclass
 class Encoded:
-    """Images as instances from elsewhere need them: pyramid, the box tower's features of every level, sizes."""
+    """A batch as instances from elsewhere need it: pyramid, the box tower's features of every level, image sizes."""
 
     pyramid: dict[str, Tensor]
     towers: list[Tensor]
@@ -31,10 +31,10 @@ class Encoded:
 
 @dataclass
 class Places:
-    """K locations.
+    """K locations of a detector's grid.
 
     Attributes:
-        grid: that they are of.
+        grid: all locations of an image.
         location: (K,) int64, index into it.
     """
 
@@ -43,12 +43,12 @@ class Places:
 
     @property
     def points(self) -> Tensor:
-        """(K, 2) x, y in network-input pixels."""
+        """The points x, y of the locations, (K, 2) in network-input pixels."""
         return self.grid.points[self.location]
 
     @property
     def level(self) -> Tensor:
-        """(K,) int64, 0 for the finest."""
+        """The pyramid level of each location, (K,) int64, 0 for the finest."""
         return self.grid.level[self.location]
 
 
@@ -83,13 +83,13 @@ class FCOSHost(Host):
         self.controller_shape = (channels, 3, 3)
 
     def centres(self, targets: Sequence[Target]) -> list[Tensor]:
-        """(N, 2) of each image: the points around which locations learn its objects."""
+        """For each image the points (N, 2) around which locations learn its objects."""
         return [(target["boxes"][:, :2] + target["boxes"][:, 2:]) / 2 for target in targets]
 
     def shape_losses(
         self, pyramid: dict[str, Tensor], targets: Sequence[Target], inputs: RefinerInputs, places: Places
     ) -> dict[str, Tensor]:
-        """The weighted losses beside the detector's; ``inputs`` and ``places`` are of the K training instances."""
+        """The weighted losses other than the detector's; ``inputs`` and ``places`` are of the K training instances."""
         raise NotImplementedError
 
     def shapes(
@@ -108,7 +108,7 @@ class FCOSHost(Host):
         return losses, inputs
 
     def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
-        """The detector's positive locations."""
+        """The training instances for the refiner: the detector's positive locations."""
         pyramid, sizes = self._look(images)
         found, matched = self._matched(pyramid, targets)
         return self._positives(pyramid, found, targets, matched, sizes)[0]

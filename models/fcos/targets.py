@@ -44,7 +44,7 @@ class Grid:
 
     @classmethod
     def build(cls, shapes: list[tuple[int, int]], strides: Sequence[int], device: torch.device) -> Grid:
-        """``shapes`` and ``strides`` of the levels, finest first. Made on the device: nothing is copied to it."""
+        """Build the grid of levels of these ``shapes`` and ``strides``, finest first, with no copy to the device."""
         points, stride, level, corner, pitch, before = [], [], [], [], [], 0
         for index, ((rows, columns), step) in enumerate(zip(shapes, strides, strict=True)):
             row = torch.arange(rows, device=device).repeat_interleave(columns, output_size=rows * columns)
@@ -114,13 +114,13 @@ def responsible(grid: Grid, boxes: Tensor, bounds: Tensor) -> Tensor:
 
 
 def centerness(sides: Tensor) -> Tensor:
-    """(...,) in [0, 1] from left, top, right, bottom (..., 4): 1 at the centre of the box, 0 on its sides."""
+    """Centre-ness in [0, 1] from left, top, right, bottom (..., 4): 1 at the centre of the box, 0 on its sides."""
     pairs = torch.stack([sides[..., 0::2], sides[..., 1::2]], -2)  # (left, right), (top, bottom)
     return (pairs.amin(-1) / pairs.amax(-1)).prod(-1).sqrt()
 
 
 def giou(sides: Tensor, target: Tensor) -> Tensor:
-    """(...,) generalised IoU of two boxes around one location, each given by its four distances (in strides).
+    """Generalised IoU (...,) of two boxes around one location, each given by its four distances (in strides).
 
     The IoU term is smoothed by one on both sides of the fraction, as FCOS has it.
     """

@@ -12,7 +12,7 @@ from models.two_stage.roi import PoolConfig
 
 @dataclass
 class MaskRCNNConfig(TwoStageConfig):
-    """Mask R-CNN with FPN. The defaults are Detectron2's heads on torchvision's ImageNet ResNet-50."""
+    """Settings of Mask R-CNN with FPN; the defaults are Detectron2's heads on torchvision's ImageNet ResNet-50."""
 
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
 
@@ -52,7 +52,7 @@ def torchvision_v2() -> MaskRCNNConfig:
 
 
 def original(name: CaffeBody = "resnet50") -> MaskRCNNConfig:
-    """The authors' own (Detectron), "Mask R-CNN" in the paper's Table 1.
+    """The authors' own Mask R-CNN (Detectron), which is "Mask R-CNN" in the paper's Table 1.
 
     Some of its habits are left out: negatives of the proposal network are drawn without replacement; mask targets come
     from the assigned object's pixels, not from the polygon whose bounding box fits best; the smallest proposal is a
@@ -70,7 +70,7 @@ def original(name: CaffeBody = "resnet50") -> MaskRCNNConfig:
 
 
 def small() -> MaskRCNNConfig:
-    """Mask R-CNN for the built-in shapes."""
+    """The configuration of Mask R-CNN for the built-in shapes."""
     config = MaskRCNNConfig(mask_head=MaskHeadConfig(num_convs=2, channels=64))
     small_detector(config)
     return config

@@ -18,7 +18,7 @@ from models.two_stage.soft_masks import Paste
 
 @dataclass
 class MaskHeadConfig:
-    """Masks of RoIs. The defaults are Detectron2's."""
+    """Settings of the mask head; the defaults are Detectron2's."""
 
     num_convs: int = 4  # 3x3
     channels: int = 256
@@ -31,7 +31,7 @@ class MaskHeadConfig:
 
 
 class MaskHead(nn.Module):
-    """Convolutions, up-sampling by two, one mask for each class; only the masks that are asked for are made.
+    """The mask head: convolutions, up-sampling by two, one mask for each class; only the masks asked for are made.
 
     Args:
         config: all choices.

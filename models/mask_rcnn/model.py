@@ -15,7 +15,7 @@ from sharpcontour.host import Target
 
 
 class MaskRCNN(TwoStage):
-    """Proposal network, box head and mask head on one pyramid, trained together.
+    """Mask R-CNN: a proposal network, a box head and a mask head on one pyramid, trained together.
 
     The controller shares the mask head's features (section 3.3), read behind its convolutions.
 
@@ -37,7 +37,7 @@ class MaskRCNN(TwoStage):
         self.paste = config.mask_head.paste
 
     def mask_features(self, encoded: Encoded, rois: RoIs) -> Tensor:
-        """Behind the mask head's convolutions: (R, channels, 14, 14)."""
+        """RoI features behind the mask head's convolutions, (R, channels, 14, 14)."""
         return self.mask_head.convs(self.pooled(encoded, rois, self.config.mask_head.resolution))
 
     def mask_losses(
@@ -53,5 +53,5 @@ class MaskRCNN(TwoStage):
         return {"loss_mask": F.binary_cross_entropy_with_logits(logits, wanted)}
 
     def probabilities(self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor) -> Tensor:
-        """(R, 28, 28)."""
+        """Soft masks (R, 28, 28) inside the RoIs, of the classes ``labels`` (R,)."""
         return self.mask_head(features, labels).sigmoid()

@@ -12,7 +12,7 @@ from models.two_stage.roi import BoxHeadConfig
 
 @dataclass
 class PointRendConfig(TwoStageConfig):
-    """PointRend with FPN. The defaults are Detectron2's heads on torchvision's ImageNet ResNet-50."""
+    """Settings of PointRend with FPN; the defaults are Detectron2's heads on torchvision's ImageNet ResNet-50."""
 
     box_head: BoxHeadConfig = field(default_factory=lambda: BoxHeadConfig(masks_on_predictions=True))
     coarse_head: CoarseHeadConfig = field(default_factory=CoarseHeadConfig)
@@ -25,7 +25,7 @@ def detectron2(name: CaffeBody = "resnet50") -> PointRendConfig:
 
 
 def small() -> PointRendConfig:
-    """PointRend for the built-in shapes."""
+    """The configuration of PointRend for the built-in shapes."""
     config = PointRendConfig(coarse_head=CoarseHeadConfig(channels=256), point_head=PointHeadConfig(channels=64))
     small_detector(config)
     return config

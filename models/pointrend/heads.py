@@ -17,7 +17,7 @@ from models.two_stage.roi import logits_of_class
 
 @dataclass
 class CoarseHeadConfig:
-    """The coarse masks. The defaults are the published ones."""
+    """Settings of the coarse masks; the defaults are the published ones."""
 
     resolution: int = 14  # samples of P2 along a side of a RoI; the mask has half as many cells
     num_fcs: int = 2
@@ -26,7 +26,7 @@ class CoarseHeadConfig:
 
 @dataclass
 class PointHeadConfig:
-    """Points: the head, which of them learn, and how a mask is refined. The defaults are the published ones."""
+    """Settings of the point head, of the points that learn, and of subdivision; the defaults are the published ones."""
 
     num_fcs: int = 3
     channels: int = 256
@@ -39,7 +39,7 @@ class PointHeadConfig:
 
 
 class CoarseHead(nn.Module):
-    """P2 inside a box -> a mask of 7 x 7 cells for each class.
+    """The head of coarse masks: P2 inside a box -> a mask of 7 x 7 cells for each class.
 
     Args:
         config: all choices.
@@ -71,7 +71,7 @@ class CoarseHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """A classifier that all points share; it sees the coarse logits of all classes again at every layer.
+    """The point head, shared by all points; it sees the coarse logits of all classes again at every layer.
 
     Args:
         config: all choices.

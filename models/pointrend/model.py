@@ -18,7 +18,7 @@ from sharpcontour.masks.packed import PackedMasks
 
 
 class PointRend(TwoStage):
-    """The mask branch reads P2 alone: at 14 x 14 places of a box for the coarse mask, and at single points.
+    """PointRend, whose mask branch reads P2 alone: at 14 x 14 places of a box, and at single points.
 
     The refiner's controller shares the features of the 14 x 14 places.
 
@@ -40,7 +40,7 @@ class PointRend(TwoStage):
         self.controller_shape = (channels, side, side)
 
     def mask_features(self, encoded: Encoded, rois: RoIs) -> Tensor:
-        """P2 at the centres of 14 x 14 cells: (R, channels, 14, 14)."""
+        """Features of P2 at the centres of 14 x 14 cells of each RoI, (R, channels, 14, 14)."""
         side = self.config.coarse_head.resolution
         cells = cell_centres(side, torch.arange(side**2, device=rois.boxes.device))
         return self._p2(encoded, rois, cells.expand(len(rois.boxes), -1, -1)).unflatten(2, (side, side))
@@ -69,7 +69,7 @@ class PointRend(TwoStage):
         }
 
     def probabilities(self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor) -> Tensor:
-        """Adaptive subdivision: (R, 224, 224), of which 28 x 28 cells and the uncertain points are predicted.
+        """Soft masks (R, 224, 224) by adaptive subdivision: 28 x 28 cells and the uncertain points are predicted.
 
         Published as five doublings from 7 x 7; up to 28 x 28 these predict every cell anew.
         """

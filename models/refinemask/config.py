@@ -13,7 +13,7 @@ from models.two_stage.rpn import RPNConfig
 
 @dataclass
 class RefineMaskConfig(TwoStageConfig):
-    """RefineMask with FPN: the published refinemask R50, on torchvision's ImageNet weights as there.
+    """Settings of RefineMask with FPN: the published R50, from torchvision's ImageNet weights like the original.
 
     Its detector is mmdet's, whose box losses count twice here. Some of its habits are left out: box sizes are bounded
     below too (at 1/62 of a proposal's); mask targets of COCO are drawn from polygons at each size (here they come from
@@ -29,7 +29,7 @@ class RefineMaskConfig(TwoStageConfig):
 
 
 def small() -> RefineMaskConfig:
-    """RefineMask for the built-in shapes."""
+    """The configuration of RefineMask for the built-in shapes."""
     config = RefineMaskConfig(refine_head=RefineHeadConfig(channels=64, instance_convs=1, semantic_convs=2))
     small_detector(config)
     return config

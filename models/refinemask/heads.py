@@ -18,7 +18,7 @@ from models.two_stage.roi import logits_of_class, roi_conv
 
 @dataclass
 class RefineHeadConfig:
-    """The mask branch. The defaults are the published ones."""
+    """Settings of the mask branch; the defaults are the published ones."""
 
     instance_convs: int = 2  # 3x3, on RoI features
     semantic_convs: int = 4  # 3x3, on P2
@@ -27,7 +27,7 @@ class RefineHeadConfig:
     dilations: tuple[int, ...] = (1, 3, 5)  # of a stage's parallel 3x3 convolutions
     stage_weights: tuple[float, float, float, float] = (0.25, 0.5, 0.75, 1.0)  # of the four mask losses
     learn_width: int = 2  # cells on both sides of a boundary that learn in the two finest stages
-    compose_width: int = 1  # likewise, that are taken from the finer stage
+    compose_width: int = 1  # cells on both sides of a boundary that are taken from the finer stage
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Semantic:
 
 
 class RefineHead(nn.Module):
-    """The whole mask branch.
+    """RefineMask's mask branch: the semantic head and the stages of masks.
 
     Args:
         config: all choices.
@@ -64,7 +64,7 @@ class RefineHead(nn.Module):
         self.logits = _conv1x1(widths[-1] // 2, num_classes)
 
     def semantic(self, p2: Tensor) -> Semantic:
-        """Once for all RoIs."""
+        """Run the semantic head on P2, once for all RoIs."""
         features = self.semantic_convs(p2)
         return Semantic(features, self.semantic_logits(features).float())
 

@@ -17,7 +17,7 @@ from sharpcontour.host import Target
 
 
 class RefineMask(TwoStage):
-    """The refiner's controller shares the RoI features behind the first convolutions of the mask branch.
+    """RefineMask; the refiner's controller shares the RoI features behind the mask branch's first convolutions.
 
     Args:
         config: all choices.
@@ -35,7 +35,7 @@ class RefineMask(TwoStage):
         self.controller_shape = (head.channels, head.resolution, head.resolution)
 
     def mask_features(self, encoded: Encoded, rois: RoIs) -> Tensor:
-        """Behind the first convolutions: (R, channels, 14, 14)."""
+        """RoI features behind the mask branch's first convolutions, (R, channels, 14, 14)."""
         return self.refine_head.convs(self.pooled(encoded, rois, self.config.refine_head.resolution))
 
     def mask_losses(
@@ -53,7 +53,7 @@ class RefineMask(TwoStage):
         return {**losses, "loss_mask": refine_losses(logits, masks, config.stage_weights, *widths)}
 
     def probabilities(self, encoded: Encoded, rois: RoIs, features: Tensor, labels: Tensor) -> Tensor:
-        """(R, 112, 112)."""
+        """Soft masks (R, 112, 112) inside the RoIs, of the classes ``labels`` (R,)."""
         semantic = self.refine_head.semantic(encoded.pyramid["p2"])
         logits = self.refine_head(features, semantic, indexed_boxes(rois.boxes, rois.image_index), labels)
         return composed(logits, self.config.refine_head.compose_width).sigmoid()

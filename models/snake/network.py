@@ -20,7 +20,7 @@ STRIDE = 4  # of the maps that contours read, in network-input pixels
 
 @dataclass
 class SnakeConfig:
-    """One deformation network. The defaults are the published ones."""
+    """Settings of one deformation network; the defaults are the published ones."""
 
     channels: int = 128  # of the circular convolutions
     pooled: int = 256  # of a contour's pooled feature, and of the first output layer
@@ -29,19 +29,19 @@ class SnakeConfig:
     dilations: tuple[int, ...] = (1, 1, 1, 2, 2, 4, 4)  # of the residual circular convolutions
 
     def check(self, vertices: int, name: str) -> None:
-        """InputError where contours of so many vertices are too short for the convolutions."""
+        """Raise InputError where contours of ``vertices`` vertices are too short for the convolutions."""
         reach = self.neighbours * max(self.dilations, default=1)
         if vertices < reach:
             raise InputError(f"{name} is {vertices}; the circular convolutions need {reach} at least")
 
 
 def small_snake() -> SnakeConfig:
-    """The deformation network for the built-in shapes."""
+    """Settings of the deformation network for the built-in shapes."""
     return SnakeConfig(channels=32, pooled=64, hidden=32)
 
 
 class Snake(nn.Module):
-    """Features and two positions of every vertex (N, C + 2, P) -> an offset for each (N, 2, P)."""
+    """The deformation network: features and two positions of every vertex (N, C + 2, P) -> its offset (N, 2, P)."""
 
     def __init__(self, config: SnakeConfig, feature_channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Snake(nn.Module):
 
 
 class CircularBlock(nn.Module):
-    """Convolution along the closed contour, ReLU, then BatchNorm."""
+    """A convolution along the closed contour, ReLU, then BatchNorm."""
 
     def __init__(self, channels: int, out_channels: int, neighbours: int, dilation: int) -> None:
         super().__init__()

@@ -15,13 +15,13 @@ TOLERANCE = 0.02  # of width or height: within it a boundary counts as touching 
 
 
 def signed_area(polygon: np.ndarray) -> float:
-    """Shoelace area of (K, 2); negative where the vertices run anti-clockwise as seen on the screen (y down)."""
+    """Shoelace area of a polygon (K, 2); negative where it runs anti-clockwise as seen on the screen (y down)."""
     x, y = polygon[:, 0], polygon[:, 1]
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
 def largest_ring(rings: Rings) -> np.ndarray:
-    """The object's main outline. Traced masks come with specks and holes, so the order of rings means nothing."""
+    """The object's largest ring. Traced masks come with specks and holes, so the order of rings means nothing."""
     if not rings:
         return np.zeros((0, 2))
     return max((np.asarray(ring, np.float64) for ring in rings), key=lambda ring: abs(signed_area(ring)))

@@ -1,6 +1,7 @@
 """Boxes as moves of other boxes (R-CNN): centre shifts in widths and heights, logarithms of the size ratios.
 
-dx = wx (gx - ax) / aw, dw = ww log(gw / aw), likewise dy and dh; weights w make the targets about as large as 1.
+dx = wx (gx - ax) / aw and dw = ww log(gw / aw), and so along y for dy and dh; the weights w make the targets about as
+large as 1.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ ROI_LEVELS = ("p2", "p3", "p4", "p5")
 
 @dataclass
 class TwoStageConfig:
-    """The detector in front of a mask branch. The defaults are Detectron2's on torchvision's ImageNet ResNet-50."""
+    """Settings of the detector in front of a mask branch; the defaults are Detectron2's on torchvision's ResNet-50."""
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     rpn: RPNConfig = field(default_factory=RPNConfig)
@@ -49,7 +49,7 @@ def small_detector(config: TwoStageConfig) -> None:
 
 @dataclass
 class Encoded:
-    """A batch of images behind the backbone: pyramid levels by name, (height, width) of each image and of the batch."""
+    """A batch behind the backbone: pyramid levels by name, (height, width) of each image and of the padded batch."""
 
     pyramid: dict[str, Tensor]
     sizes: list[tuple[int, int]]
@@ -138,7 +138,7 @@ class TwoStage(Host):
         return losses, inputs
 
     def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
-        """The RoIs that train the mask branch."""
+        """The training instances for the refiner: the RoIs that train the mask branch."""
         encoded = self.encode(images)
         proposals = self.rpn.propose(self._propose(encoded), encoded.sizes)
         sample = self._sample(proposals, targets, encoded.sizes)

@@ -24,7 +24,7 @@ _LEVEL_EPS = {"detectron2": (1e-8, 0.0), "detectron": (1e-6, 0.0), "torchvision"
 
 @dataclass
 class PoolConfig:
-    """How RoI features are cut out. The defaults are Detectron2's."""
+    """Settings of the cutting out of RoI features; the defaults are Detectron2's."""
 
     aligned: bool = True  # cell centres at half pixels, as everywhere here; off: shifted by half a cell (older models)
     sampling_ratio: int = 0  # samples along a side of an output cell; 0: about one for each cell of the map
@@ -46,7 +46,7 @@ class Pool:
         self.config, self.strides = config, tuple(strides)
 
     def covered(self, boxes: Tensor) -> Tensor:
-        """What is cut out of the maps for boxes (R, 4)."""
+        """The boxes (R, 4) that are cut out of the maps for boxes (R, 4)."""
         end = self.config.end
         return torch.cat([boxes[:, :2], boxes[:, 2:] + end], 1) if end else boxes
 
@@ -64,7 +64,7 @@ class Pool:
         return torch.cat(parts)[order.argsort()]
 
     def levels(self, boxes: Tensor) -> Tensor:
-        """(R,) int64 index of the level of each box."""
+        """The pyramid level that suits each box, (R,) int64, 0 for P2."""
         inside, outside = _LEVEL_EPS[self.config.levels]
         side = (boxes[:, 2:] - boxes[:, :2]).prod(1).clamp(min=0).sqrt()
         level = torch.floor(4 + torch.log2(side / 224 + inside) + outside)
@@ -73,7 +73,7 @@ class Pool:
 
 @dataclass
 class BoxHeadConfig:
-    """Classification and box regression of RoIs. The defaults are Detectron2's."""
+    """Settings of classification and box regression of RoIs; the defaults are Detectron2's."""
 
     num_convs: int = 0  # 3x3, before the fully connected layers
     num_fcs: int = 2
@@ -98,7 +98,7 @@ class BoxHeadConfig:
 
 
 class BoxHead(nn.Module):
-    """Convolutions, fully connected layers, two predictions. The background is the last class.
+    """The box head: convolutions, fully connected layers, two predictions. The background is the last class.
 
     Args:
         config: all choices.

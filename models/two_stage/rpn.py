@@ -25,7 +25,7 @@ from sharpcontour.host import Target
 
 @dataclass
 class RPNConfig:
-    """The proposal network. The defaults are Detectron2's."""
+    """Settings of the region proposal network; the defaults are Detectron2's."""
 
     num_convs: int = 1  # 3x3, before the two predictions
     sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)  # px, anchors of each level, P2 first
@@ -52,7 +52,7 @@ class RPNConfig:
 
 @dataclass
 class Proposals:
-    """The head's output, all levels in one row.
+    """The output of the proposal network's head, all levels in one row.
 
     Attributes:
         logits: (B, A) objectness.
@@ -66,7 +66,7 @@ class Proposals:
 
 
 class RPN(nn.Module):
-    """Head, losses and proposals.
+    """The region proposal network: its head, its losses and its choice of proposals.
 
     Args:
         config: all choices.
@@ -86,7 +86,12 @@ class RPN(nn.Module):
         init_normal(self)
 
     def forward(self, maps: Sequence[Tensor], padded: tuple[int, int]) -> Proposals:
-        """``maps`` of the levels, ``padded``: (height, width) of the batch in pixels."""
+        """Objectness and deltas of every anchor.
+
+        Args:
+            maps: of the levels, finest first.
+            padded: (height, width) of the batch in pixels.
+        """
         logits, deltas = [], []
         for x in maps:
             for conv in self.convs:

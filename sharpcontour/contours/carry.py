@@ -8,7 +8,7 @@ from sharpcontour.contours.types import Ring
 
 
 def carry(ring: Ring, start: np.ndarray, end: np.ndarray, still: float) -> Ring:
-    """A ring after N of its points have moved; where these stayed, its own vertices stay.
+    """Return a ring after N of its points have moved; where these stayed, its own vertices stay.
 
     Args:
         ring: (n, 2), as it was given.

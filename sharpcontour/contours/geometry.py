@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def signed_area(vertices: Tensor) -> Tensor:
-    """(R,) shoelace area, positive where the ring runs clockwise as seen on the screen."""
+    """Shoelace areas (R,) of rings, positive where a ring runs clockwise as seen on the screen."""
     ahead = vertices.roll(-1, 1)
     return (vertices[..., 0] * ahead[..., 1] - ahead[..., 0] * vertices[..., 1]).sum(1) / 2
 
@@ -49,7 +49,7 @@ def resample(vertices: Tensor, count: int) -> Tensor:
 
 
 def self_crossing(vertices: Tensor, chunk: int = 64) -> Tensor:
-    """(R,) bool, whether two edges that are no neighbours cross; touching does not count.
+    """Whether two edges of a ring that are no neighbours cross, (R,) bool; touching does not count.
 
     Every pair of edges is compared, ``chunk`` rings at a time: a diagnostic, not part of the method.
     """

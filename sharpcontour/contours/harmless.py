@@ -17,7 +17,7 @@ from sharpcontour.contours.types import Contours, Rings
 
 
 def suspects(contours: Contours, moved: Tensor, instances: int, min_iou: float) -> Tensor:
-    """Which instances may have lost more than the IoU allows, on the device and without rasterising.
+    """Find the instances that may have lost more than the IoU allows, on the device and without rasterising.
 
     Between its two positions an edge sweeps at most (longer edge) x (longer move of its ends), the masks differ nowhere
     but in the swept area, and IoU >= 1 - swept / coarse area. Only half of the coarse area is counted upon, as a margin

@@ -37,7 +37,7 @@ class LazyMasks(ABC):
 
     @abstractmethod
     def _inside(self, values: np.ndarray) -> np.ndarray:
-        """Which soft values are of the object."""
+        """Which of these soft values belong to the object."""
 
     def rles(self, height: int, width: int) -> list[dict[str, Any]]:
         """K compressed COCO RLEs of the image."""

@@ -33,7 +33,7 @@ def rings_to_rles(objects: Sequence[Rings], height: int, width: int) -> list[dic
 
 
 def rings_to_masks(objects: Sequence[Rings], height: int, width: int) -> np.ndarray:
-    """Rasterise K objects to pixels, (K, height, width) bool; arguments as of :func:`rings_to_rles`."""
+    """Rasterise K objects, each a list of rings (n, 2) x, y in pixels of the image, to (K, height, width) bool."""
     return rles_to_masks(rings_to_rles(objects, height, width), height, width)
 
 

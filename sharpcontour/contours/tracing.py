@@ -74,23 +74,23 @@ class TracedRings:
         return np.abs(_segment_sums(cross, self.starts)) / 2
 
     def select(self, rings: np.ndarray) -> TracedRings:
-        """Some of the rings, (R,) bool; the masks keep their numbers."""
+        """Keep the rings where ``rings`` (R,) bool is true; the masks keep their numbers."""
         count = np.diff(self.starts)
         starts = np.concatenate([[0], np.cumsum(count[rings])])
         return TracedRings(self.points[np.repeat(rings, count)], starts, self.mask[rings], self.hole[rings])
 
     def split(self) -> list[Ring]:
-        """R rings as float32 arrays."""
+        """Return the R rings as float32 arrays (n, 2) of x, y in cells."""
         return np.split(self.points.astype(np.float32), self.starts[1:-1]) if len(self.mask) else []
 
 
 def trace_mask(mask: np.ndarray) -> Rings:
-    """All rings of one binary or soft mask (h, w), in its own pixels; soft masks are cut at 0.5."""
+    """Trace all rings of one binary or soft mask (h, w), in its own pixels; soft masks are cut at 0.5."""
     return trace_window(mask).split()
 
 
 def trace_window(mask: np.ndarray) -> TracedRings:
-    """All rings of one binary or soft mask (h, w) in one piece; only the part that holds the object is followed."""
+    """Trace one binary or soft mask (h, w), all rings together; only the part that holds the object is followed."""
     inside = mask if mask.dtype == bool else mask > 0.5
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     y0, y1 = (max(rows[0] - 1, 0), rows[-1] + 2) if len(rows) else (0, 0)
@@ -101,7 +101,7 @@ def trace_window(mask: np.ndarray) -> TracedRings:
 
 
 def trace_masks(masks: Sequence[np.ndarray] | np.ndarray) -> TracedRings:
-    """All rings of K masks at once.
+    """Trace all rings of K masks at once.
 
     The masks are laid one below the other, framed by zeros, and followed by one call of OpenCV's border follower
     (8-connected objects, 4-connected holes); the rest is array arithmetic.
@@ -226,7 +226,16 @@ def pack_contours(
     config: TracingConfig,
     device: torch.device | str,
 ) -> Contours:
-    """Resample the rings that are large enough to N vertices; the others are carried through as they are."""
+    """Resample the rings that are large enough to N vertices; the others are carried through as they are.
+
+    Args:
+        rings: of K instances, in network-input pixels.
+        areas: (R,) enclosed area of each ring in square pixels.
+        instances: K.
+        vertices: N.
+        config: which rings are large enough.
+        device: of the result.
+    """
     keep = refinable(rings, areas, instances, config)
     large, small = rings.select(keep), rings.select(~keep)
     carried: list[Rings] = [[] for _ in range(instances)]
@@ -242,7 +251,10 @@ def pack_contours(
 
 
 def refinable(rings: TracedRings, areas: np.ndarray, instances: int, config: TracingConfig) -> np.ndarray:
-    """(R,) bool, whether a ring is large enough; ``areas`` (R,) in square pixels of the network input."""
+    """Whether each ring is large enough to be refined, (R,) bool.
+
+    ``areas`` (R,) are in square pixels of the network input.
+    """
     total = np.bincount(rings.mask, areas * np.where(rings.hole, -1, 1), minlength=instances)
     return areas >= np.maximum(config.min_area, config.min_share * total[rings.mask])
 

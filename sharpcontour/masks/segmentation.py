@@ -34,8 +34,12 @@ def flat_polygons(segmentation: Sequence[Any]) -> Sequence[Any]:
     """Polygons as COCO writes them, a list of flat lists x0, y0, x1, y1, ...
 
     Args:
-        segmentation: so, and then the result is this very object; or with polygons that are lists of points [x, y]; or
-            a single polygon, flat or of points. What is broken stays broken, see :func:`polygon_fault`.
+        segmentation: a list of polygons, each a flat list or a list of points [x, y]; or one polygon, flat or of
+            points.
+
+    Returns:
+        ``segmentation`` itself where it is in COCO's form already. What is broken stays broken, see
+        :func:`polygon_fault`.
     """
     if len(segmentation) and isinstance(segmentation[0], (int, float, np.number)):
         return [segmentation]
@@ -60,7 +64,7 @@ def tell_unusual(entries: Iterable[Mapping[str, Any]], name: str) -> None:
 
 
 def _is_points(polygon: Any) -> bool:
-    """Whether it is a list of [x, y]; of a flat list of numbers the first one tells."""
+    """Whether a polygon is a list of points [x, y]; of a flat list of numbers the first one tells."""
     return isinstance(polygon, _LISTS) and len(polygon) > 0 and all(map(_is_point, polygon))
 
 

@@ -42,11 +42,11 @@ class View:
     height: int
 
     def place(self, points: np.ndarray) -> np.ndarray:
-        """Points (n, 2) of the image -> canvas."""
+        """Map points (n, 2) of the image to the canvas."""
         return (np.asarray(points, np.float64) - (self.x, self.y)) * self.scale
 
     def render(self, image: np.ndarray) -> np.ndarray:
-        """A new canvas with this part of the image."""
+        """Make a new canvas with this part of the image."""
         height, width = image.shape[:2]
         across, down = self.scale, self.scale
         if self.scale < 1:  # warpAffine would skip pixels
@@ -172,7 +172,7 @@ def write(
 
 
 def _drawable(text: str) -> str:
-    """Without what is no character, such as the odd bytes of a name that is not UTF-8: OpenCV crashes on it."""
+    """The text without what is no character, such as odd bytes of a name that is not UTF-8, which crash OpenCV."""
     return text.encode("utf-8", "replace").decode()
 
 

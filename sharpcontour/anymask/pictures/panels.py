@@ -43,7 +43,7 @@ PALETTE: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Label:
-    """A line of text on a plate, in canvas pixels."""
+    """A line of text on a plate, placed on the canvas in its pixels."""
 
     text: str
     x: float
@@ -53,31 +53,31 @@ class Label:
     colour: Colour
 
     def overlaps(self, other: tuple[float, float, float, float]) -> bool:
-        """Whether it touches a box x0, y0, x1, y1."""
+        """Whether the label touches a box x0, y0, x1, y1."""
         x0, y0, x1, y1 = other
         return self.x < x1 and x0 < self.x + self.width and self.y < y1 and y0 < self.y + self.height
 
 
 def fitted(detections: Detections, image: np.ndarray) -> Detections:
-    """The detections in pixels of the image."""
+    """The detections scaled to the pixels of the image."""
     size = (int(image.shape[0]), int(image.shape[1]))
     return detections if detections.size == size else detections.scaled_to(size)
 
 
 def whole(image: np.ndarray, width: int) -> View:
-    """All of the image, as wide as a panel, or as tall as one may be."""
+    """A view of all of the image, as wide as a panel, or as tall as one may be."""
     height = image.shape[0]
     scale = min(width / image.shape[1], TALLEST * width / height)
     return View(0, 0, scale, max(round(image.shape[1] * scale), 1), max(round(height * scale), 1))
 
 
 def square(place: Place, side: int) -> View:
-    """A close-up of a place."""
+    """A view of a close-up of a place."""
     return View(place.x, place.y, side / place.side, side, side)
 
 
 def on_canvas(rings: Rings, view: View) -> list[np.ndarray]:
-    """The rings that can be drawn, placed."""
+    """The rings that can be drawn, mapped to the canvas."""
     return [view.place(ring) for ring in rings if len(ring) >= 3 and np.isfinite(ring).all()]
 
 
@@ -175,7 +175,7 @@ def _hides(label: Label, lines: np.ndarray, areas: np.ndarray, instance: int) ->
 
 
 def draw_labels(canvas: np.ndarray, labels: Sequence[Label]) -> None:
-    """Plates with text."""
+    """Draw labels, plates with text, on the canvas."""
     for label in labels:
         plate = drawing.rounded(label.x, label.y, label.x + label.width, label.y + label.height, 4)
         drawing.fill(canvas, [plate], label.colour, 0.92)
@@ -184,7 +184,7 @@ def draw_labels(canvas: np.ndarray, labels: Sequence[Label]) -> None:
 
 
 def mark(canvas: np.ndarray, view: View, place: Place, number: int | None = None) -> None:
-    """A square around a place, with its number at the corner."""
+    """Draw a square around a place, with its number at the corner."""
     x0, y0, x1, y1 = _on_view(view, place)
     frame = [drawing.rounded(x0, y0, x1, y1, 4)]
     drawing.stroke(canvas, frame, INK, 3.5, 0.6)
@@ -200,7 +200,7 @@ def _on_view(view: View, place: Place) -> tuple[float, float, float, float]:
 
 
 def badge(canvas: np.ndarray, number: int, x: float, y: float) -> None:
-    """A number on a disc."""
+    """Draw a number on a disc."""
     centre, text = np.array([[x, y]]), str(number)
     drawing.dots(canvas, centre, PAPER, 12)
     drawing.dots(canvas, centre, INK, 10.5)
@@ -215,7 +215,7 @@ def paste(sheet: np.ndarray, panel: np.ndarray, x: int, y: int) -> None:
 
 
 def line_key(sheet: np.ndarray, text: str, x: float, y: float, colour: Colour) -> float:
-    """A piece of line and what it means, with the baseline at y; returns where the text ends."""
+    """Draw a piece of line and what it means, with the baseline at y; returns where the text ends."""
     line = [np.array([[x + 3, y - CAPTION / 2], [x + 27, y - CAPTION / 2]])]
     drawing.stroke(sheet, line, GREY, 5.5, closed=False)
     drawing.stroke(sheet, line, colour, 3, closed=False)
