@@ -79,6 +79,19 @@ def test_the_reading_table_names_the_top_of_sharpcontour() -> None:
     assert order == ["evolution", "ipc", "refiner", "loss", "refined_model"]  # 3.1, 3.2, 3.3, 3.4 with eqs. (2) and (3)
 
 
+def test_the_reading_order_in_help_is_that_of_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("| file | paper |")[1].split("\n\n")[0]
+    order = re.findall(r"`(\w+)\.py`", text)
+    tree = ast.parse((ROOT / "sharpcontour" / "__init__.py").read_text(encoding="utf-8"))
+    named = re.findall(r"``([\w.]+)``", ast.get_docstring(tree) or "")
+    missing = [
+        name for name in named if not (ROOT / "sharpcontour" / name.replace(".", "/")).with_suffix(".py").is_file()
+    ]
+    assert not missing
+    top = [name for name in named if "." not in name]
+    assert top == [name for name in order if name in top] and {"evolution", "ipc", "loss", "refined_model"} <= set(top)
+
+
 def test_rooms_are_as_the_readme_says() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Dive into the code")[1]
     rooms = {path.parent.name for path in (ROOT / "sharpcontour").glob("*/__init__.py")}
