@@ -11,14 +11,17 @@ target is :func:`data.transforms.make_target`'s, and what is random in the sampl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from data.annotations import Annotations
 from data.coco import LAYOUTS, CocoDataset
 from data.config import DataConfig
 from data.loader import Loader, build_loader
 from data.shapes import ShapesDataset
+from data.transforms import Sample
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.host import TargetBuilder
 
@@ -28,18 +31,18 @@ __all__ = ["DATASETS", "DataConfig", "DatasetLike", "Loader", "build_dataset", "
 class DatasetLike(Protocol):
     """The interface that every data set offers."""
 
-    categories: list[dict[str, Any]]
+    categories: list[Category]
     category_ids: list[int]
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]: ...
+    def __getitem__(self, key: tuple[int, int]) -> Sample: ...
 
     def aspect_groups(self) -> np.ndarray: ...
 
     def read_image(self, index: int) -> np.ndarray: ...
 
-    def ground_truth(self) -> dict[str, Any]: ...
+    def ground_truth(self) -> Annotations: ...
 
     def report(self) -> str | None: ...
 

@@ -10,14 +10,30 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pycocotools import mask as coco_mask
 
 from data.agreement import UNITS, Box, disagreement, in_unit_square
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 from sharpcontour.masks.segmentation import to_rle, usable_part
+
+Id = int | str
+"""What a file calls an image, a category or an annotation by."""
+
+Entry = dict[str, Any]
+"""An entry of a list in a COCO file, with whatever keys that file has."""
+
+
+class Annotations(TypedDict):
+    """The contents of a COCO annotation file."""
+
+    images: list[Entry]
+    annotations: list[Entry]
+    categories: list[Category]
+
 
 OTHER_FORM = "whole number written as text or with a decimal point, understood"  # a kind of problem
 FLAGS = ("iscrowd", "ignore")  # fields of an annotation that are 0 or 1
@@ -55,9 +71,9 @@ class CocoFile:
         problems: what was dropped or mended.
     """
 
-    images: list[dict[str, Any]]
-    annotations: list[dict[str, Any]]
-    categories: list[dict[str, Any]]
+    images: list[Entry]
+    annotations: list[Entry]
+    categories: list[Category]
     problems: Problems
 
     def why_nothing_trains(self) -> str:
@@ -112,7 +128,7 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def whole_number(value: Any) -> int | None:
+def whole_number(value: object) -> int | None:
     """The whole number that ``value`` is, be it an int, 7.0 or the text "7"; None if there is none of 64 bits."""
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value.partition(".")[0])
@@ -121,7 +137,7 @@ def whole_number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
-def _whole_fields(entry: dict[str, Any], keys: tuple[str, ...], where: str, problems: Problems) -> dict[str, Any]:
+def _whole_fields(entry: Entry, keys: tuple[str, ...], where: str, problems: Problems) -> Entry:
     """The entry, or a copy in which these fields are ints where they hold whole numbers in another form, noted."""
     found = {key: number for key in keys if (number := whole_number(entry.get(key))) is not None}
     if all(type(entry[key]) is int for key in found):
@@ -130,14 +146,17 @@ def _whole_fields(entry: dict[str, Any], keys: tuple[str, ...], where: str, prob
     return entry | found
 
 
-def _categories(path: Path, entries: list[Any], problems: Problems) -> list[dict[str, Any]]:
-    categories = []
+def _categories(path: Path, entries: list[object], problems: Problems) -> list[Category]:
+    categories: list[Category] = []
     for entry in entries:
         if not isinstance(entry, dict) or whole_number(entry.get("id")) is None:
             raise InputError(f"{path}: a category has no whole number as its id: {str(entry)[:80]}")
         entry = _whole_fields(entry, ("id",), f"category {entry['id']}", problems)
-        more: dict[str, str] = {key: str(entry[key]) for key in ("frequency", "synset") if key in entry}  # LVIS
-        categories.append({"id": entry["id"], "name": str(entry.get("name", entry["id"])), **more})
+        category: Category = {"id": entry["id"], "name": str(entry.get("name", entry["id"]))}
+        for key in ("frequency", "synset"):  # LVIS
+            if key in entry:
+                category[key] = str(entry[key])
+        categories.append(category)
     categories.sort(key=lambda category: category["id"])
     ids = [category["id"] for category in categories]
     if len(set(ids)) != len(ids):
@@ -147,8 +166,8 @@ def _categories(path: Path, entries: list[Any], problems: Problems) -> list[dict
     return categories
 
 
-def _images(path: Path, entries: list[Any], problems: Problems) -> list[dict[str, Any]]:
-    images: dict[int, dict[str, Any]] = {}
+def _images(path: Path, entries: list[object], problems: Problems) -> list[Entry]:
+    images: dict[int, Entry] = {}
     for entry in entries:
         if not isinstance(entry, dict) or whole_number(entry.get("id")) is None:
             raise InputError(f"{path}: an image has no whole number as its id: {str(entry)[:80]}")
@@ -169,8 +188,8 @@ def _images(path: Path, entries: list[Any], problems: Problems) -> list[dict[str
 
 
 def _annotation(
-    entry: Any, position: int, sizes: dict[int, tuple[int, int]], categories: set[int], problems: Problems
-) -> dict[str, Any] | None:
+    entry: object, position: int, sizes: dict[int, tuple[int, int]], categories: set[int], problems: Problems
+) -> Entry | None:
     """A copy with all fields valid, or None; both are noted where something was wrong."""
     if not isinstance(entry, dict):
         problems.note("annotation that is no object, dropped", f"entry {position}")
@@ -203,7 +222,7 @@ def _annotation(
     return checked
 
 
-def _check_box(checked: dict[str, Any], size: tuple[int, int], where: str, problems: Problems) -> None:
+def _check_box(checked: Entry, size: tuple[int, int], where: str, problems: Problems) -> None:
     """Take a box that is missing from the segmentation; note one that means another object than that."""
     box, segmentation = checked.get("bbox"), checked["segmentation"]
     extent = segmentation_box(segmentation)
@@ -216,7 +235,7 @@ def _check_box(checked: dict[str, Any], size: tuple[int, int], where: str, probl
         problems.note(kind, where)
 
 
-def _flag(value: Any, name: str, where: str, problems: Problems) -> int:
+def _flag(value: object, name: str, where: str, problems: Problems) -> int:
     """1 or 0 of true or false, a number, or nothing; what is none of these is noted and 0."""
     if value is not None and not isinstance(value, (int, float)):
         problems.note(f"{name} that is no number, taken as 0", where)
@@ -235,5 +254,5 @@ def segmentation_box(segmentation: Any) -> Box:
     return x, y, max(columns) - x, max(rows) - y
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from data.cityscapes import CLASSES
+from sharpcontour.detections import Category
 
 COCO_UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 """Category ids from 1 to 90 that COCO never used; torchvision's models predict them all the same."""
@@ -18,7 +17,7 @@ cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, sci
 toothbrush"""
 
 
-def published_categories(count: int, every_id: bool) -> list[dict[str, Any]]:
+def published_categories(count: int, every_id: bool) -> list[Category]:
     """Categories of a model with ``count`` classes: COCO's, Cityscapes', or numbered ones.
 
     Args:

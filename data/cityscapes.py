@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects
 from tqdm import tqdm
 
+from data.annotations import Annotations, Entry
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_values
-from sharpcontour.masks.run_lengths import crop_to_rle
+from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 CLASSES = {
     24: "person",
@@ -35,7 +36,7 @@ VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 SUFFIX = "_gtFine_instanceIds.png"
 
 
-def convert(folder: Path, progress: bool = False) -> dict[str, Any]:
+def convert(folder: Path, progress: bool = False) -> Annotations:
     """COCO annotations of a split.
 
     Category ids are Cityscapes' label ids. An image's "file_name" is its path below the split's folder of leftImg8bit,
@@ -51,8 +52,8 @@ def convert(folder: Path, progress: bool = False) -> dict[str, Any]:
     paths = sorted(folder.glob(f"*/*{SUFFIX}"))
     if not paths:
         raise InputError(f"{folder}: no */*{SUFFIX} in it; give gtFine/train or gtFine/val of Cityscapes")
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[Entry] = []
+    annotations: list[Entry] = []
     with ThreadPoolExecutor() as pool:
         results = zip(paths, pool.map(read_regions, paths), strict=True)
         disable = None if progress else True
@@ -61,11 +62,11 @@ def convert(folder: Path, progress: bool = False) -> dict[str, Any]:
             name = f"{path.parent.name}/{path.name.removesuffix(SUFFIX)}_leftImg8bit.png"
             images.append({"id": key, "file_name": name, "height": size[0], "width": size[1], "void": void})
             annotations += [one | {"id": len(annotations) + n, "image_id": key} for n, one in enumerate(regions, 1)]
-    categories = [{"id": key, "name": name} for key, name in CLASSES.items()]
+    categories: list[Category] = [{"id": key, "name": name} for key, name in CLASSES.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def read_regions(path: Path) -> tuple[tuple[int, int], dict[str, Any], list[dict[str, Any]]]:
+def read_regions(path: Path) -> tuple[tuple[int, int], RLE, list[Entry]]:
     """(height, width), the void pixels, and annotations without ids of one ``*_instanceIds.png``."""
     mend = "is no image of 16 bits and one channel; unpack gtFine_trainvaltest.zip again"
     try:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from data.annotations import read_coco
+from data.annotations import Annotations, read_coco
 from data.config import DataConfig
 from data.packed import PackedObjects
 from data.shapes import ShapesDataset
 from data.transforms import (
     Instances,
+    Sample,
     cut_image,
     cut_instances,
     drop_empty,
@@ -31,7 +32,7 @@ from data.transforms import (
     window_around,
 )
 from sharpcontour.errors import InputError
-from sharpcontour.host import TargetBuilder
+from sharpcontour.host import Target, TargetBuilder
 from sharpcontour.io.images import read_image
 
 MOST_ENLARGED = 3.0  # times, of an image whose object is small
@@ -95,7 +96,7 @@ class CocoDataset:
         """The orientation of each image, (len,): 0 for upright and square ones, 1 for wide ones."""
         return (self.sizes[:, 1] > self.sizes[:, 0]).astype(np.int64)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         if epoch < 0:
             return self._evaluation_sample(index)
@@ -136,15 +137,15 @@ class CocoDataset:
         size = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
         return read_image(self.path(index), size=size, said=f"its entry (image {self.image_ids[index]}) says")
 
-    def _evaluation_sample(self, index: int) -> dict[str, Any]:
+    def _evaluation_sample(self, index: int) -> Sample:
         image = self.read_image(index)
         original = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
         config = self.config
         image = resize_image(image, config.test_short_side, config.test_max_side, config.resize)
-        target = {"image_id": int(self.image_ids[index]), "size": image.shape[:2], "original_size": original}
+        target: Target = {"image_id": int(self.image_ids[index]), "size": image.shape[:2], "original_size": original}
         return {"image": to_tensor(image), "target": target}
 
-    def _training_sample(self, epoch: int, index: int) -> dict[str, Any]:
+    def _training_sample(self, epoch: int, index: int) -> Sample:
         config = self.config
         rng = np.random.default_rng((config.seed, epoch, index))
         original = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
@@ -177,7 +178,7 @@ class CocoDataset:
         image = cut_image(resize(self.read_image(index), *size), window)
         return image, cut_instances(self.objects.instances(row, original, size), window)
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> Annotations:
         """The annotations of this split's images, crowd regions included, for evaluation; read anew from the file."""
         file = read_coco(self.json_path)
         present = set(self.image_ids.tolist())

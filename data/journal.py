@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +31,7 @@ class Journal:
         InputError: where the file cannot be written, or another process is writing it.
     """
 
-    def __init__(self, result: str | Path, work: dict[str, Any]) -> None:
+    def __init__(self, result: str | Path, work: Mapping[str, object]) -> None:
         self.path = Path(f"{result}.part")
         head = json.dumps({"work": work}, sort_keys=True)
         try:
@@ -69,7 +69,7 @@ class Journal:
         print(f"{self.path} is of other work (other files, or changed ones); it is kept as {other}", flush=True)
         self._file = self._open()
 
-    def add(self, name: str, record: Any) -> None:
+    def add(self, name: str, record: object) -> None:
         """Write down one record, plain values, under the name of what it is about.
 
         Raises:
@@ -102,7 +102,7 @@ def _records(lines: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def fingerprint_of(path: str | Path) -> list[Any]:
+def fingerprint_of(path: str | Path) -> list[str | int]:
     """What tells one state of a file from another: its path, size and time."""
     try:
         stat = os.stat(path)

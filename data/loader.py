@@ -23,11 +23,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.transforms import Sample
 from sharpcontour.errors import InputError
+from sharpcontour.host import Target
 
 WAIT = 600.0  # seconds for one batch, after which something has gone wrong
 Key = tuple[int, int]  # epoch (-1: evaluation), index
-Batch = tuple[list[Tensor], list[dict[str, Any]]]
+Batch = tuple[list[Tensor], list[Target]]
 
 
 class TrainingBatches:
@@ -198,13 +200,13 @@ def build_loader(
     return Loader(loader, last_words)
 
 
-class _Guarded(Dataset[Any]):
+class _Guarded(Dataset[Sample | InputError]):
     """Hands a worker's InputError over as a value, for DataLoader would wrap its message in a traceback."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, key: Key) -> Sample | InputError:
         try:
             return self.dataset[key]
         except InputError as error:

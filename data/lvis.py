@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from data.annotations import Annotations
 from sharpcontour.errors import InputError
 
 # COCO's category id -> WordNet synset, by which LVIS names its categories.
@@ -95,7 +96,7 @@ SYNSETS = {
 }
 
 
-def with_coco_categories(data: Any, name: str) -> dict[str, Any]:
+def with_coco_categories(data: Any, name: str) -> Annotations:
     """LVIS annotations of the categories that COCO has too, under COCO's category ids.
 
     All images stay, those left without an annotation too. Annotations are numbered from 1 in their order; masks, boxes

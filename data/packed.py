@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from data.annotations import CocoFile, Problems
+from data.annotations import CocoFile, Entry, Problems
 from data.transforms import MIN_BOX, Crop, Instances, mask_to_crop, polygons_to_crop, resize_mask
 from sharpcontour.contours.tracing import trace_mask
+from sharpcontour.masks.run_lengths import counts_of
 from sharpcontour.masks.segmentation import to_rle
 
 MIN_AREA = 1e-6  # px^2: points that span less lie on a line
@@ -97,7 +97,7 @@ def _starts(counts: np.ndarray) -> np.ndarray:
 
 
 def _usable_object(
-    annotation: dict[str, Any], size: tuple[int, int], problems: Problems
+    annotation: Entry, size: tuple[int, int], problems: Problems
 ) -> tuple[tuple[float, ...], list[np.ndarray], bytes] | None:
     """Clipped box, polygons and run lengths (one of these empty) of an object to train on; None, noted, if unusable."""
     where = f"annotation {annotation['id']}"
@@ -110,7 +110,7 @@ def _usable_object(
         return None
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, dict):
-        return box, [], to_rle(segmentation, *size)["counts"]
+        return box, [], counts_of(to_rle(segmentation, *size))
     solid = [np.array(polygon, np.float32).reshape(-1, 2) for polygon in segmentation if _has_area(polygon)]
     if not solid:
         problems.note("polygon without an area, not trained on", where)

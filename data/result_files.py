@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.annotations import Entry, Id
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 from sharpcontour.io.images import looks_like_image
 from sharpcontour.masks.segmentation import tell_unusual
 
-Entry = dict[str, Any]
 LISTED = 3  # images that an error message names
 
 
@@ -27,7 +28,7 @@ class ImageFile:
         entries: which of the results are on it.
     """
 
-    id: Any
+    id: Id
     path: Path
     upright: bool
     entries: list[int]
@@ -77,7 +78,7 @@ def find_images(
     folder = Path(images)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Id, list[int]] = {}
     for index, entry in enumerate(entries):
         groups.setdefault(entry["image_id"], []).append(index)
     if annotations is None:
@@ -117,7 +118,7 @@ def by_number(folder: Path) -> dict[str, Path]:
     return found
 
 
-def first(items: list[Any]) -> str:
+def first(items: Sequence[object]) -> str:
     """The first few items as text, for an error message."""
     more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
     return ", ".join(map(str, items[:LISTED])) + more

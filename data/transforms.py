@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
@@ -25,6 +25,13 @@ from sharpcontour.masks.packed import PackedMasks
 Resize = Literal["opencv", "detectron2", "torchvision", "mmcv"]
 
 MIN_BOX = 1e-5  # px: objects whose clipped box is thinner are dropped
+
+
+class Sample(TypedDict):
+    """An image of a data set at network-input size, and its target."""
+
+    image: Tensor  # (3, H, W) uint8 RGB, or float32, 0 to 255
+    target: Target
 
 
 @dataclass

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +15,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from data.annotations import Id
 from data.result_files import Entry, ImageFile
 from engine import checkpoint
-from eval.checks import GroundTruth
+from eval.checks import Found, GroundTruth
 from models.bpr import BPR, BPRConfig
 from models.bpr.patches import open_windows, propose
 from models.loading import load_weights, read_checkpoint
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_image
 from sharpcontour.io.plain import from_dict, to_dict
+from sharpcontour.masks.run_lengths import RLE
 
 NAME = "bpr"  # in checkpoints, where others have a host's
 MIN_IOU = 0.5  # of a mask with its object, to be learned from
 SAVE_EVERY = 500  # updates; an interrupted training loses no more
-Pair = tuple[Any, dict[str, Any], dict[str, Any]]  # image id, run lengths of a detection, and of its object
+Pair = tuple[Id, RLE, RLE]  # image id, run lengths of a detection, and of its object
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Budget:
     seed: int = 0
 
 
-def pairs(detections: list[Entry], truth: GroundTruth, name: str, patch: int) -> list[Pair]:
+def pairs(detections: Sequence[Found], truth: GroundTruth, name: str, patch: int) -> list[Pair]:
     """The detections that BPR can learn from, as (image id, mask, mask of the best object of the same class).
 
     Args:
@@ -51,7 +52,7 @@ def pairs(detections: list[Entry], truth: GroundTruth, name: str, patch: int) ->
         name: of the results, for error messages.
         patch: px; smaller images have no patches.
     """
-    objects: dict[tuple[Any, Any], list[Any]] = defaultdict(list)
+    objects: dict[tuple[Id, Id], list[RLE]] = defaultdict(list)
     for annotation in truth.coco.dataset["annotations"]:
         if not annotation["iscrowd"]:
             objects[annotation["image_id"], annotation["category_id"]].append(annotation["segmentation"])
@@ -84,7 +85,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         count: samples.
     """
 
-    def __init__(self, pairs: list[Pair], files: dict[Any, Path], config: BPRConfig, seed: int, count: int) -> None:
+    def __init__(self, pairs: list[Pair], files: dict[Id, Path], config: BPRConfig, seed: int, count: int) -> None:
         self.pairs, self.files, self.config, self.seed, self.count = pairs, files, config, seed, count
 
     def __len__(self) -> int:
@@ -154,13 +155,13 @@ def train(
     print(f"{out}: after {budget.iterations} updates of {budget.batch} patches, loss {recent:.3f}")
 
 
-def save(path: Path, model: BPR, step: int, **more: Any) -> None:
+def save(path: Path, model: BPR, step: int, **more: object) -> None:
     """Write a checkpoint that :func:`load` and :func:`resume` read."""
     config = {"model": NAME, "bpr": to_dict(model.config)}
     checkpoint.save_file({"model": model.state_dict(), "config": config, "categories": [], "step": step, **more}, path)
 
 
-def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: dict[str, Any]) -> int:
+def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: Mapping[str, object]) -> int:
     """Restore what an interrupted training has left, if anything; returns the number of updates that were done.
 
     Raises:
@@ -178,7 +179,7 @@ def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: dic
 
 
 def refine(
-    model: BPR, entries: list[Entry], checked: list[Entry], truth: GroundTruth, images: Sequence[ImageFile]
+    model: BPR, entries: list[Entry], checked: Sequence[Found], truth: GroundTruth, images: Sequence[ImageFile]
 ) -> tuple[list[Entry], float]:
     """Redraw the masks of results, every entry in its place; returns them and the seconds without reading images.
 

@@ -7,7 +7,7 @@ final name is whole. ``models/loading.py`` reads them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from models.loading import checkpoints, not_finite
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import write_whole
 
@@ -46,7 +47,7 @@ def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
     return path
 
 
-def save_file(state: dict[str, Any], path: str | Path) -> None:
+def save_file(state: Mapping[str, object], path: str | Path) -> None:
     """Write one file of tensors and plain values, whole or not at all.
 
     Raises:
@@ -55,7 +56,7 @@ def save_file(state: dict[str, Any], path: str | Path) -> None:
     write_whole(lambda file: torch.save(state, file), path, needed=_bytes(state))
 
 
-def _bytes(value: Any) -> int:
+def _bytes(value: object) -> int:
     """Size of all tensors in nested dicts and lists."""
     if isinstance(value, torch.Tensor):
         return value.numel() * value.element_size()
@@ -63,7 +64,7 @@ def _bytes(value: Any) -> int:
     return sum(map(_bytes, parts))
 
 
-def fingerprint(image_ids: Sequence[int] | np.ndarray) -> dict[str, Any]:
+def fingerprint(image_ids: Sequence[int] | np.ndarray) -> dict[str, int | str]:
     """What a checkpoint keeps of the training images: how many, and a hash of their ids in order."""
     ids = np.asarray(image_ids, np.int64)
     return {"count": len(ids), "hash": hashlib.sha256(ids.tobytes()).hexdigest()[:16]}
@@ -72,9 +73,9 @@ def fingerprint(image_ids: Sequence[int] | np.ndarray) -> dict[str, Any]:
 def check_fits(
     state: dict[str, Any],
     config: dict[str, Any],
-    categories: list[dict[str, Any]],
+    categories: list[Category],
     path: Path,
-    images: dict[str, Any] | None = None,
+    images: dict[str, int | str] | None = None,
 ) -> None:
     """Make sure that a run can be resumed from ``state``: same model, same classes, same training images.
 

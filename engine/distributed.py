@@ -9,7 +9,7 @@ import os
 import random
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from sharpcontour.io.command_line import choose_device
 
 # How long a process waits for the others, e.g. while rank 0 scores an evaluation.
 TIMEOUT = timedelta(hours=1)
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def reduce_max(value: Tensor) -> Tensor:
     return value
 
 
-def gather_objects(value: Any) -> list[Any]:
+def gather_objects(value: T) -> list[T]:
     """Gather what every process gave, in order of rank, on every process."""
     if not dist.is_initialized():
         return [value]
@@ -113,7 +116,7 @@ def gather_objects(value: Any) -> list[Any]:
     return gathered
 
 
-def broadcast_object(value: Any) -> Any:
+def broadcast_object(value: T) -> T:
     """Return on every process what rank 0 gave."""
     if not dist.is_initialized():
         return value

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -163,7 +162,7 @@ def progress_line(step: int, iterations: int, values: dict[str, float]) -> str:
     )
 
 
-def say(world: World, *lines: Any) -> None:
+def say(world: World, *lines: object) -> None:
     """Print on rank 0 only."""
     if world.main:
         print(*lines, sep="\n", flush=True)

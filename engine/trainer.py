@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,21 @@ from engine.signals import StopSignals
 from engine.update import Updater, Verdicts
 from models.loading import load_weights
 from sharpcontour.errors import InputError
+from sharpcontour.host import Target
 
-Batch = tuple[list[Tensor], list[dict[str, Any]]]
+Batch = tuple[list[Tensor], list[Target]]
 Batches = Generator[Batch, None, None]
 MAX_SKIPPED = 3  # skipped updates in a row that end a run
+
+
+class StepRecord(TypedDict):
+    """What is written down of a step whose update was skipped."""
+
+    step: int
+    rank: int
+    lr: float
+    image_ids: list[int]
+    losses: list[dict[str, Any]]  # by name, of each part of the batch: tensors, plain numbers once they are needed
 
 
 def images_per_pass(config: TrainConfig, world: World) -> int:
@@ -69,7 +80,7 @@ class Trainer:
         folder: Path,
         batches: Callable[[int], Batches],
         evaluate: Callable[[int], dict[str, float]],
-        extra: dict[str, Any],
+        extra: dict[str, object],
         replaced: Callable[[], int] = lambda: 0,
     ) -> None:
         self.model, self.config, self.world, self.folder = model, config, world, folder
@@ -77,7 +88,7 @@ class Trainer:
         self.step, self.images_seen, self.skipped_in_a_row, self.skipped = 0, 0, 0, 0
         self._batches, self._evaluate, self._extra, self._replaced = batches, evaluate, extra, replaced
         self._per_pass = images_per_pass(config, world)
-        self._verdicts, self._means, self._clock = Verdicts(world), Means(), Clock()
+        self._verdicts, self._means, self._clock = Verdicts[StepRecord](world), Means(), Clock()
         self._saved_at = -1
 
     def replaced(self) -> int:
@@ -151,7 +162,7 @@ class Trainer:
         rate = learning_rate(self.step, config)
         set_learning_rate(updater.optimizer, rate)
         updater.begin()
-        record: dict[str, Any] = {"step": self.step, "rank": self.world.rank, "lr": rate, "image_ids": [], "losses": []}
+        record: StepRecord = {"step": self.step, "rank": self.world.rank, "lr": rate, "image_ids": [], "losses": []}
         for part in range(config.accumulation):
             begin = time.perf_counter()
             images, targets = next(batches)
@@ -180,7 +191,7 @@ class Trainer:
                 self.skipped_in_a_row = 0
         return going
 
-    def _note_skipped(self, record: dict[str, Any]) -> None:
+    def _note_skipped(self, record: StepRecord) -> None:
         """Write down what every process had in a skipped update; too many in a row end the run."""
         record["losses"] = [{name: _plain(value) for name, value in values.items()} for values in record["losses"]]
         records = gather_objects(record)

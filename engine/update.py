@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from contextlib import nullcontext
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 from engine.config import TrainConfig
 from engine.distributed import World, reduce_max
 from engine.schedule import build_optimizer
+from sharpcontour.host import Target
 
 _AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+T = TypeVar("T")
 
 
 class Updater:
@@ -50,7 +53,7 @@ class Updater:
         for kept, buffer in zip(self._backup, self._statistics, strict=True):
             kept.copy_(buffer)
 
-    def backward(self, images: list[Tensor], targets: list[dict[str, Any]], last: bool) -> dict[str, Tensor]:
+    def backward(self, images: list[Tensor], targets: list[Target], last: bool) -> dict[str, Tensor]:
         """Add the gradients of one part of the batch.
 
         Args:
@@ -97,7 +100,7 @@ class Updater:
         return norm, skip
 
 
-class Verdicts:
+class Verdicts(Generic[T]):
     """Whether updates were skipped and whether a stop was asked for, the same on all processes.
 
     On a GPU the answer for an update is read after the next one has been queued, so that the device never runs dry.
@@ -105,9 +108,9 @@ class Verdicts:
 
     def __init__(self, world: World) -> None:
         self._device = world.device
-        self._waiting: deque[tuple[Tensor, torch.cuda.Event | None, Any]] = deque()
+        self._waiting: deque[tuple[Tensor, torch.cuda.Event | None, T]] = deque()
 
-    def push(self, skipped: Tensor, stop: bool, record: Any) -> None:
+    def push(self, skipped: Tensor, stop: bool, record: T) -> None:
         """Hand in the outcome of an update together with what must be known if it was skipped."""
         flags = torch.stack([skipped.float(), torch.full_like(skipped, stop, dtype=torch.float32)])
         reduce_max(flags)
@@ -119,7 +122,7 @@ class Verdicts:
         event.record()
         self._waiting.append((host, event, record))
 
-    def pop(self, everything: bool = False) -> list[tuple[bool, bool, Any]]:
+    def pop(self, everything: bool = False) -> list[tuple[bool, bool, T]]:
         """(skipped, stop, record) of the updates whose outcome is known, or of all; oldest first."""
         delay = 1 if self._device.type == "cuda" and not everything else 0
         known = []

@@ -7,15 +7,43 @@ import copy
 import io
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, TypeGuard
 
 from pycocotools.coco import COCO
 
-from data.annotations import OTHER_FORM, whole_number
+from data import DatasetLike
+from data.annotations import OTHER_FORM, Id, whole_number
 from sharpcontour.errors import InputError
+from sharpcontour.masks.run_lengths import RLE
 from sharpcontour.masks.segmentation import find_broken, measure, tell_unusual, to_rle
 
+Sizes = Mapping[Id, tuple[int, int]]  # (height, width) by image id
 _LISTED = 10  # ids that an error message names
+
+
+class Truth(TypedDict):
+    """A checked annotation, as pycocotools is given it."""
+
+    id: int  # from 1
+    image_id: Id
+    category_id: Id
+    area: float  # of the object in pixels, as annotated
+    segmentation: RLE
+    iscrowd: int
+    own_ignore: int  # the annotation's own "ignore"; pycocotools overwrites that
+    source: Id  # the annotation's own id
+
+
+class Found(TypedDict):
+    """A checked detection, as pycocotools is given it."""
+
+    id: int  # from 1
+    image_id: Id
+    category_id: Id
+    score: float
+    iscrowd: int
+    segmentation: RLE
+    area: int  # pixels of the mask
 
 
 class GroundTruth:
@@ -50,7 +78,7 @@ class GroundTruth:
         self.coco = self.index(annotations)
         tell_unusual(data["annotations"], name)
 
-    def part(self, images: Sequence[Any]) -> GroundTruth:
+    def part(self, images: Sequence[Id]) -> GroundTruth:
         """The ground truth of some of the images only, given by their ids."""
         part, chosen = copy.copy(self), set(images)
         part.images = {key: self.images[key] for key in images}
@@ -58,20 +86,20 @@ class GroundTruth:
         part.coco = part.index([one for one in self.coco.dataset["annotations"] if one["image_id"] in chosen])
         return part
 
-    def index(self, annotations: list[dict[str, Any]]) -> COCO:
+    def index(self, annotations: Sequence[Truth] | Sequence[Found]) -> COCO:
         """A pycocotools index of annotations, or of detections, on these images and categories."""
         coco = COCO()
         coco.dataset = {
             "images": [{"id": key, "height": height, "width": width} for key, (height, width) in self.sizes.items()],
             "categories": [{"id": key} for key in self.category_names],
-            "annotations": annotations,
+            "annotations": list(annotations),
         }
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
         return coco
 
 
-def ground_truth_of(dataset: Any) -> GroundTruth:
+def ground_truth_of(dataset: DatasetLike) -> GroundTruth:
     """The checked annotations of a data set, named by their file if they come from one.
 
     Raises:
@@ -80,7 +108,7 @@ def ground_truth_of(dataset: Any) -> GroundTruth:
     return GroundTruth(dataset.ground_truth(), str(getattr(dataset, "json_path", "ground truth")))
 
 
-def check_detections(detections: list[dict[str, Any]], ground_truth: GroundTruth, name: str) -> list[dict[str, Any]]:
+def check_detections(detections: Sequence[Mapping[str, Any]], ground_truth: GroundTruth, name: str) -> list[Found]:
     """COCO results with compressed masks and their areas, numbered from 1.
 
     Raises:
@@ -106,11 +134,11 @@ def check_detections(detections: list[dict[str, Any]], ground_truth: GroundTruth
     return checked
 
 
-def _by_id(entries: Sequence[Any], kind: str, name: str) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
+def _by_id(entries: Sequence[object], kind: str, name: str) -> dict[Id, Mapping[str, Any]]:
+    found: dict[Id, Mapping[str, Any]] = {}
     for index, entry in enumerate(entries):
         key = entry.get("id") if isinstance(entry, Mapping) else None
-        if not isinstance(key, (int, str)):
+        if not isinstance(entry, Mapping) or not isinstance(key, (int, str)):
             raise InputError(f"{name}: {kind} number {index} of the list has no 'id'; every {kind} needs one")
         if key in found:
             raise InputError(f"{name}: {kind} id {key} occurs twice; make the ids unique")
@@ -126,20 +154,20 @@ def _size(image: Mapping[str, Any], name: str) -> tuple[int, int]:
 
 
 def _checked(
-    annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, Any], categories: Mapping[Any, Any], name: str
-) -> list[dict[str, Any]]:
+    annotations: Sequence[Mapping[str, Any]], sizes: Sizes, categories: Mapping[Id, str], name: str
+) -> list[Truth]:
     """The annotations with their masks as RLE, numbered from 1: pycocotools takes the id 0 for "not matched"."""
-    checked: list[dict[str, Any]] = []
-    problems: list[tuple[Any, str]] = []
+    checked: list[Truth] = []
+    problems: list[tuple[Id, str]] = []
     other_form = 0
     for annotation in annotations:
         try:
-            fields = _annotation_fields(annotation, sizes, categories)
+            truth = _truth(annotation, len(checked) + 1, sizes, categories)
         except ValueError as error:
             problems.append((annotation["id"], str(error)))
             continue
-        other_form += any(fields[key] != annotation[key] for key in ("image_id", "category_id"))
-        checked.append(fields | {"id": len(checked) + 1, "source": annotation["id"]})
+        other_form += any(truth[key] != annotation[key] for key in ("image_id", "category_id"))
+        checked.append(truth)
     broken = find_broken([annotation["segmentation"] for annotation in checked])
     problems += [(checked[i]["source"], "counts is not a valid RLE of its image") for i in broken]
     if problems:
@@ -150,10 +178,8 @@ def _checked(
     return checked
 
 
-def _annotation_fields(
-    annotation: Mapping[str, Any], sizes: Mapping[Any, Any], categories: Mapping[Any, Any]
-) -> dict[str, Any]:
-    """Image, category, area, mask and flags; ValueError with the reason where the annotation is broken."""
+def _truth(annotation: Mapping[str, Any], number: int, sizes: Sizes, categories: Mapping[Id, str]) -> Truth:
+    """The checked annotation, numbered; ValueError with the reason where it is broken."""
     for key in ("image_id", "category_id", "area", "segmentation"):
         if key not in annotation:
             raise ValueError(f"no {key!r}")
@@ -165,8 +191,16 @@ def _annotation_fields(
     if not _is_number(annotation["area"]) or annotation["area"] < 0:
         raise ValueError("area is not a positive number")
     rle = to_rle(annotation["segmentation"], *sizes[image])
-    fields = {"image_id": image, "category_id": category, "area": annotation["area"], "segmentation": rle}
-    return fields | {"iscrowd": _flag(annotation, "iscrowd"), "own_ignore": _flag(annotation, "ignore")}
+    return {
+        "image_id": image,
+        "category_id": category,
+        "area": annotation["area"],
+        "segmentation": rle,
+        "iscrowd": _flag(annotation, "iscrowd"),
+        "own_ignore": _flag(annotation, "ignore"),
+        "id": number,
+        "source": annotation["id"],
+    }
 
 
 def _flag(annotation: Mapping[str, Any], name: str) -> int:
@@ -177,18 +211,27 @@ def _flag(annotation: Mapping[str, Any], name: str) -> int:
     return int(bool(value if number is None else number))  # the text "0" is true
 
 
-def _detection(found: Mapping[str, Any], index: int, ground_truth: GroundTruth, name: str) -> dict[str, Any]:
+def _detection(found: Mapping[str, Any], index: int, ground_truth: GroundTruth, name: str) -> Found:
     try:
         if not _is_number(found["score"]):
             raise ValueError("score is not a finite number")
         rle = to_rle(found["segmentation"], *ground_truth.sizes[found["image_id"]])
     except ValueError as error:
         raise InputError(f"{name}: entry {index} (image id {found['image_id']}): {error}") from None
-    fields = {key: found[key] for key in ("image_id", "category_id", "score")}
-    return fields | {"id": index + 1, "iscrowd": 0, "segmentation": rle}
+    return {
+        "image_id": found["image_id"],
+        "category_id": found["category_id"],
+        "score": found["score"],
+        "id": index + 1,
+        "iscrowd": 0,
+        "segmentation": rle,
+        "area": 0,  # not known yet
+    }
 
 
-def _refuse_unknown(kind: str, ids: Iterable[Any], known: Mapping[Any, Any], truth: GroundTruth, name: str) -> None:
+def _refuse_unknown(
+    kind: str, ids: Iterable[object], known: Mapping[Id, object], truth: GroundTruth, name: str
+) -> None:
     unknown = list(dict.fromkeys(repr(key) for key in ids if not _known(key, known)))
     if unknown:
         raise InputError(
@@ -197,7 +240,7 @@ def _refuse_unknown(kind: str, ids: Iterable[Any], known: Mapping[Any, Any], tru
         )
 
 
-def _same(key: Any, known: Mapping[Any, Any]) -> Any:
+def _same(key: object, known: Mapping[Id, object]) -> Id | None:
     """The id of a list that another list calls ``key``, be one of them the number and one its text; None if none is."""
     if _known(key, known):
         return key
@@ -205,13 +248,13 @@ def _same(key: Any, known: Mapping[Any, Any]) -> Any:
     return next((form for form in (number, str(number)) if form in known), None)
 
 
-def _known(key: Any, known: Mapping[Any, Any]) -> bool:
+def _known(key: object, known: Mapping[Id, object]) -> TypeGuard[Id]:
     return isinstance(key, (int, str)) and key in known
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # and no NaN
 
 
-def _more(items: Sequence[Any]) -> str:
+def _more(items: Sequence[object]) -> str:
     return f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""

@@ -7,20 +7,20 @@ targets, an IoU must exceed the threshold, and precision is integrated over the 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from eval.checks import GroundTruth
+from eval.checks import Found, GroundTruth, Truth
 from eval.coco import Scores
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_values
-from sharpcontour.masks.run_lengths import crop_to_rle
+from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 MIN_PIXELS = 100  # of a target
@@ -62,7 +62,7 @@ class _Pairs:
     void: np.ndarray
 
 
-def evaluate_cityscapes(ground_truth: GroundTruth, detections: list[dict[str, Any]]) -> Scores:
+def evaluate_cityscapes(ground_truth: GroundTruth, detections: Sequence[Found]) -> Scores:
     """AP and AP50, and AP by class; None where a class has no target.
 
     Args:
@@ -100,7 +100,7 @@ def _percent(values: np.ndarray) -> float | None:
     return 100.0 * float(defined.mean()) if defined.size else None
 
 
-def _pairs(found: list[dict[str, Any]], regions: list[dict[str, Any]], void: Any) -> _Pairs:
+def _pairs(found: Sequence[Found], regions: Sequence[Truth], void: RLE) -> _Pairs:
     masks, targets = [one["segmentation"] for one in found], [one["segmentation"] for one in regions]
     sizes = np.array([one["area"] for one in found], np.float64)
     return _Pairs(
@@ -113,7 +113,7 @@ def _pairs(found: list[dict[str, Any]], regions: list[dict[str, Any]], void: Any
     )
 
 
-def _common(masks: list[Any], others: list[Any], sizes: np.ndarray) -> np.ndarray:
+def _common(masks: list[RLE], others: list[RLE], sizes: np.ndarray) -> np.ndarray:
     """(D, G) pixels that each mask shares with each of the others."""
     if not masks or not others:
         return np.zeros((len(masks), len(others)))
@@ -159,7 +159,7 @@ def _average_precision(outcomes: list[_Outcome]) -> float:
     return float(precision @ ((around[:-2] - around[2:]) / 2))
 
 
-def read_submission(folder: str | Path, ground_truth: GroundTruth) -> list[dict[str, Any]]:
+def read_submission(folder: str | Path, ground_truth: GroundTruth) -> list[dict[str, object]]:
     """Detections from Cityscapes' own format: for every image a text file, for every detection a line and a PNG.
 
     A line is a mask's path beside the text file, a label id and a score; in the mask every pixel but 0 belongs to the
@@ -209,7 +209,7 @@ def _lines(path: Path, folder: Path) -> list[tuple[Path, int, float]]:
     return [(mask, label, score) for mask, (label, score) in found.items()]
 
 
-def _read_mask(path: Path, size: tuple[int, int]) -> dict[str, Any]:
+def _read_mask(path: Path, size: tuple[int, int]) -> RLE:
     if not path.is_file():
         raise InputError(f"{path}: no such mask; a text file names it")
     mask = read_values(path, size)

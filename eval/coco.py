@@ -11,13 +11,13 @@ import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from eval.checks import GroundTruth
-from eval.matching import BoundaryEval, MaskEval
+from data.annotations import Id
+from eval.checks import Found, GroundTruth
+from eval.matching import BoundaryEval, MaskEval, Match
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Scores:
 
 def evaluate_coco(
     ground_truth: GroundTruth,
-    detections: list[dict[str, Any]],
+    detections: Sequence[Found],
     metrics: Sequence[str],
     dilation_ratio: float,
     processes: int = 1,
@@ -58,7 +58,7 @@ def evaluate_coco(
 
 
 def _matched(
-    ground_truth: GroundTruth, detections: list[dict[str, Any]], metrics: Sequence[str], dilation_ratio: float
+    ground_truth: GroundTruth, detections: Sequence[Found], metrics: Sequence[str], dilation_ratio: float
 ) -> dict[str, MaskEval]:
     """Evaluators that have matched all images, by the name of their metric."""
     found = ground_truth.index(detections)
@@ -75,7 +75,7 @@ def _matched(
 
 def _matched_together(
     ground_truth: GroundTruth,
-    detections: list[dict[str, Any]],
+    detections: Sequence[Found],
     metrics: Sequence[str],
     dilation_ratio: float,
     processes: int,
@@ -83,7 +83,7 @@ def _matched_together(
     """Matches of all detections, found by several processes that each have a share of the images."""
     images = list(ground_truth.sizes)
     owner = {image: k % processes for k, image in enumerate(images)}
-    shares: list[list[dict[str, Any]]] = [[] for _ in range(processes)]
+    shares: list[list[Found]] = [[] for _ in range(processes)]
     for found in detections:
         shares[owner[found["image_id"]]].append(found)
     context = multiprocessing.get_context("spawn")
@@ -100,14 +100,16 @@ def _matched_together(
     return evaluators
 
 
-def _matches(*arguments: Any) -> dict[str, list[dict[str, Any]]]:
+def _matches(
+    ground_truth: GroundTruth, detections: Sequence[Found], metrics: Sequence[str], dilation_ratio: float
+) -> dict[str, list[Match]]:
     return {
         metric: [match for match in evaluator.evalImgs if match is not None]
-        for metric, evaluator in _matched(*arguments).items()
+        for metric, evaluator in _matched(ground_truth, detections, metrics, dilation_ratio).items()
     }
 
 
-def _scores(evaluator: MaskEval, names: Mapping[Any, str]) -> Scores:
+def _scores(evaluator: MaskEval, names: Mapping[Id, str]) -> Scores:
     accumulated(evaluator)
     return Scores(_summary(evaluator), per_category(evaluator, names))
 
@@ -138,7 +140,7 @@ def _summary(evaluator: COCOeval) -> dict[str, float | None]:
     return {name: mean_percent(values) for name, values in numbers.items()}
 
 
-def per_category(evaluator: COCOeval, names: Mapping[Any, str]) -> dict[str, float | None]:
+def per_category(evaluator: COCOeval, names: Mapping[Id, str]) -> dict[str, float | None]:
     """AP by category name, over all sizes and the most detections an image."""
     precision = evaluator.eval["precision"][:, :, :, 0, -1]
     return {names[key]: mean_percent(precision[:, :, k]) for k, key in enumerate(evaluator.params.catIds)}

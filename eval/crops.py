@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sharpcontour.masks.run_lengths import run_lengths
+from sharpcontour.masks.run_lengths import counts_of, run_lengths
 from sharpcontour.masks.segmentation import RLE
 
 
@@ -21,7 +21,7 @@ def decode_boxes(rles: Sequence[RLE], align: int = 1) -> list[tuple[int, int, np
         x0, y0 of each box and its pixels, uint8 (box width, box height): transposed, as run lengths go down columns. An
         empty mask has the shape (0, 0).
     """
-    runs, offsets = run_lengths([rle["counts"] for rle in rles])
+    runs, offsets = run_lengths([counts_of(rle) for rle in rles])
     sums = np.cumsum(runs)
     counts = np.diff(offsets)
     heights = np.repeat([rle["size"][0] for rle in rles], counts)

@@ -8,31 +8,34 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from data import DatasetLike
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth, ground_truth_of
 from eval.metrics import USUAL, evaluate_detections
-from sharpcontour.detections import Detections
+from sharpcontour.detections import CocoResult, Detections
 from sharpcontour.errors import InputError
+from sharpcontour.host import Target
 from sharpcontour.io.files import save_results
 
-Entries = list[dict[str, Any]]
+Entries = list[CocoResult]
 Found = dict[int, tuple[Entries | None, Entries]]
 """Image id -> COCO results before refinement (None without a refiner), and the final ones."""
 
+T = TypeVar("T")
 _WAITING = 16  # images whose contours wait for the encoder at most
 
 
 def evaluate_model(
     model: nn.Module,
-    dataset: Any,
-    loader: Iterable[tuple[Sequence[torch.Tensor], Sequence[dict[str, Any]]]],
+    dataset: DatasetLike,
+    loader: Iterable[tuple[Sequence[torch.Tensor], Sequence[Target]]],
     device: torch.device,
     *,
     metrics: Sequence[str] = USUAL,
@@ -97,7 +100,7 @@ def _detect(
     model: Any,
     category_ids: Sequence[int],
     known: set[int],
-    loader: Iterable[Any],
+    loader: Iterable[tuple[Sequence[torch.Tensor], Sequence[Target]]],
     device: torch.device,
     progress: bool,
 ) -> tuple[Found, dict[str, float], dict[str, Any]]:
@@ -135,7 +138,7 @@ class _Encoder:
         self._category_ids, self._known = category_ids, known
         self._found: Found = {}
         self._seen: set[int] = set()
-        self._jobs: deque[tuple[int, Future[Any]]] = deque()
+        self._jobs: deque[tuple[int, Future[tuple[Entries | None, Entries]]]] = deque()
         self._pool = ThreadPoolExecutor(1)
 
     def __enter__(self) -> _Encoder:
@@ -177,7 +180,7 @@ class _Encoder:
 
 def _score(
     ground_truth: GroundTruth,
-    parts: Sequence[Any],
+    parts: Sequence[tuple[Found, dict[str, float], dict[str, Any]]],
     metrics: Sequence[str],
     dilation_ratio: float,
     results_path: str | Path | None,
@@ -226,7 +229,7 @@ def _joined(values: Sequence[Any], weights: Sequence[int]) -> Any:
     return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
 
 
-def _gather(value: Any) -> list[Any]:
+def _gather(value: T) -> list[T]:
     """What every process gave, on rank 0; elsewhere an empty list."""
     if not dist.is_initialized():
         return [value]
@@ -236,7 +239,7 @@ def _gather(value: Any) -> list[Any]:
     return gathered or []
 
 
-def _broadcast(value: Any) -> Any:
+def _broadcast(value: T) -> T:
     """What rank 0 gave, on every process."""
     if not dist.is_initialized():
         return value

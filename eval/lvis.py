@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from data.annotations import Id
 from data.lvis import SYNSETS
-from eval.checks import GroundTruth
+from eval.checks import Found, GroundTruth, Truth
 from eval.coco import Scores, accumulated, mean_percent, per_category
-from eval.matching import MaskEval
+from eval.matching import MaskEval, Match
 from sharpcontour.errors import InputError
 
 MAX_DETECTIONS = 300  # per image, of all categories together
 
 
-def evaluate_lvis(ground_truth: GroundTruth, detections: list[dict[str, Any]]) -> Scores:
+def evaluate_lvis(ground_truth: GroundTruth, detections: Sequence[Found]) -> Scores:
     """Thirteen numbers: AP AP50 AP75 APs APm APl APr APc APf AR300 ARs ARm ARl.
 
     Args:
@@ -79,9 +80,11 @@ def without_other_categories(
     return kept, others
 
 
-def has_cocos_ids(detections: Sequence[dict[str, Any]], ground_truth: GroundTruth) -> bool:
+def has_cocos_ids(detections: Sequence[Found], ground_truth: GroundTruth) -> bool:
     """Whether all detections have COCO's category ids, but the annotations LVIS' own: equal numbers, other things."""
-    own = {key: one["synset"] for key, one in ground_truth.categories.items() if "synset" in one}
+    own = {
+        key: one["synset"] for key, one in ground_truth.categories.items() if isinstance(key, int) and "synset" in one
+    }
     used = {found["category_id"] for found in detections}
     return bool(used) and used <= set(SYNSETS) and any(SYNSETS.get(key, name) != name for key, name in own.items())
 
@@ -89,9 +92,11 @@ def has_cocos_ids(detections: Sequence[dict[str, Any]], ground_truth: GroundTrut
 class _LvisEval(MaskEval):
     """Annotations and detections that count, and the rule for categories that are not annotated exhaustively."""
 
-    def __init__(self, ground_truth: GroundTruth, detections: list[dict[str, Any]]) -> None:
+    def __init__(self, ground_truth: GroundTruth, detections: Sequence[Found]) -> None:
         lists = _lists(ground_truth)
-        truths = [{**truth, "iscrowd": 0} for truth in ground_truth.coco.dataset["annotations"] if truth["area"] > 0]
+        truths: list[Truth] = [
+            truth | {"iscrowd": 0} for truth in ground_truth.coco.dataset["annotations"] if truth["area"] > 0
+        ]
         judged = defaultdict(set, {image: set(absent) for image, (absent, _) in lists.items()})
         for truth in truths:
             judged[truth["image_id"]].add(truth["category_id"])
@@ -110,7 +115,7 @@ class _LvisEval(MaskEval):
             for truth in truths:
                 truth["ignore"] = truth["own_ignore"]  # the base class overwrites it
 
-    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
+    def evaluateImg(self, imgId: Id, catId: Id, aRng: list[float], maxDet: int) -> Match | None:
         """Matches of one image and category."""
         result = super().evaluateImg(imgId, catId, aRng, maxDet)
         if result is not None and (imgId, catId) in self._partial:
@@ -118,7 +123,7 @@ class _LvisEval(MaskEval):
         return result
 
 
-def _lists(ground_truth: GroundTruth) -> dict[Any, tuple[Iterable[Any], Iterable[Any]]]:
+def _lists(ground_truth: GroundTruth) -> dict[Id, tuple[Iterable[Id], Iterable[Id]]]:
     """Categories known to be absent, and those not annotated exhaustively, of each image."""
     lists = {}
     for key, image in ground_truth.images.items():
@@ -132,7 +137,7 @@ def _lists(ground_truth: GroundTruth) -> dict[Any, tuple[Iterable[Any], Iterable
     return lists
 
 
-def _best_of_images(detections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _best_of_images(detections: Sequence[Found]) -> list[Found]:
     """The best detections of every image, whatever their category; on equal scores the earlier ones."""
     by_image = defaultdict(list)
     for found in detections:

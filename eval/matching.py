@@ -5,36 +5,51 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from data.annotations import Id
 from eval.boundary import band_width, boundary_ious
 from eval.checks import GroundTruth
+from sharpcontour.masks.run_lengths import RLE
 
 _MIN_SCORE = 0.5  # the lowest IoU threshold of COCO
+
+
+class Match(TypedDict):
+    """What pycocotools keeps of the matches of one image and category, T thresholds, D detections and G objects."""
+
+    image_id: Id
+    category_id: Id
+    aRng: list[float]  # areas from and to which objects count, pixels
+    dtScores: list[float]  # D
+    dtMatches: np.ndarray  # (T, D) bool
+    dtIgnore: np.ndarray  # (T, D) bool
+    gtIgnore: np.ndarray  # (G,) bool
 
 
 class MaskEval(COCOeval):
     """Evaluator of mask AP, which spares the base class the search where no detection and object can match."""
 
-    _category: Any = None  # that is at work
-    _ranked: dict[Any, tuple[np.ndarray, list[float], np.ndarray]]
-    _found: dict[Any, tuple[np.ndarray, np.ndarray]]
+    _category: Id | None = None  # that is at work
+    _ranked: dict[tuple[Id, int], tuple[np.ndarray, list[float], np.ndarray]]
+    _found: dict[tuple[Id, int, bytes], tuple[np.ndarray, np.ndarray]]
 
-    def computeIoU(self, imgId: Any, catId: Any) -> Any:
+    def computeIoU(self, imgId: Id, catId: Id) -> np.ndarray | list[float]:
         """(D, G) IoUs, detections from best to worst; [] if none reaches the lowest threshold."""
         if not self._gts[imgId, catId] or not self._dts[imgId, catId]:
             return []
         ious = super().computeIoU(imgId, catId)
         return ious if len(ious) and ious.max() >= _MIN_SCORE else []
 
-    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
+    def evaluateImg(self, imgId: Id, catId: Id, aRng: list[float], maxDet: int) -> Match | None:
         """Matches of one image and category; of them what :meth:`accumulate` asks for, in little memory."""
         result = self._nothing_matched(imgId, catId, aRng, maxDet)
-        if len(self.ious[imgId, catId]) == 0:
+        if result is None or len(self.ious[imgId, catId]) == 0:
             return result
         ignored = result["gtIgnore"]
         # The match depends on which objects are ignored; all of them or none make no difference.
@@ -47,7 +62,7 @@ class MaskEval(COCOeval):
         result["dtIgnore"][:, able] = np.where(matched, ignored[place], result["dtIgnore"][:, able])
         return result
 
-    def _match(self, image: Any, category: Any, area: Any, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    def _match(self, image: Id, category: Id, area: list[float], limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Which detections (A,) reach an object at all, and the object (T, A) of each at every threshold, or -1.
 
         Those that reach none neither match nor keep others from it, so the base class never sees them.
@@ -64,7 +79,7 @@ class MaskEval(COCOeval):
         place = order[np.searchsorted(ids[order], matches).clip(max=len(ids) - 1)]
         return able, np.where(matches > 0, place, -1)
 
-    def _nothing_matched(self, image: Any, category: Any, area: Any, limit: int) -> Any:
+    def _nothing_matched(self, image: Id, category: Id, area: list[float], limit: int) -> Match | None:
         """Matches of an image and category in which no pair reaches the lowest IoU threshold: only sizes count."""
         truths, found = self._gts[image, category], self._dts[image, category]
         if not truths and not found:
@@ -82,7 +97,7 @@ class MaskEval(COCOeval):
             "gtIgnore": np.array(ignored, bool),
         }
 
-    def _rank(self, image: Any, category: Any, limit: int) -> tuple[np.ndarray, list[float], np.ndarray]:
+    def _rank(self, image: Id, category: Id, limit: int) -> tuple[np.ndarray, list[float], np.ndarray]:
         """Places, scores and areas of the detections from best to worst; kept while a category is at work."""
         if category != self._category:
             self._category, self._ranked, self._found = category, {}, {}
@@ -99,7 +114,7 @@ class MaskEval(COCOeval):
         with contextlib.redirect_stdout(io.StringIO()):
             self.evaluate()
 
-    def take(self, matches: list[dict[str, Any]]) -> None:
+    def take(self, matches: Sequence[Match]) -> None:
         """What :meth:`run` would have found, from evaluators of parts of the images."""
         params = self.params
         params.imgIds, params.catIds = (np.unique(ids).tolist() for ids in (params.imgIds, params.catIds))
@@ -133,9 +148,9 @@ class BoundaryEval(MaskEval):
         self._mask_ious = masks.ious if masks else None
         matches = masks.evalImgs if masks else []
         self._matches = {(e["image_id"], e["category_id"], *e["aRng"]): e for e in matches if e is not None}
-        self._image: Any = None  # the one whose scores are at hand
-        self._scores: dict[Any, Any] = {}  # by category
-        self._lowered: set[tuple[Any, Any]] = set()
+        self._image: Id | None = None  # the one whose scores are at hand
+        self._scores: dict[Id, np.ndarray | list[float]] = {}  # by category
+        self._lowered: set[tuple[Id, Id]] = set()
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -143,23 +158,23 @@ class BoundaryEval(MaskEval):
             for truth in truths:
                 truth["ignore"] = int(truth["iscrowd"] or truth["own_ignore"])  # the base class overwrites it
 
-    def computeIoU(self, imgId: Any, catId: Any) -> Any:
+    def computeIoU(self, imgId: Id, catId: Id) -> np.ndarray | list[float]:
         """(D, G) scores, detections from best to worst; [] if none reaches the lowest threshold."""
         if imgId != self._image:  # they are asked for image by image
             self._image, self._scores = imgId, self._score(imgId)
         return self._scores[catId]
 
-    def _score(self, image: Any) -> dict[Any, Any]:
+    def _score(self, image: Id) -> dict[Id, np.ndarray | list[float]]:
         """Scores of all categories of one image."""
-        scores: dict[Any, Any] = {}
-        pairs: list[tuple[Any, int, int, Any, Any]] = []
+        scores: dict[Id, Any] = {}
+        pairs: list[tuple[Id, int, int, RLE, RLE]] = []
         for category in self.params.catIds:
             key = image, category
             ious = self._mask_ious[key] if self._mask_ious else super().computeIoU(image, category)
             scores[category] = ious
             if len(ious):
                 scores[category] = ious.copy()
-                pairs += [(category, *pair) for pair in self._candidates(key, ious)]
+                pairs += [(category, *pair) for pair in self._candidates(key, np.asarray(ious))]
         values = boundary_ious([pair[3] for pair in pairs], [pair[4] for pair in pairs], self._widths[image])
         for (category, row, column, _, _), value in zip(pairs, values.tolist(), strict=True):
             if value < scores[category][row, column]:
@@ -167,7 +182,7 @@ class BoundaryEval(MaskEval):
                 self._lowered.add((image, category))
         return scores
 
-    def _candidates(self, key: tuple[Any, Any], ious: np.ndarray) -> list[tuple[int, int, Any, Any]]:
+    def _candidates(self, key: tuple[Id, Id], ious: np.ndarray) -> list[tuple[int, int, RLE, RLE]]:
         """Row, column and the two masks of every pair that the boundary may lower."""
         truths, found = self._gts[key], self._dts[key]
         best = np.argsort([-detection["score"] for detection in found], kind="mergesort")
@@ -177,7 +192,7 @@ class BoundaryEval(MaskEval):
             for row, column in np.argwhere((ious >= _MIN_SCORE) & ~crowd)
         ]
 
-    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
+    def evaluateImg(self, imgId: Id, catId: Id, aRng: list[float], maxDet: int) -> Match | None:
         """Matches of one image and category."""
         key = imgId, catId
         same = key not in self._lowered and not any(truth["own_ignore"] for truth in self._gts[key])

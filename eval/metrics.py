@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.boundary import DILATION_RATIO, band_width
@@ -19,7 +19,7 @@ USUAL = ("segm", "boundary")
 
 def evaluate_detections(
     ground_truth: GroundTruth,
-    detections: list[dict[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
     metrics: Sequence[str] = USUAL,
     dilation_ratio: float = DILATION_RATIO,
     name: str = "results",

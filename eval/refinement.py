@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from data.annotations import Id
 from eval.checks import GroundTruth
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.detections import Detections
@@ -18,7 +18,7 @@ from sharpcontour.masks.segmentation import RLE, find_broken, to_rle
 MATCH = 0.5  # IoU with an annotated object from which a detection counts as one of it
 
 
-def broken_segmentations(entries: Sequence[Mapping[str, Any]], height: int, width: int) -> dict[int, str]:
+def broken_segmentations(entries: Sequence[Mapping[str, object]], height: int, width: int) -> dict[int, str]:
     """The entries of one image whose segmentation cannot be used: index -> kind of problem."""
     problems: dict[int, str] = {}
     rles: dict[int, RLE] = {}
@@ -34,7 +34,7 @@ def broken_segmentations(entries: Sequence[Mapping[str, Any]], height: int, widt
     return dict(sorted(problems.items()))
 
 
-def _kind(segmentation: Any, height: int, width: int) -> str:
+def _kind(segmentation: object, height: int, width: int) -> str:
     """What is wrong with a broken segmentation, in words that others of its kind share."""
     if isinstance(segmentation, list):
         return "polygons without points, or with broken ones" if segmentation else "empty segmentation"
@@ -101,7 +101,7 @@ class Changes:
         self.matched += [(before, after) for before, after in other.matched]
 
     def compare(
-        self, truth: GroundTruth, image_id: Any, categories: Sequence[Any], masks: Sequence[tuple[RLE, RLE]]
+        self, truth: GroundTruth, image_id: Id, categories: Sequence[Id | None], masks: Sequence[tuple[RLE, RLE]]
     ) -> None:
         """Compare refined masks of one image, before and after, with the annotated object each overlapped most.
 
@@ -111,7 +111,7 @@ class Changes:
             categories: category id of each detection, which its object must have too.
             masks: before and after.
         """
-        by_category: dict[Any, list[RLE]] = {}
+        by_category: dict[Id | None, list[RLE]] = {}
         for annotation in truth.coco.imgToAnns[image_id]:
             if not annotation["iscrowd"]:
                 by_category.setdefault(annotation["category_id"], []).append(annotation["segmentation"])

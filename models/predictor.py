@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from data.transforms import Resize, resize_image, to_tensor
 from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.refinement import refine_given
 from sharpcontour.anymask.refiner import as_detections
-from sharpcontour.detections import Detections
+from sharpcontour.detections import Category, Detections
 from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel
 
@@ -38,7 +39,7 @@ class Predictor:
     def __init__(
         self,
         model: nn.Module,
-        categories: Sequence[dict[str, Any]],
+        categories: Sequence[Category],
         short_side: int,
         max_side: int,
         resize: Resize = "opencv",
@@ -74,7 +75,13 @@ class Predictor:
         return found[0].scaled_to((height, width))
 
     def refine(
-        self, image: np.ndarray, masks: Any, boxes: Any = None, *, scores: Any = None, labels: Any = None
+        self,
+        image: np.ndarray,
+        masks: Any,
+        boxes: Any = None,
+        *,
+        scores: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
     ) -> Detections:
         """Refine instances that come from anywhere: another model's, or drawn by hand.
 

@@ -40,6 +40,7 @@ from eval.diagnostics.timing import Pipeline, Timings, drawn_instances, time_pip
 from models import MODELS, build_model, load_model
 from models.predictor import Predictor
 from models.zoo import title_of
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, save_results
@@ -167,7 +168,7 @@ def build(subject: Subject, data: bytes, device: torch.device, instances: int) -
     config.host.backbone.weights, config.host.backbone.norm = "none", "bn"
     torch.manual_seed(0)
     model = build_model(config.host, CLASSES, config.sharpcontour).to(device)
-    categories = [{"id": k + 1, "name": str(k + 1)} for k in range(CLASSES)]
+    categories: list[Category] = [{"id": k + 1, "name": str(k + 1)} for k in range(CLASSES)]
     settle(model, device)
     predictor = Predictor(model, categories, config.data.test_short_side, config.data.test_max_side)
     choose_threshold(predictor, data, instances)

@@ -19,7 +19,6 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -86,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def score(entries: list[Entry], truth: GroundTruth, name: str) -> dict[str, Any]:
+def score(entries: list[Entry], truth: GroundTruth, name: str) -> dict[str, dict[str, float | None]]:
     """Mask AP and Boundary AP, as :func:`eval.results.format_table` takes them."""
     return {metric: scores.summary for metric, scores in evaluate_detections(truth, entries, name=name).items()}
 

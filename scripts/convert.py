@@ -57,6 +57,7 @@ from models.convert.pointrend import from_pointrend, is_pointrend
 from models.convert.reading import read_weights
 from models.convert.refinemask import from_refinemask
 from models.two_stage.host import TwoStage
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.plain import to_dict
@@ -158,7 +159,7 @@ def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
     return len(weights[key]) - extra
 
 
-def name_categories(count: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+def name_categories(count: int, args: argparse.Namespace) -> list[Category]:
     """The categories of the classes, in their order."""
     if not args.annotations:
         return published_categories(count, every_id=args.origin == "torchvision" and not args.drop_unused)
@@ -168,7 +169,7 @@ def name_categories(count: int, args: argparse.Namespace) -> list[dict[str, Any]
     return categories
 
 
-def configuration(model_name: str, host: Any, origin: str, categories: list[dict[str, Any]]) -> Config:
+def configuration(model_name: str, host: Any, origin: str, categories: list[Category]) -> Config:
     """A run that the weights could be from: Cityscapes' sizes where the classes are Cityscapes', else COCO's."""
     of_cityscapes = [category["name"] for category in categories] == list(CLASSES.values())
     config = RECIPES["cityscapes" if of_cityscapes else "coco_1x"](model_name, False)

@@ -60,6 +60,7 @@ from eval.metrics import METRICS, USUAL, evaluate_detections
 from eval.results import format_categories, format_table
 from models import load_model
 from models.predictor import Predictor
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.plain import from_dict
@@ -258,7 +259,7 @@ def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:
     return config
 
 
-def check_categories(categories: list[dict[str, Any]], predictor: Predictor, where: str) -> None:
+def check_categories(categories: list[Category], predictor: Predictor, where: str) -> None:
     """The model must know the data set's categories, by id and name: else their ids would be mixed up.
 
     LVIS has names of its own for COCO's categories; synsets tell that they are the same.

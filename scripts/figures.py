@@ -13,7 +13,6 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -87,7 +86,7 @@ def collect(models: list[Predictor], count: int) -> list[Pair]:
     config.short_sides, config.max_side, config.flip = (config.test_short_side,), config.test_max_side, 0.0
     dataset, pairs = build_dataset(config, "val"), []
     for index in tqdm(range(min(count, len(dataset))), desc="objects", unit="image", disable=None):
-        sample: dict[str, Any] = dataset[0, index]
+        sample = dataset[0, index]
         image = sample["image"]
         found = [keep(model.model([image.to(next(model.model.parameters()).device)])[0]) for model in models]
         first = found[0].coarse if len(found) == 1 else found[0]

@@ -183,7 +183,7 @@ def draw(image: np.ndarray, found: Detections, class_names: Sequence[str], host:
         pictures.save(f"{path}_evolution.png", pictures.evolution(image, steps))
 
 
-def describe(found: Detections, class_names: Sequence[str], category_ids: Sequence[int]) -> list[dict[str, Any]]:
+def describe(found: Detections, class_names: Sequence[str], category_ids: Sequence[int]) -> list[dict[str, object]]:
     """The instances of one image as plain numbers, coordinates rounded to a hundredth of a pixel."""
     instances = []
     for k, (x0, y0, x1, y1) in enumerate(found.boxes.tolist()):

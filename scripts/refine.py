@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data.annotations import Problems
+from data.annotations import Id, Problems
 from data.journal import Journal, fingerprint_of
 from data.result_files import Entry, ImageFile, find_images, read_entries
 from eval import pictures
@@ -170,7 +170,9 @@ class Job:
         names: Mapping[Any, str] = known if truth is None else truth.category_names
         categories = list(dict.fromkeys(map(category_of, entries)))
         self.labels = {category: label for label, category in enumerate(categories)}
-        self.class_names = [names.get(category, str(category)) for category in categories]
+        self.class_names = [
+            "None" if category is None else names.get(category, str(category)) for category in categories
+        ]
         self.changed: list[tuple[float, ImageFile]] = []  # how much every image changed, for pictures
 
     def run(self, journal: Journal) -> None:
@@ -251,7 +253,7 @@ class Job:
                 self.odd_boxes.note("box that means nothing, its mask's taken", f"entry {index}")
         self.changed.append((record["much"], image))
 
-    def evaluate(self, name: str) -> dict[str, Any]:
+    def evaluate(self, name: str) -> dict[str, dict[str, float | None]]:
         """Mask AP and Boundary AP of the output as it is, without the entries that nothing can score."""
         if self.truth is None:
             return {}
@@ -282,7 +284,7 @@ class Job:
         return lines + ([boxes] if boxes else [])
 
 
-def category_of(entry: Entry) -> Any:
+def category_of(entry: Entry) -> Id | None:
     """The category id of an entry; None where it is missing or no id."""
     category = entry.get("category_id")
     return category if isinstance(category, (int, str)) else None

@@ -24,9 +24,11 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from data import DATASETS, DatasetLike, build_dataset, build_loader
@@ -41,6 +43,7 @@ from engine.recipes import RECIPES
 from engine.trainer import Batches, Trainer, images_per_pass
 from models import MODELS, build_model
 from models.loading import checkpoints, find_checkpoint, newest_readable
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, remove_temporary, write_whole
 from sharpcontour.io.plain import to_dict
@@ -230,12 +233,12 @@ def check_images(val_set: DatasetLike, config: Config, world: World) -> None:
         )
 
 
-def image_ids(dataset: DatasetLike) -> Any:
+def image_ids(dataset: DatasetLike) -> Sequence[int] | np.ndarray:
     """The ids of the training images in order; their places where a data set has none."""
     return getattr(dataset, "image_ids", range(len(dataset)))
 
 
-def check_classes(train: list[dict[str, Any]], val: list[dict[str, Any]], config: Config) -> None:
+def check_classes(train: list[Category], val: list[Category], config: Config) -> None:
     """Training and validation must have the same categories."""
     if [c["id"] for c in train] != [c["id"] for c in val]:
         files = config.data.train_json or "the training annotations", config.data.val_json or "those for validation"
@@ -258,9 +261,10 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], tr
         for change in differences(state["config"], config):
             say(world, f"warning: changed since that checkpoint: {change}")
     elif config["train"]["init_from"]:
-        path, state = distributed.broadcast_object(
-            find_checkpoint(Path(config["train"]["init_from"])) if world.main else None
-        )
+        found = find_checkpoint(Path(config["train"]["init_from"])) if world.main else None
+        found = distributed.broadcast_object(found)
+        assert found is not None  # rank 0 has it, or has raised
+        path, state = found
         kept = checkpoint.load_matching(trainer.model, state)
         say(world, f"weights from {path}; {len(kept)} keep their initial values: {', '.join(kept) or '-'}")
     elif config["refine"] and not config["sharpcontour"]["train_host"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,26 @@ from torch import Tensor
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.contours.types import Rings
-from sharpcontour.masks.run_lengths import rles_to_masks
+from sharpcontour.masks.run_lengths import RLE, rles_to_masks
+
+
+class Category(TypedDict, total=False):
+    """A class of a data set."""
+
+    id: int
+    name: str
+    frequency: str  # LVIS: "r", "c" or "f", of rare, common and frequent ones
+    synset: str  # LVIS: the meaning, as WordNet names it
+
+
+class CocoResult(TypedDict):
+    """A detection as an entry of a COCO results file."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]  # x, y, width, height in pixels of the image
+    score: float
+    segmentation: RLE
 
 
 @dataclass(repr=False)
@@ -52,7 +71,7 @@ class Detections:
         """Return the K objects as rings; of soft masks these are the outlines of their pixels on the image."""
         return self.shapes.rings(*self.size) if isinstance(self.shapes, LazyMasks) else self.shapes
 
-    def rles(self) -> list[dict[str, Any]]:
+    def rles(self) -> list[RLE]:
         """K compressed COCO RLEs of ``size``; an instance without rings has an empty mask."""
         return (
             self.shapes.rles(*self.size)
@@ -76,7 +95,7 @@ class Detections:
         steps = None if self.steps is None else [_scaled(objects, scale) for objects in self.steps]
         return replace(self, boxes=boxes, shapes=shapes, size=size, coarse=coarse, steps=steps)
 
-    def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[CocoResult]:
         """COCO result entries. ``category_ids[c]`` is the data set's id of class index c; None: labels are ids."""
         boxes, scores, labels = self.boxes.tolist(), self.scores.tolist(), self.labels.tolist()
         return [

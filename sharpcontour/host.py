@@ -12,25 +12,20 @@ from torch import Tensor
 
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Contours, Rings
+from sharpcontour.detections import Detections
 from sharpcontour.masks.packed import PackedMasks
-
-
-class ImageTarget(TypedDict):
-    """The target of an image that is only evaluated."""
-
-    image_id: int  # the data set's
-    size: tuple[int, int]  # height and width of the image at network-input size, without padding
-    original_size: tuple[int, int]  # height and width of the image as it is stored; evaluation scales results to it
 
 
 class Target(TypedDict, total=False):
     """The training target of one image: K objects in network-input pixels.
 
-    A data set makes all but the last key; a model's target builder adds what it needs beside these.
+    A data set makes all but the last two keys; a model's target builder adds what it needs beside these. An image that
+    is only evaluated has "image_id", "size" and "original_size" alone.
     """
 
     image_id: int  # the data set's
-    size: tuple[int, int]  # height and width of the image without padding
+    size: tuple[int, int]  # height and width of the image at network-input size, without padding
+    original_size: tuple[int, int]  # only in evaluation: height and width as stored, which results are scaled to
     boxes: Tensor  # (K, 4) float32 xyxy, inside the image
     labels: Tensor  # (K,) int64 class index 0..C-1
     masks: PackedMasks  # the K masks
@@ -110,7 +105,7 @@ class Host(Protocol):
     def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
         """What the refiner needs of the training instances, without any loss: for training the refiner alone."""
 
-    def detect(self, images: list[Tensor]) -> tuple[list[Any], RefinerInputs]:
+    def detect(self, images: list[Tensor]) -> tuple[list[Detections], RefinerInputs]:
         """One Detections an image, in pixels of the given images, and the same instances for the refiner, in order."""
 
     def encode(self, images: list[Tensor]) -> Any:

@@ -67,7 +67,7 @@ class RefinedModel(nn.Module):
         self.statistics.reset()
         self.statistics.enabled = True
 
-    def refiner_stats(self) -> dict[str, Any]:
+    def refiner_stats(self) -> dict[str, int | float | list[float]]:
         """Statistics of all evolutions since :meth:`reset_refiner_stats`, whose collection this ends.
 
         :meth:`EvolutionStatistics.summary` says what they are.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -36,14 +34,13 @@ class EvolutionStatistics:
             sums = torch.stack(values)
             self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, int | float | list[float]]:
         """Counts, and means per contour, of all evolutions since :meth:`reset`.
 
         "contours", "restored" (instances that kept their coarse contour), and of each evolution that tells them
         "flip_share" (vertices that flipped in each iteration), "sharpness" (mean |phi - 0.5| before each),
         "crossing_before" and "crossing_after" (share of contours that cross themselves).
         """
-        means: dict[str, Any] = {name: (sums / max(self.contours, 1)).tolist() for name, sums in self._sums.items()}
-        for name in ("crossing_before", "crossing_after"):
-            means[name] = means[name][0] if name in means else 0.0
-        return {"contours": self.contours, "restored": self.restored, **means}
+        means = {name: (sums / max(self.contours, 1)).tolist() for name, sums in self._sums.items()}
+        crossings = {name: means.pop(name, [0.0])[0] for name in ("crossing_before", "crossing_after")}
+        return {"contours": self.contours, "restored": self.restored, **means, **crossings}

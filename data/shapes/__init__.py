@@ -8,18 +8,30 @@ pixels whose centre lies inside it.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from data.annotations import Annotations, Entry
 from data.config import DataConfig
 from data.shapes.outlines import CLASSES
 from data.shapes.regions import signed_area
 from data.shapes.scene import ShapeObject, draw
-from data.transforms import Crop, Instances, drop_empty, flip_image, flip_instances, make_target, to_tensor, trim
+from data.transforms import (
+    Crop,
+    Instances,
+    Sample,
+    drop_empty,
+    flip_image,
+    flip_instances,
+    make_target,
+    to_tensor,
+    trim,
+)
+from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
-from sharpcontour.host import TargetBuilder
+from sharpcontour.host import Target, TargetBuilder
 
 MIN_SIZE = 64  # px: in smaller pictures the smallest objects have no corners left
 SPLITS = ("train", "val")
@@ -46,7 +58,7 @@ class ShapesDataset:
             raise InputError(f"data.shapes_size={config.shapes_size}: choose at least {MIN_SIZE} px")
         self.config, self.split, self.prepare = config, split, prepare
         self.category_ids = list(range(1, len(CLASSES) + 1))
-        self.categories: list[dict[str, Any]] = [
+        self.categories: list[Category] = [
             {"id": k, "name": name} for k, name in zip(self.category_ids, CLASSES, strict=True)
         ]
         self._length = config.train_images_count if split == "train" else config.val_images_count
@@ -65,12 +77,12 @@ class ShapesDataset:
         """The picture (H, W, 3) uint8 RGB of an index."""
         return self.scene(index)[0]
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         image, objects = self.scene(index)
         size = (self.config.shapes_size, self.config.shapes_size)
         if epoch < 0:
-            target = {"image_id": index + 1, "size": size, "original_size": size}
+            target: Target = {"image_id": index + 1, "size": size, "original_size": size}
             return {"image": to_tensor(image), "target": target}
         rng = np.random.default_rng((self.config.seed, epoch, index, _AUGMENTATION))
         instances = drop_empty(_instances(objects), *size)
@@ -82,11 +94,11 @@ class ShapesDataset:
         """The orientation of each image, (len,), all 0: the images are square."""
         return np.zeros(len(self), np.int64)
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> Annotations:
         """The split in COCO's format, the masks as compressed RLE."""
         size = self.config.shapes_size
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
+        images: list[Entry] = []
+        annotations: list[Entry] = []
         for index in range(len(self)):
             name = f"shapes_{self.split}_{index:06d}.png"
             images.append({"id": index + 1, "file_name": name, "height": size, "width": size})
@@ -115,7 +127,7 @@ def _instances(objects: list[ShapeObject]) -> Instances:
     )
 
 
-def _annotation(shape: ShapeObject, annotation_id: int, image_id: int, size: int) -> dict[str, Any]:
+def _annotation(shape: ShapeObject, annotation_id: int, image_id: int, size: int) -> Entry:
     full = np.zeros((size, size), np.uint8, order="F")
     h, w = shape.mask.shape
     full[shape.y0 : shape.y0 + h, shape.x0 : shape.x0 + w] = shape.mask

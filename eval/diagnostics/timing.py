@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from models.two_stage.soft_masks import SoftMasks
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Contours
-from sharpcontour.detections import Detections
+from sharpcontour.detections import CocoResult, Detections
 from sharpcontour.host import RefinerInputs
 from sharpcontour.refined_model import RefinedModel
 
@@ -83,7 +83,7 @@ class Pipeline:
         self.predictor, self.model, self.place = predictor, predictor.model, place
         self.device = next(predictor.model.parameters()).device
 
-    def __call__(self, data: bytes, refine: bool, mark: Mark = _nothing) -> list[dict[str, Any]]:
+    def __call__(self, data: bytes, refine: bool, mark: Mark = _nothing) -> list[CocoResult]:
         """COCO results of one image; ``mark`` is called with the name of every stage when it is done."""
         return self.finish(*self.begin(data, mark), refine, mark)
 
@@ -104,7 +104,7 @@ class Pipeline:
     @torch.inference_mode()
     def finish(
         self, found: Detections, inputs: RefinerInputs, size: tuple[int, int], refine: bool, mark: Mark = _nothing
-    ) -> list[dict[str, Any]]:
+    ) -> list[CocoResult]:
         """Run the stages trace, evolve and encode, which end in COCO results."""
         if refine:
             inputs = replace(inputs, contours=self.model.refiner.initial_contours(inputs))

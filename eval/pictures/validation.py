@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from data import DatasetLike
+from data.transforms import Sample
 from eval.pictures import course, examples
 from sharpcontour.anymask.foreign_masks import read_masks
 from sharpcontour.anymask.pictures import comparison, drawing, moves
@@ -73,9 +73,9 @@ def _predict(model: nn.Module, image: Tensor) -> Detections:
     return found[0]
 
 
-def _outlines(dataset: DatasetLike, samples: list[dict[str, Any]]) -> list[list[Rings]]:
+def _outlines(dataset: DatasetLike, samples: list[Sample]) -> list[list[Rings]]:
     """The ground-truth outlines of every sample, in the pixels of its image; crowds left out."""
-    of_image: dict[int, list[Any]] = {sample["target"]["image_id"]: [] for sample in samples}
+    of_image: dict[int, list[object]] = {sample["target"]["image_id"]: [] for sample in samples}
     for annotation in dataset.ground_truth()["annotations"]:
         if annotation["image_id"] in of_image and not annotation.get("iscrowd"):
             of_image[annotation["image_id"]].append(annotation["segmentation"])

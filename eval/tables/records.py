@@ -2,7 +2,7 @@
 
 A record is what one cell measured with one seed, a JSON object with "coarse" and "refined" (metric -> number by name,
 as of :func:`eval.inference.evaluate_model`) and with what made it: "command", "commit", "iterations" and
-"images_per_batch" of the run. Where the refiner of another run did it, "refiner" holds these four of that run.
+"images_per_batch" of the run. Where the refiner of another run did it, "refiner" says what made that one.
 """
 
 from __future__ import annotations

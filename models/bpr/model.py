@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.bpr.network import BPRConfig, PatchNetwork
-from models.bpr.patches import RLE, Patches, open_windows, propose
+from models.bpr.patches import Patches, open_windows, propose
+from sharpcontour.masks.run_lengths import RLE
 
 AT_ONCE = 128  # patches of a forward pass: the widest map of so many takes 64 MiB
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-from sharpcontour.masks.run_lengths import crop_to_rle
-
-RLE = dict[str, Any]
+from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 
 @dataclass

@@ -10,7 +10,7 @@ import codecs
 import pickle
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ def _dtype(*arguments: Any) -> np.dtype:
 
 
 # numpy's module of internals was renamed in version 2.
-_ALLOWED: dict[tuple[str, str], Any] = {
+_ALLOWED: dict[tuple[str, str], object] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): _dtype,
@@ -53,12 +53,12 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ALLOWED:
             raise _ForbiddenError(f"{module}.{name}")
         return _ALLOWED[module, name]
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> NoReturn:
         raise _ForbiddenError("persistent objects")
 
 
@@ -90,7 +90,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return weights
 
 
-def _read_pickle(path: Path) -> Any:
+def _read_pickle(path: Path) -> object:
     try:
         with open(path, "rb") as file:
             return _Unpickler(file, encoding="latin1").load()
@@ -104,7 +104,7 @@ def _read_pickle(path: Path) -> Any:
         raise InputError(f"{path}: is no pickle of numpy arrays ({type(error).__name__}: {error})") from error
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

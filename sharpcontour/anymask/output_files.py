@@ -26,6 +26,7 @@ from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import save_results, write_whole
+from sharpcontour.masks.run_lengths import RLE
 from sharpcontour.masks.segmentation import rle_of_polygons
 
 DECIMALS = 3  # of coordinates in files
@@ -81,7 +82,7 @@ def _category_ids(given: Sequence[NamedMask]) -> dict[str, int]:
     return ids
 
 
-def _segmentation(rings: Rings, rle: dict[str, Any]) -> Any:
+def _segmentation(rings: Rings, rle: RLE) -> Any:
     """Polygons if they have exactly the pixels of the RLE, else that itself."""
     usable = [ring.astype(np.float64) for ring in rings if len(ring) >= 3 and np.isfinite(ring).all()]
     for rounded in ([ring.round(DECIMALS) for ring in usable], usable):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Rings
-from sharpcontour.masks.run_lengths import crop_to_rle
+from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 
 class LazyMasks(ABC):
@@ -39,7 +38,7 @@ class LazyMasks(ABC):
     def _inside(self, values: np.ndarray) -> np.ndarray:
         """Which of these soft values belong to the object."""
 
-    def rles(self, height: int, width: int) -> list[dict[str, Any]]:
+    def rles(self, height: int, width: int) -> list[RLE]:
         """K compressed COCO RLEs of the image."""
         rles = []
         for k in range(len(self)):

@@ -8,18 +8,17 @@ changes that occur an odd number of times, and holes need no images to be subtra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from sharpcontour.contours.types import Ring, Rings
-from sharpcontour.masks.run_lengths import changes_to_rle, decode_counts, rles_to_masks
+from sharpcontour.masks.run_lengths import RLE, changes_to_rle, decode_counts, rles_to_masks
 
 # COCO's polygon routine: any other rasteriser (cv2.fillPoly paints the outline too) costs several points of IoU.
 
 
-def rings_to_rles(objects: Sequence[Rings], height: int, width: int) -> list[dict[str, Any]]:
+def rings_to_rles(objects: Sequence[Rings], height: int, width: int) -> list[RLE]:
     """Rasterise K objects.
 
     Args:
@@ -41,7 +40,7 @@ def _usable(ring: Ring) -> bool:
     return len(ring) >= 3 and bool(np.isfinite(ring).all())  # the routine may crash on NaN
 
 
-def _object_rle(rings: Rings, height: int, width: int) -> dict[str, Any]:
+def _object_rle(rings: Rings, height: int, width: int) -> RLE:
     if not rings:
         return changes_to_rle(np.zeros(0, np.int64), height, width)
     encoded = coco_mask.frPyObjects([_flat(ring, height, width) for ring in rings], height, width)

@@ -43,7 +43,7 @@ def read_json(path: str | Path, kind: str = "file") -> Any:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
-def save_results(results: Any, path: str | Path) -> None:
+def save_results(results: object, path: str | Path) -> None:
     """Write JSON, compressed where the name ends in .gz; see :func:`write_whole`."""
     data = json.dumps(results, allow_nan=False).encode()
     write_whole(gzip.compress(data) if str(path).endswith(".gz") else data, path)

@@ -6,20 +6,33 @@ Run lengths go down the columns, alternate between 0 and 1, and begin with 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 
-def rles_to_masks(rles: list[dict[str, Any]], height: int, width: int) -> np.ndarray:
+class RLE(TypedDict):
+    """The compressed COCO run lengths of one mask."""
+
+    size: list[int]  # height and width of the image
+    counts: bytes | str  # bytes as pycocotools has them, text as files do
+
+
+def counts_of(rle: RLE) -> bytes:
+    """The compressed counts of a mask as bytes."""
+    counts = rle["counts"]
+    return counts.encode("ascii") if isinstance(counts, str) else counts
+
+
+def rles_to_masks(rles: Sequence[RLE], height: int, width: int) -> np.ndarray:
     """K compressed COCO RLEs as (K, height, width) bool."""
     if not rles:
         return np.zeros((0, height, width), bool)
     return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1)).astype(bool)
 
 
-def changes_to_rle(changes: np.ndarray, height: int, width: int) -> dict[str, Any]:
+def changes_to_rle(changes: np.ndarray, height: int, width: int) -> RLE:
     """The compressed COCO RLE of a mask that, read column by column, begins with 0 and changes at these pixels.
 
     Args:
@@ -32,7 +45,7 @@ def changes_to_rle(changes: np.ndarray, height: int, width: int) -> dict[str, An
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
-def crop_to_rle(mask: np.ndarray, x0: int, y0: int, height: int, width: int) -> dict[str, Any]:
+def crop_to_rle(mask: np.ndarray, x0: int, y0: int, height: int, width: int) -> RLE:
     """A compressed COCO RLE of an image (height, width) in which ``mask``, (h, w) bool, lies at x0, y0."""
     rows, columns = mask.shape
     if rows < height:  # a column ends inside the image, or the next one begins below its top

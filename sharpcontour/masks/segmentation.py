@@ -16,10 +16,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sharpcontour.masks.run_lengths import decode_counts, run_lengths
-
-RLE = dict[str, Any]
-"""Compressed run lengths: {"size": [height, width], "counts": bytes}."""
+from sharpcontour.masks.run_lengths import RLE, counts_of, decode_counts, run_lengths
 
 UNUSUAL = "polygon written as points [x, y], or without the list around it, understood"
 """Kind of problem that :func:`flat_polygons` mends."""
@@ -63,20 +60,20 @@ def tell_unusual(entries: Iterable[Mapping[str, Any]], name: str) -> None:
         warnings.warn(f"{name}: {count} x {UNUSUAL}", stacklevel=1)  # so that it is told once, whoever asks
 
 
-def _is_points(polygon: Any) -> bool:
+def _is_points(polygon: object) -> bool:
     """Whether a polygon is a list of points [x, y]; of a flat list of numbers the first one tells."""
     return isinstance(polygon, _LISTS) and len(polygon) > 0 and all(map(_is_point, polygon))
 
 
-def _is_point(value: Any) -> bool:
+def _is_point(value: object) -> bool:
     return isinstance(value, _LISTS) and len(value) == 2 and not any(isinstance(part, _LISTS) for part in value)
 
 
-def _flat(points: Sequence[Any]) -> list[Any]:
+def _flat(points: Iterable[Iterable[float]]) -> list[float]:
     return [value for point in points for value in point]
 
 
-def polygon_fault(values: Any, reach: float = math.inf) -> str:
+def polygon_fault(values: object, reach: float = math.inf) -> str:
     """What is wrong with one polygon in words, "" if nothing is; no coordinate may be more than ``reach`` from 0."""
     if not isinstance(values, _LISTS) or (len(values) and isinstance(values[0], _LISTS)):
         return "a polygon must be a flat list x0, y0, x1, y1, ... of three or more points"
@@ -92,7 +89,7 @@ def polygon_fault(values: Any, reach: float = math.inf) -> str:
     return "a polygon lies far outside the image" if far else ""
 
 
-def size_fault(size: Any, height: int, width: int) -> str:
+def size_fault(size: object, height: int, width: int) -> str:
     """What is wrong with the size of a mask in words, "" if it is the image's."""
     if not isinstance(size, (list, tuple)) or len(size) != 2:
         return "an RLE needs 'size': [height, width]"
@@ -101,7 +98,7 @@ def size_fault(size: Any, height: int, width: int) -> str:
     return ""
 
 
-def read_runs(rle: Mapping[str, Any], height: int, width: int) -> np.ndarray:
+def read_runs(rle: Mapping[str, object], height: int, width: int) -> np.ndarray:
     """Run lengths (int64) in either form, alternating 0 and 1 and beginning with 0.
 
     Raises:
@@ -119,7 +116,7 @@ def read_runs(rle: Mapping[str, Any], height: int, width: int) -> np.ndarray:
     return runs.astype(np.int64)
 
 
-def usable_part(segmentation: Any, height: int, width: int) -> tuple[Any, list[str]]:
+def usable_part(segmentation: object, height: int, width: int) -> tuple[Any, list[str]]:
     """A segmentation in COCO's form without its broken polygons, and what was wrong with it.
 
     Returns:
@@ -152,7 +149,7 @@ def _usable_polygons(segmentation: list[Any]) -> tuple[Any, list[str]]:
     return polygons, problems
 
 
-def to_rle(segmentation: Any, height: int, width: int) -> RLE:
+def to_rle(segmentation: object, height: int, width: int) -> RLE:
     """A compressed RLE of any of COCO's three forms.
 
     Args:
@@ -188,7 +185,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> RLE:
     return {"size": [height, width], "counts": counts}
 
 
-def rle_of_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
+def rle_of_polygons(polygons: Sequence[Any], height: int, width: int) -> Any:
     """The union of checked polygons as a compressed RLE."""
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
 
@@ -203,12 +200,12 @@ def measure(rles: Sequence[RLE]) -> tuple[np.ndarray, list[int]]:
     areas, broken = np.zeros(len(rles), np.int64), []
     for begin in range(0, len(rles), CHUNK):
         chunk = range(begin, min(begin + CHUNK, len(rles)))
-        formed = _well_formed([rles[i]["counts"] for i in chunk])
+        formed = _well_formed([counts_of(rles[i]) for i in chunk])
         broken += [i for i, right in zip(chunk, formed, strict=True) if not right]
         index = [i for i, right in zip(chunk, formed, strict=True) if right]
         if not index:
             continue
-        runs, offsets = run_lengths([rles[i]["counts"] for i in index])
+        runs, offsets = run_lengths([counts_of(rles[i]) for i in index])
         starts = offsets[:-1]
         odd = (np.arange(len(runs)) - np.repeat(starts, np.diff(offsets))) & 1
         pixels = np.array([math.prod(rles[i]["size"]) for i in index])
