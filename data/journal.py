@@ -6,33 +6,38 @@ the work depends on: a journal of other work is not gone on with.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from sharpcontour.errors import InputError
-from sharpcontour.io.files import write_error
+from sharpcontour.io.files import UnwritableError, write_error
+from sharpcontour.io.images import UnreadableError, WrongSizeError
 from sharpcontour.io.lock import try_lock
 
 
 class Journal:
     """Records of what is done, by name; each is on its way to the disk when :meth:`add` returns.
 
+    As a context manager it is closed by whatever ends the work early, and says then how to go on.
+
     Args:
         result: file that the whole work will be written to.
         work: what it depends on, plain values.
 
     Attributes:
-        done: records of an interrupted run of the same work, by name.
+        done: records by name, those of an interrupted run of the same work too.
+        failed: how many images could be read but not worked on.
 
     Raises:
         InputError: where the file cannot be written, or another process is writing it.
     """
 
     def __init__(self, result: str | Path, work: Mapping[str, object]) -> None:
-        self.path = Path(f"{result}.part")
+        self.path, self.failed = Path(f"{result}.part"), 0
         head = json.dumps({"work": work}, sort_keys=True)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +88,50 @@ class Journal:
             raise write_error(self.path, error) from error
         self.done[name] = json.loads(line)["record"]
 
+    def attempt(self, name: str, work: Callable[[], Any]) -> Exception | None:
+        """Write down what ``work`` returns for an image, unless that is done.
+
+        Whatever is wrong with one image must not cost the others: it is handed back, nothing is written down, and the
+        same command tries the image again.
+
+        Raises:
+            UnwritableError: where the work or the journal cannot be written, which no other image would change.
+        """
+        if name in self.done:
+            return None
+        try:
+            record = work()
+        except UnwritableError:
+            raise
+        except (UnreadableError, WrongSizeError) as error:
+            return error
+        except Exception as error:
+            self.failed += 1
+            return error
+        self.add(name, record)
+        return None
+
+    def finish(self) -> int:
+        """Close the journal at the end of the work: the exit status, 0, or 1 where images failed, which is said."""
+        self.close(finished=not self.failed)
+        if self.failed:
+            print(f"{self.failed} images failed; the same command tries these again, and only these", flush=True)
+        return 1 if self.failed else 0
+
     def close(self, finished: bool) -> None:
         """Close the file; a finished one is removed, since the result holds all that it did."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk, which was told when the record was written
+            self._file.close()
         if finished:
             self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not self._file.closed:
+            self.close(finished=False)
+            print(f"what is done so far is in {self.path}; the same command goes on from there", flush=True)
 
 
 def _records(lines: Iterable[str]) -> dict[str, Any]:
@@ -102,10 +146,18 @@ def _records(lines: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def fingerprint_of(path: str | Path) -> list[str | int]:
-    """What tells one state of a file from another: its path, size and time."""
+def in_a_line(error: Exception) -> str:
+    """An exception for a list of them; that of a defect, or of the device, begins with its kind."""
+    first = (str(error).splitlines() or [""])[0]
+    return first if isinstance(error, InputError) else f"{type(error).__name__}: {first}"
+
+
+def fingerprint_of(path: str | Path) -> list[object]:
+    """What tells one state of a file from another: its path, size and time; of a folder, those of its checkpoints."""
     try:
         stat = os.stat(path)
     except OSError:
         return [str(path)]
+    if Path(path).is_dir():  # the time of a run's folder stays as it is when a checkpoint is added below it
+        return [str(path), *(fingerprint_of(one) for one in sorted(Path(path).rglob("*.pt")) if one.is_file())]
     return [str(path), stat.st_size, stat.st_mtime_ns]

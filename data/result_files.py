@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.annotations import Entry, Id
+from data.annotations import Entry, Id, Problems
+from data.journal import fingerprint_of, in_a_line
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
-from sharpcontour.io.images import looks_like_image
+from sharpcontour.io.images import UnreadableError, WrongSizeError, looks_like_image
 from sharpcontour.masks.segmentation import tell_unusual
 
 LISTED = 3  # images that an error message names
@@ -32,6 +33,11 @@ class ImageFile:
     path: Path
     upright: bool
     entries: list[int]
+
+    @property
+    def name(self) -> str:
+        """What it is called in a journal: another one as soon as the file is replaced."""
+        return json.dumps([self.id, *fingerprint_of(self.path)])
 
 
 def read_entries(path: str, scored: bool) -> list[Entry]:
@@ -103,6 +109,17 @@ def find_images(
         mend = "" if annotations else "; --annotations GT.json (its images are enough) tells the names of the files"
         raise InputError(f"{folder}: {len(missing)} of {len(groups)} images are missing: {first(missing)}{mend}")
     return found
+
+
+def note_left(problems: Problems, image: ImageFile, error: Exception) -> None:
+    """Note that the entries of an image stay as they are, and why."""
+    kind = f"image that failed, {image.path.name} ({in_a_line(error)})"
+    if isinstance(error, WrongSizeError):
+        kind = f"image of another size than annotated, {image.path.name}"
+    elif isinstance(error, UnreadableError):
+        kind = f"image that cannot be read, {image.path.name}"
+    for index in image.entries:
+        problems.note(kind, f"entry {index}")
 
 
 def by_number(folder: Path) -> dict[str, Path]:

@@ -13,6 +13,10 @@ or, where the model has no refiner, photo.png. For all images together it gets
 All coordinates are continuous pixels of the upright image, the centre of the first pixel being (0.5, 0.5). Both files
 hold all detections; --score-threshold is for the pictures. Of a file name that is not UTF-8, JSON has the odd bytes as
 \\udcXX, by which Python, and so refine.py, finds the file again.
+
+What is done is written to results.json.part image by image: after an interruption the same command goes on from there.
+Images that cannot be read are left out and named. So are images that fail (out of memory, ...); then the command ends
+with status 1, and run again tries the images that failed, and only these.
 """
 
 from __future__ import annotations
@@ -20,14 +24,16 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from data.journal import Journal, fingerprint_of
+from data.journal import Journal, fingerprint_of, in_a_line
 from eval import pictures
 from models import load_model
 from models.predictor import Predictor
@@ -52,41 +58,32 @@ def main() -> int:
     names = picture_names(paths, out)
     check_writable(out / "results.json")
     predictor = load_model(args.checkpoint, choose_device(args.device))
-    ids = image_ids(paths)
-    work = {
-        "checkpoint": fingerprint_of(args.checkpoint),
-        "images": [[str(p), k] for p, k in zip(paths, ids, strict=True)],
-    }
-    journal = Journal(out / "results.json", work | {"score_threshold": args.score_threshold})
+    work = {"checkpoint": fingerprint_of(args.checkpoint), "score_threshold": args.score_threshold}
     records: list[dict[str, Any]] = []
-    try:
-        for path, name, image_id in zip(tqdm(paths, unit="image", disable=None), names, ids, strict=True):
-            record = journal.done.get(str(path))
-            if record is None:
-                try:
-                    record = predict(predictor, path, image_id, out / name, args.score_threshold)
-                except Exception as error:  # whatever is wrong with one image must not cost the others
-                    record = {"fault": (str(error).splitlines() or [type(error).__name__])[0]}
-                journal.add(str(path), record)
-            records.append(record)
-    except BaseException:
-        journal.close(finished=False)
-        print(f"what is done so far is in {journal.path}; the same command goes on from there", flush=True)
-        raise
-    good = [record for record in records if "fault" not in record]
-    faults = [record["fault"] for record in records if "fault" in record]
-    if not good:
-        journal.close(finished=True)
-        raise InputError(f"no image could be used; the first: {faults[0]}")
-    results = [entry for record in good for entry in record["results"]]
-    save_results(results, out / "results.json")
-    save_results([record["polygons"] for record in good], out / "polygons.json")
-    journal.close(finished=True)
-    print(f"{len(good)} images, {len(results)} instances, {sum(record['shown'] for record in good)} of them drawn")
-    if faults:
-        print(f"{len(faults)} images left out: {'; '.join(faults[:LISTED])}{'; ...' if len(faults) > LISTED else ''}")
-    print(f"pictures, results.json and polygons.json are in {out}")
-    return 0
+    faults: list[str] = []
+    with Journal(out / "results.json", work) as journal:
+        ids = image_ids(paths)
+        for path, picture, image_id in zip(tqdm(paths, unit="image", disable=None), names, ids, strict=True):
+            name = json.dumps([image_id, picture, *fingerprint_of(path)])
+            one = partial(predict, predictor, path, image_id, out / picture, args.score_threshold)
+            if error := journal.attempt(name, one):
+                line = in_a_line(error)
+                faults.append(line if str(path) in line else f"{path}: {line}")
+            else:
+                records.append(journal.done[name])
+        if not records and not journal.failed:
+            journal.finish()
+            raise InputError(f"no image could be used; the first: {faults[0]}")
+        results = [entry for record in records for entry in record["results"]]
+        save_results(results, out / "results.json")
+        save_results([record["polygons"] for record in records], out / "polygons.json")
+        shown = sum(record["shown"] for record in records)
+        print(f"{len(records)} images, {len(results)} instances, {shown} of them drawn")
+        if faults:
+            listed = "; ".join(faults[:LISTED])
+            print(f"{len(faults)} images left out: {listed}{'; ...' if len(faults) > LISTED else ''}")
+        print(f"pictures, results.json and polygons.json are in {out}")
+        return journal.finish()
 
 
 def predict(predictor: Predictor, path: Path, image_id: int, picture: Path, threshold: float) -> dict[str, Any]:
@@ -133,14 +130,14 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
             if not inside:
                 raise InputError(f"{argument}: holds no image; looked for {' '.join(sorted(SUFFIXES))}")
             paths += inside
-        elif argument.is_file():
-            paths.append(argument)
-        else:
+        elif not argument.is_file():
             raise InputError(f"{argument}: no such image or folder")
-    # Looks at the beginning of every file, so that a wrong one is told now and not after an hour.
-    for path in paths:
-        if not looks_like_image(path):
-            raise InputError(f"{path}: is no image, or of a kind that cannot be read; leave it out or convert it")
+        elif not looks_like_image(
+            argument
+        ):  # told now and not after an hour; of a folder's files it is told at the end
+            raise InputError(f"{argument}: is no image, or of a kind that cannot be read; leave it out or convert it")
+        else:
+            paths.append(argument)
     return list(dict.fromkeys(paths))
 
 

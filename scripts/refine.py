@@ -24,10 +24,10 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from data.annotations import Id, Problems
 from data.journal import Journal, fingerprint_of
-from data.result_files import Entry, ImageFile, find_images, read_entries
+from data.result_files import Entry, ImageFile, find_images, note_left, read_entries
 from eval import pictures
 from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
@@ -50,7 +50,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.command_line import DEVICES, choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
-from sharpcontour.io.images import UnreadableError, WrongSizeError, read_image
+from sharpcontour.io.images import read_image
 from sharpcontour.refined_model import RefinedModel
 
 PICTURES = 10  # images drawn, those that changed most
@@ -93,26 +93,18 @@ def refine_results(args: argparse.Namespace) -> int:
     before = job.evaluate(args.results)  # first of all: it finds what would else be told after hours
     weights = args.checkpoint or args.weights or WEIGHTS
     files = (weights, args.results, *([args.annotations] if args.annotations else []))
-    journal = Journal(args.out, {"files": [fingerprint_of(path) for path in files], "images": args.images})
     begin = time.perf_counter()
-    try:
+    with Journal(args.out, {"files": [fingerprint_of(path) for path in files], "images": args.images}) as journal:
         job.run(journal)
-    except BaseException:
-        journal.close(finished=False)
-        print(f"what is done so far is in {journal.path}; the same command goes on from there", flush=True)
-        raise
-    seconds = time.perf_counter() - begin
-    save_results(job.output, args.out)
-    journal.close(finished=not job.failed)
-    if args.pictures:
-        job.draw(Path(args.pictures))
-    if truth is not None:
-        print(format_table({"coarse": before, "refined": job.evaluate(args.results)}))
-    print("\n".join(job.report()))
-    print(f"{len(images)} images, {seconds / max(len(images), 1):.2f} s each; results are in {args.out}")
-    if job.failed:
-        print(f"{job.failed} images failed; the same command tries these again, and only these")
-    return 1 if job.failed else 0
+        seconds = time.perf_counter() - begin
+        save_results(job.output, args.out)
+        if args.pictures:
+            job.draw(Path(args.pictures))
+        if truth is not None:
+            print(format_table({"coarse": before, "refined": job.evaluate(args.results)}))
+        print("\n".join(job.report()))
+        print(f"{len(images)} images, {seconds / max(len(images), 1):.2f} s each; results are in {args.out}")
+        return journal.finish()
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -152,7 +144,6 @@ class Job:
 
     Attributes:
         output: the results again, refined as far as :meth:`run` has come.
-        failed: how many images could be read but not refined, for whatever reason.
     """
 
     def __init__(
@@ -164,7 +155,7 @@ class Job:
     ) -> None:
         self.predictor, self.entries, self.images, self.truth = predictor, entries, images, truth
         self.output = list(entries)
-        self.changes, self.problems, self.harmed, self.failed = Changes(), Problems(), 0, 0
+        self.changes, self.problems, self.harmed = Changes(), Problems(), 0
         self.odd_boxes = Problems()
         known = dict(zip(predictor.category_ids, predictor.class_names, strict=True))
         names: Mapping[Any, str] = known if truth is None else truth.category_names
@@ -178,24 +169,11 @@ class Job:
     def run(self, journal: Journal) -> None:
         """Refine all images that the journal has not; what is done is written down image by image."""
         for image in tqdm(self.images, desc="refinement", unit="image", disable=None):
-            name = json.dumps([image.id, *fingerprint_of(image.path)])
-            if name not in journal.done:
-                try:
-                    journal.add(name, self._refine(image))
-                except WrongSizeError:
-                    self._leave(image, f"image of another size than annotated, {image.path.name}")
-                except UnreadableError:
-                    self._leave(image, f"image that cannot be read, {image.path.name}")
-                except Exception as error:  # whatever is wrong with one image must not cost the others
-                    self.failed += 1
-                    self._leave(image, f"image that failed, {image.path.name} ({type(error).__name__}: {error})")
-            if name in journal.done:
+            name = image.name
+            if error := journal.attempt(name, partial(self._refine, image)):
+                note_left(self.problems, image, error)
+            else:
                 self._take(image, journal.done[name])
-
-    def _leave(self, image: ImageFile, kind: str) -> None:
-        """Note that the entries of an image stay as they are."""
-        for index in image.entries:
-            self.problems.note(kind, f"entry {index}")
 
     def _refine(self, image: ImageFile) -> dict[str, Any]:
         """Refine the usable entries of an image: a record of plain values."""

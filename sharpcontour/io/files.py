@@ -18,6 +18,10 @@ from sharpcontour.errors import InputError
 TEMPORARY = ".tmp"  # ending of a file that is being written
 
 
+class UnwritableError(InputError):
+    """A file cannot be written: the disk is full, or there is no permission."""
+
+
 def read_json(path: str | Path, kind: str = "file") -> Any:
     """Contents of a ``.json`` or ``.json.gz`` file; ``kind`` says in an error message what it should be.
 
@@ -58,7 +62,7 @@ def write_whole(data: bytes | Callable[[BinaryIO], object], path: str | Path, ne
         needed: bytes, about, where ``data`` writes itself; for the message of a full disk.
 
     Raises:
-        InputError: if it cannot be written (no permission, no space).
+        UnwritableError: if it cannot be written (no permission, no space).
     """
     path = Path(path)
     needed = len(data) if isinstance(data, bytes) else needed
@@ -78,16 +82,16 @@ def write_whole(data: bytes | Callable[[BinaryIO], object], path: str | Path, ne
             temporary.unlink()
 
 
-def write_error(path: Path, error: Exception, needed: int = 0) -> InputError:
+def write_error(path: Path, error: Exception, needed: int = 0) -> UnwritableError:
     """Why a file could not be written, in a line: a full disk with what is needed and what is there."""
     free = _free_bytes(path.parent)
     number = getattr(error, "errno", None)
     full = number in (errno.ENOSPC, errno.EDQUOT) or (number is None and free is not None and free <= needed)
     if full:
         there = "" if free is None else f", {free / 2**20:.0f} MiB are free"
-        return InputError(f"{path}: the disk is full: {needed / 2**20:.0f} MiB are needed{there}; make room")
+        return UnwritableError(f"{path}: the disk is full: {needed / 2**20:.0f} MiB are needed{there}; make room")
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"{path}: cannot be written ({reason}); choose another place")
+    return UnwritableError(f"{path}: cannot be written ({reason}); choose another place")
 
 
 def _free_bytes(folder: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,66 @@ def test_an_interrupted_prediction_goes_on(folder: Path) -> None:
     for path in (folder / "img").iterdir():
         path.write_bytes(path.read_bytes()[:60])
     assert predict(folder).returncode == 2
+
+
+def test_an_image_that_fails_is_predicted_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predict(folder)
+    assert whole.returncode == 0, whole.stderr
+    expected = [read_json(folder / "found" / name) for name in ("results.json", "polygons.json")]
+    (folder / "img" / "5.png").write_bytes(b"")
+    original = Predictor.predict
+
+    def fails(self: Predictor, image: np.ndarray, **more: Any) -> Any:
+        if image[0, 0, 0] == 120:
+            raise MemoryError("too much")
+        return original(self, image, **more)
+
+    monkeypatch.setattr(Predictor, "predict", fails)
+    done = predict(folder)
+    assert done.returncode == 1 and "1 images failed; the same command tries these again" in done.stdout
+    assert "2 images left out: img/3.png: MemoryError: too much; img/5.png: the file is empty" in done.stdout
+    assert {entry["image_id"] for entry in read_json(folder / "found" / "results.json")} <= {1, 2, 4}
+    monkeypatch.undo()
+    calls = interrupted(monkeypatch, "predict", 9)
+    assert predict(folder).returncode == 0 and len(calls) == 1
+    assert [read_json(folder / "found" / name) for name in ("results.json", "polygons.json")] == expected
+
+
+def test_a_replaced_image_is_predicted_again(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, "predict", 2)
+        assert predict(folder).returncode == 130
+    cv2.imwrite(str(folder / "img" / "1.png"), np.full((70, 90, 3), 9, np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        calls = interrupted(patch, "predict", 9)
+        assert predict(folder).returncode == 0 and len(calls) == 3
+    assert [one["height"] for one in read_json(folder / "found" / "polygons.json")] == [70, 80, 80, 80]
+
+
+def test_a_full_disk_is_no_fault_of_an_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the command at once: every other image would meet it too."""
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    done = predict(folder)
+    assert done.returncode == 2 and "1_compare.png: the disk is full" in done.stderr and done.stderr.count("\n") == 1
+    assert "results.json.part; the same command goes on from there" in done.stdout
+
+
+def test_a_newer_checkpoint_of_a_run_is_other_work(folder: Path) -> None:
+    inside = folder / "run" / "checkpoints"
+    inside.mkdir(parents=True)
+    (folder / "c.pt").rename(inside / "step_00000001.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, "refine", 2)
+        assert refine(folder, "--checkpoint", "run").returncode == 130
+    (inside / "step_00000002.pt").write_bytes((inside / "step_00000001.pt").read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        calls = interrupted(patch, "refine", 9)
+        done = refine(folder, "--checkpoint", "run")
+    assert done.returncode == 0 and len(calls) == 4 and "out.json.part is of other work" in done.stdout
 
 
 def test_entries_of_one_image_come_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
