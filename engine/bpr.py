@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from data.annotations import Id
-from data.result_files import Entry, ImageFile
+from data.annotations import Id, Problems
+from data.journal import Journal
+from data.result_files import Entry, ImageFile, note_left
 from engine import checkpoint
 from eval.checks import Found, GroundTruth
 from models.bpr import BPR, BPRConfig
@@ -178,10 +181,30 @@ def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: Map
     return int(state["step"])
 
 
+@dataclass
+class Refined:
+    """Results with redrawn masks.
+
+    Attributes:
+        entries: every one in its place.
+        seconds: that they took without reading images.
+        left: entries that stay as they are because of their image, and why.
+    """
+
+    entries: list[Entry]
+    seconds: float = 0.0
+    left: Problems = field(default_factory=Problems)
+
+
 def refine(
-    model: BPR, entries: list[Entry], checked: Sequence[Found], truth: GroundTruth, images: Sequence[ImageFile]
-) -> tuple[list[Entry], float]:
-    """Redraw the masks of results, every entry in its place; returns them and the seconds without reading images.
+    model: BPR,
+    entries: list[Entry],
+    checked: Sequence[Found],
+    truth: GroundTruth,
+    images: Sequence[ImageFile],
+    journal: Journal,
+) -> Refined:
+    """Redraw the masks on all images that the journal has not; what is done is written down image by image.
 
     Args:
         model: in evaluation mode.
@@ -189,18 +212,29 @@ def refine(
         checked: the same entries with compressed masks, from :func:`eval.checks.check_detections`.
         truth: whose images they are on.
         images: that have entries.
+        journal: of this work.
     """
-    output, seconds = list(entries), 0.0
-    for file in tqdm(images, desc="refinement", unit="image", disable=None):
-        pixels = read_image(file.path, size=truth.sizes[file.id])
-        begin = time.perf_counter()  # from run lengths to run lengths
-        coarse = [checked[index]["segmentation"] for index in file.entries]
-        refined = model.refine(torch.from_numpy(pixels).permute(2, 0, 1), coarse)
-        seconds += time.perf_counter() - begin
-        for index, old, new in zip(file.entries, coarse, refined, strict=True):
-            if new is not old:
-                output[index] = {**entries[index], "segmentation": new}
-    return output, seconds
+    refined = Refined(list(entries))
+    for image in tqdm(images, desc="refinement", unit="image", disable=None):
+        name, masks = image.name, [checked[index]["segmentation"] for index in image.entries]
+        if error := journal.attempt(name, partial(_redrawn, model, image, masks, truth)):
+            note_left(refined.left, image, error)
+            continue
+        record = journal.done[name]
+        refined.seconds += record["seconds"]
+        for index, mask in record["changed"].items():
+            refined.entries[int(index)] = {**entries[int(index)], "segmentation": mask}
+    return refined
+
+
+def _redrawn(model: BPR, image: ImageFile, masks: list[Any], truth: GroundTruth) -> dict[str, Any]:
+    """The masks of an image that changed, by entry, and the seconds from run lengths to run lengths: plain values."""
+    pixels = read_image(image.path, size=truth.sizes[image.id])
+    begin = time.perf_counter()
+    refined = model.refine(torch.from_numpy(pixels).permute(2, 0, 1), masks)
+    seconds = time.perf_counter() - begin
+    triples = zip(image.entries, masks, refined, strict=True)
+    return {"seconds": seconds, "changed": {index: new for index, old, new in triples if new is not old}}
 
 
 def load(path: str) -> BPR:

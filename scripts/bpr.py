@@ -10,7 +10,9 @@ there), and starts from random weights. It learns from detections whose mask has
 their class: of one of them at random a patch at random (published: all patches of 70,000 detections), flipped half of
 the time, brightness and contrast changed (published: hue and saturation as well). An interrupted training goes on from
 OUT.part when the same command is given again. refine keeps every entry, in its place and with all its fields but the
-segmentation, and prints AP and Boundary AP before and after.
+segmentation, and prints AP and Boundary AP before and after. It too goes on from OUT.part, where it writes down image
+by image what is done. Entries on an image that cannot be read stay as they are, and so do those on one that fails (out
+of memory, ...): then it ends with status 1, and run again tries the images that failed, and only these.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import torch
 
+from data.journal import Journal, fingerprint_of
 from data.result_files import Entry, find_images, read_entries
 from engine import bpr
 from eval.checks import GroundTruth, check_detections
@@ -52,12 +55,18 @@ def main() -> int:
         examples = bpr.pairs(checked, truth, args.results, model.config.patch)
         bpr.train(model, examples, images, budget, Path(args.out), args.workers)
         return 0
-    output, seconds = bpr.refine(bpr.load(args.checkpoint).to(device), entries, checked, truth, images)
-    save_results(output, args.out)
-    print(format_table({"coarse": score(entries, truth, args.results), "refined": score(output, truth, args.out)}))
-    each = 1000 * seconds / max(len(images), 1)
-    print(f"{len(images)} images, {each:.0f} ms each without reading them; results are in {args.out}")
-    return 0
+    model = bpr.load(args.checkpoint).to(device)
+    files = [fingerprint_of(path) for path in (args.checkpoint, args.results, args.annotations)]
+    with Journal(args.out, {"files": files, "images": args.images}) as journal:
+        refined = bpr.refine(model, entries, checked, truth, images, journal)
+        save_results(refined.entries, args.out)
+        after = score(refined.entries, truth, args.out)
+        print(format_table({"coarse": score(entries, truth, args.results), "refined": after}))
+        if left := refined.left.summary():
+            print(f"left as they are: {left}")
+        each = 1000 * refined.seconds / max(len(images), 1)
+        print(f"{len(images)} images, {each:.0f} ms each without reading them; results are in {args.out}")
+        return journal.finish()
 
 
 def parse_arguments() -> argparse.Namespace:

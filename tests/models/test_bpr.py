@@ -265,6 +265,52 @@ def test_an_interrupted_training_goes_on(run: Command, tmp_path: Path, monkeypat
     assert not (tmp_path / "parts.pt.part").exists()
 
 
+def test_an_interrupted_refinement_goes_on(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image by image; one that cannot be read or fails costs no other, and what failed is tried again."""
+    mask = rle_of(disc(40, 40, 20, 80, 90), text=True)
+    images = [{"id": k, "height": 80, "width": 90, "file_name": f"{k}.png"} for k in range(1, 5)]
+    annotation = {"image_id": 1, "category_id": 1, "area": 9.0, "iscrowd": 0, "segmentation": mask, "id": 1}
+    entries = [{"image_id": k, "category_id": 1, "score": 0.5, "segmentation": mask} for k in range(1, 5)]
+    truth = {"images": images, "categories": [{"id": 1}], "annotations": [annotation]}
+    for name, value in (("gt.json", truth), ("r.json", entries)):
+        (tmp_path / name).write_text(json.dumps(value))
+    for k in range(1, 5):
+        cv2.imwrite(f"{k}.png", np.full((80, 90, 3), 40 * k, np.uint8))
+    config = {"model": "bpr", "bpr": {"width": 8}}
+    torch.manual_seed(0)
+    weights = BPR(BPRConfig(width=8)).state_dict()
+    torch.save({"model": weights, "config": config, "categories": [], "step": 1}, "b.pt")
+    command = ("bpr", "refine", "--checkpoint", "b.pt", "--results", "r.json", "--annotations", "gt.json")
+    command = (*command, "--images", ".", "--device", "cpu", "--out", "o.json")
+    assert run(*command)[0] == 0
+    expected = json.loads(Path("o.json").read_text())
+    Path("o.json").unlink()
+    refine, seen = BPR.refine, []
+
+    def disturbed(self: BPR, image: Tensor, masks: list[RLE]) -> list[RLE]:
+        value = int(image[0, 0, 0])
+        seen.append(value)
+        if seen == [40, 80, 120]:
+            raise KeyboardInterrupt
+        if value == 160 and len(seen) < 6:
+            raise MemoryError("too much")
+        return refine(self, image, masks)
+
+    monkeypatch.setattr(BPR, "refine", disturbed)
+    code, out, _ = run(*command)
+    assert code == 130 and "o.json.part; the same command goes on from there" in out and not Path("o.json").exists()
+    good = Path("3.png").read_bytes()
+    Path("3.png").write_bytes(good[:60])
+    code, out, err = run(*command)
+    assert code == 1 and "1 images failed; the same command tries these again" in out, err
+    assert "1 x image that cannot be read, 3.png (first: entry 2)" in out
+    assert "1 x image that failed, 4.png (MemoryError: too much) (first: entry 3)" in out
+    assert json.loads(Path("o.json").read_text()) == expected[:2] + entries[2:]
+    Path("3.png").write_bytes(good)
+    assert run(*command)[0] == 0 and seen == [40, 80, 120, 160, 120, 160] and not Path("o.json.part").exists()
+    assert json.loads(Path("o.json").read_text()) == expected
+
+
 def test_what_the_command_refuses(run: Command, tmp_path: Path) -> None:
     """One line that names the file, and exit code 2."""
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((80, 90, 3), np.uint8))
