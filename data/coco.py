@@ -51,7 +51,7 @@ class CocoDataset:
 
     Training leaves out crowd regions, objects without an area and, unless ``keep_empty`` is set, images without
     objects. Evaluation has all images of the file. An unreadable image is replaced by the next one in training, up to
-    ``max_unreadable`` of all; in evaluation it is an error.
+    ``max_unreadable`` of all; in evaluation its sample is an ImageError, and the loader leaves it out.
 
     Args:
         config: paths, sizes and augmentation.

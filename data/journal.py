@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import UnwritableError, write_error
-from sharpcontour.io.images import UnreadableError, WrongSizeError
+from sharpcontour.io.images import ImageError
 from sharpcontour.io.lock import try_lock
 
 
@@ -103,7 +103,7 @@ class Journal:
             record = work()
         except UnwritableError:
             raise
-        except (UnreadableError, WrongSizeError) as error:
+        except ImageError as error:
             return error
         except Exception as error:
             self.failed += 1

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from data.transforms import Sample
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target
+from sharpcontour.io.images import ImageError
 
 WAIT = 600.0  # seconds for one batch, after which something has gone wrong
 Key = tuple[int, int]  # epoch (-1: evaluation), index
@@ -111,10 +112,15 @@ class Loader:
     Args:
         loader: of torch.
         last_words: where a loader process writes what made it end.
+        training: off: images that cannot be used are left out of their batches, and do not end the work.
+
+    Attributes:
+        left_out: what was wrong with images left out since the iteration began, a line each.
     """
 
-    def __init__(self, loader: DataLoader[Any], last_words: Any) -> None:
-        self._loader, self._last_words = loader, last_words
+    def __init__(self, loader: DataLoader[Any], last_words: Any, training: bool) -> None:
+        self._loader, self._last_words, self._training = loader, last_words, training
+        self.left_out: list[str] = []
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -126,11 +132,15 @@ class Loader:
 
     def _batches(self) -> Generator[Batch, None, None]:
         # The loop alone holds the worker processes: they end with it, by an error or the stream's close() too.
+        self.left_out = []
         try:
-            for batch in self._loader:
-                if isinstance(batch, InputError):
-                    raise batch
-                yield batch
+            for batch, errors in self._loader:
+                for error in errors:
+                    if self._training or not isinstance(error, ImageError):
+                        raise error
+                    self.left_out.append(str(error))
+                if batch[0]:
+                    yield batch
         except RuntimeError as error:
             if "DataLoader" not in str(error):
                 raise
@@ -197,7 +207,7 @@ def build_loader(
         timeout=WAIT if workers > 0 else 0,
         generator=torch.Generator().manual_seed(seed),  # else it would draw from, and change, the global one
     )
-    return Loader(loader, last_words)
+    return Loader(loader, last_words, training)
 
 
 class _Guarded(Dataset[Sample | InputError]):
@@ -213,11 +223,11 @@ class _Guarded(Dataset[Sample | InputError]):
             return error
 
 
-def _collate(samples: list[Any]) -> Batch | InputError:
-    for sample in samples:
-        if isinstance(sample, InputError):
-            return sample
-    return [sample["image"] for sample in samples], [sample["target"] for sample in samples]
+def _collate(samples: list[Any]) -> tuple[Batch, list[InputError]]:
+    """A batch, and what was handed over in the place of samples."""
+    good = [sample for sample in samples if not isinstance(sample, InputError)]
+    batch = [sample["image"] for sample in good], [sample["target"] for sample in good]
+    return batch, [sample for sample in samples if isinstance(sample, InputError)]
 
 
 def _start_worker(last_words: Any, worker: int) -> None:

@@ -15,7 +15,7 @@ from eval.checks import ground_truth_of
 from eval.degraded import MEASURES, evaluate_degraded, format_degraded
 from eval.inference import evaluate_model
 from eval.pictures.validation import draw_validation
-from eval.results import format_table
+from eval.results import format_table, left_out_line
 from models.predictor import Predictor
 from models.zoo import host_class, title_of
 from sharpcontour.io.files import save_results
@@ -64,6 +64,8 @@ class Evaluation:
             f"scoring {seconds['match']:.1f} s), after step {step}:",
             format_table(metrics),
         )
+        if left_out := left_out_line(metrics):
+            say(world, left_out)
         if world.main:
             title, folder = title_of(config.model), self.folder / "pictures"
             draw_validation(self.model, self.dataset, config.train.pictures, title, folder)

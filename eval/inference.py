@@ -53,7 +53,7 @@ def evaluate_model(
         model: on ``device``; ``model(images)`` gives a Detections an image.
         dataset: has ``ground_truth()``, a dict of COCO annotations, and ``category_ids``.
         loader: batches of uint8 images (3, H, W) and of targets with "image_id" and "original_size" (height, width):
-            this process's share of the data set.
+            this process's share of the data set. The objects on images that it has ``left_out`` count as missed.
         device: that the images go to.
         metrics: out of :data:`eval.metrics.METRICS`.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
@@ -70,9 +70,10 @@ def evaluate_model(
         "seconds": "load", "forward" and "encode" of the slowest process (encoding overlaps with the rest), "match",
         "total".
         "images", "detections": how many.
+        "left_out": what was wrong with each image that could not be used.
 
     Raises:
-        InputError: where the ground truth is broken, or ``results_path`` cannot be written.
+        InputError: where the ground truth is broken, no image can be used, or ``results_path`` cannot be written.
     """
     begin = time.perf_counter()
     rank = dist.get_rank() if dist.is_initialized() else 0
@@ -81,7 +82,7 @@ def evaluate_model(
     core: Any = getattr(model, "module", model)
     ids = dataset.category_ids if category_ids is None else category_ids
     found, seconds, stats = _detect(core, ids, set(dataset.category_ids), loader, device, progress and rank == 0)
-    parts = _gather((found, seconds, stats))
+    parts = _gather((found, seconds, stats, list(getattr(loader, "left_out", ()))))
     outcome: Any = None
     if ground_truth is not None:
         try:
@@ -180,16 +181,19 @@ class _Encoder:
 
 def _score(
     ground_truth: GroundTruth,
-    parts: Sequence[tuple[Found, dict[str, float], dict[str, Any]]],
+    parts: Sequence[tuple[Found, dict[str, float], dict[str, Any], list[str]]],
     metrics: Sequence[str],
     dilation_ratio: float,
     results_path: str | Path | None,
 ) -> dict[str, Any]:
     """Join what all processes found, and score it."""
     found: Found = {}
-    for part, _, _ in parts:
+    for part, *_ in parts:
         found = part | found  # an image that two processes had counts for the first
-    missing = len(ground_truth.sizes) - len(found)
+    left_out = [line for *_, lines in parts for line in lines]
+    if left_out and not found:
+        raise InputError(f"none of the {len(left_out)} images can be used; the first: {left_out[0]}")
+    missing = len(ground_truth.sizes) - len(found) - len(left_out)
     if missing > 0:
         print(f"warning: {missing} of {len(ground_truth.sizes)} images were not given to the model", file=sys.stderr)
     order = sorted(found)
@@ -206,10 +210,11 @@ def _score(
         scores = evaluate_detections(ground_truth, entries, metrics, dilation_ratio, "detections")
         result[kind] = {metric: values.summary for metric, values in scores.items()}
         result["per_category"][kind] = {metric: values.per_category for metric, values in scores.items()}
-    seconds = {key: max(times[key] for _, times, _ in parts) for key in ("load", "forward", "encode")}
+    seconds = {key: max(times[key] for _, times, *_ in parts) for key in ("load", "forward", "encode")}
     seconds["match"] = time.perf_counter() - begin
-    stats = merge_stats([stats for _, _, stats in parts])
-    return result | {"stats": stats, "seconds": seconds, "images": len(found), "detections": len(final)}
+    stats = merge_stats([stats for _, _, stats, _ in parts])
+    counts = {"images": len(found), "detections": len(final), "left_out": left_out}
+    return result | {"stats": stats, "seconds": seconds} | counts
 
 
 def merge_stats(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

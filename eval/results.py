@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+LISTED = 3  # images that could not be used and are named
 _ROWS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TITLES = {"segm": "mask AP", "boundary": "Boundary AP", "lvis": "AP* (LVIS)", "cityscapes": "Cityscapes"}
 
@@ -49,9 +50,39 @@ def format_categories(per_category: Mapping[str, Mapping[str, float | None]]) ->
     """
     kinds = [kind for kind in _TITLES if kind in per_category]
     names = list(per_category[kinds[0]]) if kinds else []
+    shown = {name: "".join(c if c.isprintable() else " " for c in name) for name in names}  # each stays in its line
     width = max(map(len, names), default=0) + 2
     lines = [" " * width + "".join(f"{_TITLES[kind]:>14}" for kind in kinds)]
     for name in names:
         values = [per_category[kind][name] for kind in kinds]
-        lines.append(f"{name:<{width}}" + "".join(f"{'-' if v is None else f'{v:.1f}':>14}" for v in values))
+        lines.append(f"{shown[name]:<{width}}" + "".join(f"{'-' if v is None else f'{v:.1f}':>14}" for v in values))
     return "\n".join(lines)
+
+
+def format_summary(result: Mapping[str, Any]) -> str:
+    """What else :func:`eval.inference.evaluate_model` found, in three lines at most.
+
+    Counts and seconds by stage; the state of the refiner; images that could not be used.
+    """
+    seconds = result["seconds"]
+    stages = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in ("load", "forward", "encode", "match"))
+    lines = [f"{result['detections']} detections on {result['images']} images; {stages}"]
+    stats = {key: value for key, value in result["stats"].items() if key != "contours"}
+    if stats:
+        shown = (
+            f"{key} {' '.join(f'{v:.3g}' for v in (value if isinstance(value, list) else [value]))}"
+            for key, value in stats.items()
+        )
+        lines.append(f"refiner, {result['stats'].get('contours', 0)} contours: {', '.join(shown)}")
+    if left_out := left_out_line(result):
+        lines.append(left_out)
+    return "\n".join(lines)
+
+
+def left_out_line(result: Mapping[str, Any]) -> str:
+    """Which images :func:`eval.inference.evaluate_model` could not use, in a line; empty where there were none."""
+    lines = result["left_out"]
+    if not lines:
+        return ""
+    listed = "; ".join(lines[:LISTED]) + ("; ..." if len(lines) > LISTED else "")
+    return f"warning: {len(lines)} images cannot be used, and their objects count as missed: {listed}"

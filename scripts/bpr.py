@@ -31,7 +31,6 @@ from eval.checks import GroundTruth, check_detections
 from eval.metrics import evaluate_detections
 from eval.results import format_table
 from models.bpr import BPR, BPRConfig
-from sharpcontour.errors import InputError
 from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 
@@ -39,9 +38,7 @@ from sharpcontour.io.files import check_writable, read_json, save_results
 def main() -> int:
     """Train the network, or refine results with it."""
     args = parse_arguments()
-    if Path(args.out).resolve() == Path(args.results).resolve():
-        raise InputError(f"--out {args.out} is the file of --results; choose another name")
-    check_writable(args.out)
+    check_writable(args.out, (args.results, args.annotations, getattr(args, "checkpoint", None)))
     entries = read_entries(args.results, scored=True)
     annotations = read_json(args.annotations)
     truth = GroundTruth(annotations, args.annotations)

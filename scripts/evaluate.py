@@ -23,7 +23,8 @@ All numbers are in percent. S, M and L are objects up to 32 x 32, up to 96 x 96,
 their "area", detections by the pixels of their mask. (pycocotools takes the area of their "bbox" where they have one:
 its AP is the same, its S, M and L are not.) The file of --json has all in full precision, {"segm": {"AP": ...},
 "boundary": {...}}, null where there is no object to find; with a refined model those before refinement are under
-"coarse".
+"coarse". Of --checkpoint's data, images that cannot be read are counted and named at the end, and in the file of --json
+under "left_out"; the objects on them count as missed.
 
 The last line of a refined model: contours; restored, those put back because refinement did harm; for each iteration
 flip_share, vertices that found a change of side, and sharpness, the mean of |phi - 0.5|; and the share of contours that
@@ -57,7 +58,7 @@ from eval.degraded import evaluate_degraded, format_degraded
 from eval.diagnostics.study import KINDS, refinement_study
 from eval.inference import evaluate_model
 from eval.metrics import METRICS, USUAL, evaluate_detections
-from eval.results import format_categories, format_table
+from eval.results import format_categories, format_summary, format_table
 from models import load_model
 from models.predictor import Predictor
 from sharpcontour.detections import Category
@@ -90,7 +91,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--annotations", metavar="GT.json", help="COCO annotations for --results, or gtFine/val of Cityscapes")
-    add("--data", choices=tuple(DATASETS), help="data set for --checkpoint (default: the one of its training)")
+    add(
+        "--data",
+        choices=tuple(DATASETS),
+        help="data set for --checkpoint (default: the one of its training; coco where that was shapes and --root or "
+        "--val-... name files)",
+    )
     add("--root", metavar="DIR", help="folder of the data set (default: as in training)")
     add("--val-json", metavar="FILE", help="your own annotations in COCO format (default: as in training)")
     add("--val-images", metavar="DIR", help="folder of their images (default: as in training)")
@@ -149,9 +155,10 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--study needs a model: it goes with --checkpoint")
     if min(args.batch, args.processes) < 1 or (args.workers or 0) < 0:
         raise InputError("--batch and --processes must be 1 or more, --workers 0 or more")
-    for path in (args.json, args.results_out):
+    read = (args.results, args.annotations, args.checkpoint, args.val_json)
+    for path, other in ((args.json, args.results_out), (args.results_out, args.json)):
         if path:
-            check_writable(path)
+            check_writable(path, (*read, other))
 
 
 def evaluate_results(args: argparse.Namespace) -> None:
@@ -177,7 +184,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     world = distributed.start(args.device)
     predictor = load_model(args.checkpoint, world.device)
     change_refiner(predictor.model, args.overrides)
-    config = data_config(args, predictor)
+    config = data_config(args, predictor, world)
     dataset = build_dataset(config, "val")
     check_categories(dataset.categories, predictor, config.val_json or config.root or config.name)
     if not getattr(getattr(predictor.model, "host", predictor.model), "finds", True):
@@ -199,13 +206,14 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     say(world, format_table(result))
     if args.per_category:
         say(world, format_categories(result["per_category"][final]))
-    say(world, summary(result))
-    if args.study:
-        say(world, format_study(study(predictor, config)))
+    say(world, format_summary(result))
     if args.json and world.main:
         before = {"coarse": result["coarse"]} if final == "refined" else {}
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
-        save_results(result[final] | before | categories, args.json)
+        left_out = {"left_out": result["left_out"]} if result["left_out"] else {}
+        save_results(result[final] | before | categories | left_out, args.json)
+    if args.study:
+        say(world, format_study(study(predictor, config)))
     distributed.stop()
 
 
@@ -244,14 +252,17 @@ def format_study(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"point accuracy {accuracy}"])
 
 
-def data_config(args: argparse.Namespace, predictor: Predictor) -> DataConfig:
+def data_config(args: argparse.Namespace, predictor: Predictor, world: World) -> DataConfig:
     """The data that the model was trained with, changed by what the command line says."""
     config = from_dict(DataConfig, predictor.config["data"], "data.")
     own = args.root or args.val_json or args.val_images
     if args.data == "shapes" and own:
         raise InputError("--data shapes is drawn on the fly; leave out --root, --val-json and --val-images")
-    if args.data or own:
-        config.name = args.data or (config.name if config.name != "shapes" else "coco")
+    if args.data:
+        config.name = args.data
+    elif own and config.name == "shapes":
+        config.name = "coco"
+        say(world, "trained on shapes; the files given are read as --data coco")
     if args.root:
         config.root, config.val_json, config.val_images = args.root, "", ""
     config.val_json = args.val_json or config.val_json
@@ -279,21 +290,6 @@ def check_categories(categories: list[Category], predictor: Predictor, where: st
             f"the model: {', '.join(f'{k} {name}' for k, name in extra[:5]) or '-'}; use annotations with the model's "
             "categories"
         )
-
-
-def summary(result: dict[str, Any]) -> str:
-    """Counts, seconds by stage, and the state of the refiner, in two lines at most."""
-    seconds = result["seconds"]
-    stages = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in ("load", "forward", "encode", "match"))
-    lines = [f"{result['detections']} detections on {result['images']} images; {stages}"]
-    stats = {key: value for key, value in result["stats"].items() if key != "contours"}
-    if stats:
-        shown = (
-            f"{key} {' '.join(f'{v:.3g}' for v in (value if isinstance(value, list) else [value]))}"
-            for key, value in stats.items()
-        )
-        lines.append(f"refiner, {result['stats'].get('contours', 0)} contours: {', '.join(shown)}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

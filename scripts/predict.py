@@ -25,6 +25,7 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -145,7 +146,7 @@ def picture_names(paths: Sequence[Path], out: Path) -> list[str]:
     """A name for the pictures of each image: its own without suffix, with a number where that is taken."""
     names: list[str] = []
     used: set[str] = set()
-    inputs = {path.resolve() for path in paths}
+    inputs = set(map(os.path.realpath, paths))
     for path in paths:
         name, count = path.stem, 2
         while name in used:
@@ -153,7 +154,7 @@ def picture_names(paths: Sequence[Path], out: Path) -> list[str]:
         used.add(name)
         names.append(name)
         for ending in (".png", "_compare.png", "_evolution.png"):
-            if (out / (name + ending)).resolve() in inputs:
+            if os.path.realpath(out / (name + ending)) in inputs:
                 raise InputError(f"--out {out}: {name + ending} there is an image to be read; choose another folder")
     return names
 

@@ -123,6 +123,7 @@ def write_shapes(args: argparse.Namespace) -> None:
 def write_cityscapes(root: Path) -> None:
     """Write COCO annotations of both splits of Cityscapes, made from the pixels of gtFine."""
     for split in ("train", "val"):
+        check_writable(root / LAYOUTS["cityscapes"][0].format(split=split))
         data = convert(root / "gtFine" / split, progress=True)
         path = root / LAYOUTS["cityscapes"][0].format(split=split)
         save_results(data, path)
@@ -137,7 +138,7 @@ def write_lvis(args: argparse.Namespace) -> None:
     """Write LVIS annotations of the categories that COCO has, under COCO's ids."""
     if not args.out:
         raise InputError("lvis: say where to write the annotations with --out FILE")
-    check_writable(args.out)
+    check_writable(args.out, (args.annotations,))
     data = with_coco_categories(read_json(args.annotations), args.annotations)
     save_results(data, args.out)
     print(

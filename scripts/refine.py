@@ -24,6 +24,7 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -81,10 +82,9 @@ def load(args: argparse.Namespace) -> Predictor | MaskRefiner:
 
 def refine_results(args: argparse.Namespace) -> int:
     """Check everything, refine image by image, write the file at the end."""
-    if Path(args.out).resolve() == Path(args.results).resolve():
-        raise InputError(f"--out {args.out} is the file of --results; choose another name")
-    for path in (args.out, *([Path(args.pictures) / "01.png"] if args.pictures else [])):
-        check_writable(path)
+    check_writable(args.out, (args.results, args.annotations, args.checkpoint, args.weights))
+    if args.pictures:
+        check_writable(Path(args.pictures) / "01.png")
     entries = read_entries(args.results, scored=bool(args.annotations))
     annotations = read_json(args.annotations) if args.annotations else None
     truth = GroundTruth(annotations, args.annotations) if args.annotations else None
@@ -269,9 +269,9 @@ def category_of(entry: Entry) -> Id | None:
 
 
 def score_of(entry: Entry) -> float:
-    """The score of an entry; 1 where it is missing or no number."""
+    """The score of an entry; 1 where it is missing, no number, or more than a float holds."""
     score = entry.get("score")
-    return float(score) if isinstance(score, (int, float)) else 1.0
+    return float(score) if isinstance(score, (int, float)) and abs(score) <= sys.float_info.max else 1.0
 
 
 def box_of(entry: Entry) -> list[float] | None:

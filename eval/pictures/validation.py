@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sharpcontour.anymask.foreign_masks import read_masks
 from sharpcontour.anymask.pictures import comparison, drawing, moves
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
+from sharpcontour.io.images import ImageError
 from sharpcontour.refined_model import RefinedModel
 
 SHOWN = 0.45  # score from which an instance is drawn
@@ -34,7 +36,10 @@ def draw_validation(model: nn.Module, dataset: DatasetLike, count: int, title: s
     """
     half = max(count // 2, 1) if count else 0
     looked_at = range(0, len(dataset), max(len(dataset) // (LOOKED_AT * max(half, 1)), 1))
-    samples = [dataset[-1, index] for index in looked_at] if half else []
+    samples = []
+    for index in looked_at if half else ():
+        with contextlib.suppress(ImageError):  # the evaluation has told them
+            samples.append(dataset[-1, index])
     found = [_predict(model, sample["image"]) for sample in samples]
     best: list[int] = []
     if isinstance(model, RefinedModel):

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -117,9 +117,19 @@ def remove_temporary(folder: Path) -> None:
         stray.unlink(missing_ok=True)
 
 
-def check_writable(path: str | Path) -> None:
-    """Raise InputError if :func:`save_results` could not write there: better before hours of work than after."""
+def check_writable(path: str | Path, others: Iterable[str | Path | None] = ()) -> None:
+    """Raise InputError if :func:`save_results` could not write there: better before hours of work than after.
+
+    Args:
+        path: of the file.
+        others: files that it must not replace, such as those of the input; None is no file.
+    """
     path = Path(path)
+    for other in others:
+        if other is not None and os.path.realpath(other) == os.path.realpath(path):
+            raise InputError(
+                f"{path}: the command also reads or writes this file for another purpose; choose another name"
+            )
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
     probe = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")

@@ -13,11 +13,15 @@ from sharpcontour.io.headers import LENGTH, Size, header_size, is_image
 MAX_PIXELS = 2**28  # of one image: 16384 x 16384, 768 MiB as RGB
 
 
-class WrongSizeError(InputError):
+class ImageError(InputError):
+    """An image file cannot be used; others may well be."""
+
+
+class WrongSizeError(ImageError):
     """An image has another size than it should have."""
 
 
-class UnreadableError(InputError):
+class UnreadableError(ImageError):
     """An image is missing, is none, is too large, or is cut short."""
 
 

@@ -223,6 +223,23 @@ def test_entries_of_one_image_come_in_parts(folder: Path, monkeypatch: pytest.Mo
     assert len(found) == 2100 and found[0] == found[1000] == found[2099]
 
 
+def test_a_score_that_no_float_holds_costs_no_image(folder: Path) -> None:
+    entries = json.loads((folder / "r.json").read_text())
+    entries[4]["score"] = 10**400
+    (folder / "r.json").write_text(json.dumps(entries))
+    done = refine(folder)
+    assert done.returncode == 0 and read_json(folder / "out.json")[4]["score"] == 10**400, done.stdout
+
+
+def test_a_link_that_leads_to_itself_is_no_crash(folder: Path) -> None:
+    (folder / "img" / "loop.png").symlink_to("loop.png")
+    (folder / "out.json").symlink_to("out.json")
+    done = refine(folder)
+    assert done.returncode == 0 and len(read_json(folder / "out.json")) == 12, done.stderr
+    done = predict(folder)
+    assert done.returncode == 0 and "4 images" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("box", [[0, 0, 1e308, 1e308], [10**400, 0, 5, 5], [float("1e300"), 1, 2, 3]])
 def test_a_box_that_no_image_holds_is_counted(box: list[Any], folder: Path) -> None:
     entries = json.loads((folder / "r.json").read_text())

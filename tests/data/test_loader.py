@@ -109,8 +109,20 @@ def test_evaluation_loader() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_errors_of_workers_stay_one_line(tmp_path: Path, workers: int) -> None:
-    data = build_dataset(write_set(tmp_path, [annotation(1)], [image_entry(1), image_entry(2)]), "val")
-    (tmp_path / "2.png").unlink()
+    data = build_dataset(write_set(tmp_path, [annotation(1)], [image_entry(1), image_entry(2)]), "train")
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
     with pytest.raises(InputError) as error:
-        list(build_loader(data, 1, training=False, workers=workers))
+        next(iter(build_loader(data, 1, training=True, workers=workers)))
     assert "2.png" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_evaluation_leaves_out_images_that_cannot_be_used(tmp_path: Path, workers: int) -> None:
+    data = build_dataset(write_set(tmp_path, [annotation(1)], [image_entry(k) for k in range(1, 5)]), "val")
+    (tmp_path / "2.png").unlink()
+    (tmp_path / "4.png").write_bytes((tmp_path / "4.png").read_bytes()[:40])
+    loader = build_loader(data, 1, training=False, workers=workers)
+    for _ in range(2):
+        assert [target["image_id"] for _, targets in loader for target in targets] == [1, 3]
+        assert [line.partition(":")[0] for line in loader.left_out] == [str(tmp_path / f"{k}.png") for k in (2, 4)]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -105,6 +106,8 @@ def test_results_mode_with_options(files: tuple[Path, Any, Any], command: Comman
         (["--checkpoint", "none.pt"], "none.pt"),
         (["--results", "r.json", "--annotations", "gt.json.gz", "--set", "a=1"], "--set changes the refiner"),
         (["--checkpoint", "none.pt", "--annotations", "gt.json.gz"], "--annotations goes with --results"),
+        (["--results", "r.json", "--annotations", "gt.json.gz", "--json", "r.json"], "r.json: the command also reads"),
+        (["--checkpoint", "none.pt", "--json", "o.json", "--results-out", "o.json"], "o.json: the command also reads"),
     ],
 )
 def test_one_line_of_error(command: Command, arguments: list[str], message: str) -> None:
@@ -141,6 +144,35 @@ def test_checkpoint_mode(refine: bool, files: tuple[Path, Any, Any], command: Co
     assert list(numbers["segm"]) == helpers.NAMES
     assert ("refined" in shown) == refine and "on 3 images" in shown
     assert isinstance(json.loads((files[0] / "found.json").read_text()), list)
+
+
+def test_images_that_cannot_be_read_are_counted(files: tuple[Path, Any, Any], command: Command) -> None:
+    """Their objects count as missed; only where no image can be read there is nothing to score."""
+    folder = files[0]
+    write_checkpoint(folder / "f.pt", refine=True)
+    pixels = np.zeros((96, 96, 3), np.uint8)
+    for k in range(1, 4):
+        cv2.imwrite(str(folder / f"{k}.png"), pixels)
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:50])
+    (folder / "3.png").write_bytes(cv2.imencode(".png", pixels[:90])[1].tobytes())
+    data = {
+        "images": [{"id": k, "file_name": f"{k}.png", "height": 96, "width": 96} for k in range(1, 5)],
+        "annotations": [helpers.annotation(k, k, 1, np.eye(96, dtype=np.uint8)) for k in range(1, 5)],
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(_shape_names())],
+    }
+    (folder / "val.json").write_text(json.dumps(data))
+    arguments = ("--checkpoint", "f.pt", "--val-json", "val.json", "--val-images", ".", "--device", "cpu")
+    code, shown, told = command(*arguments, "--workers", "0", "--batch", "2", "--json", "f.json")
+    assert code == 0, told
+    assert shown.startswith("trained on shapes; the files given are read as --data coco\n")
+    assert "detections on 1 images" in shown
+    last = shown.strip().splitlines()[-1]
+    assert last.startswith("warning: 3 images cannot be used, and their objects count as missed: 2.png: the file is no")
+    assert "; 3.png: the image has 96 x 90 pixels" in last and "; 4.png: no such image" in last
+    assert len(json.loads((folder / "f.json").read_text())["left_out"]) == 3
+    (folder / "1.png").unlink()
+    code, shown, told = command(*arguments, "--workers", "0")
+    assert code == 2 and "error: none of the 4 images can be used; the first: 1.png: no such image" in told
 
 
 def test_a_refiners_settings_can_change(files: tuple[Path, Any, Any], command: Command) -> None:

@@ -272,7 +272,7 @@ def test_mistakes_are_told_in_a_line_before_the_work(command: Command, monkeypat
         ),
         ([good], ("--images", "nowhere"), {}, "nowhere: no such folder of images"),
         ([good], ("--annotations", "nothing.json"), {}, "nothing.json: no such file"),
-        ([good], (), {"out": "found.json"}, "is the file of --results; choose another name"),
+        ([good], (), {"out": "found.json"}, "found.json: the command also reads or writes this file"),
         ([good], (), {"out": "taken"}, "taken: is a folder"),
         (
             [{**good, "image_id": 12}],

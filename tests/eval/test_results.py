@@ -41,6 +41,8 @@ def test_table_of_one(results: dict[str, Any]) -> None:
 def test_table_of_categories() -> None:
     lines = format_categories({"segm": {"cat": 1.0, "long name": None}, "boundary": {"cat": 0.5, "long name": None}})
     assert [line.split()[-2:] for line in lines.splitlines()[1:]] == [["1.0", "0.5"], ["-", "-"]]
+    odd = format_categories({"segm": {"two\nlines \x1b[31m": 1.0}})
+    assert odd.splitlines()[1:] == ["two lines  [31m             1.0"]
 
 
 def test_files_are_whole_or_old(tmp_path: Path) -> None:
@@ -64,5 +66,8 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
             save_results({}, path)
     with pytest.raises(InputError, match="is a folder"):
         check_writable(tmp_path)
-    check_writable(tmp_path / "sub" / "out.json")
+    with pytest.raises(InputError, match=r"file: the command also reads or writes this file .* choose another name"):
+        os.symlink(file, tmp_path / "other")
+        check_writable(file, (None, tmp_path / "else", tmp_path / "other"))
+    check_writable(tmp_path / "sub" / "out.json", (file,))
     assert os.listdir(tmp_path / "sub") == []
