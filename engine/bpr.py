@@ -161,7 +161,8 @@ def train(
 def save(path: Path, model: BPR, step: int, **more: object) -> None:
     """Write a checkpoint that :func:`load` and :func:`resume` read."""
     config = {"model": NAME, "bpr": to_dict(model.config)}
-    checkpoint.save_file({"model": model.state_dict(), "config": config, "categories": [], "step": step, **more}, path)
+    state = {"model": model.state_dict(), "config": config, "categories": [], "step": step, **more}
+    checkpoint.save_file(state, path, mend="choose a lower --lr")
 
 
 def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: Mapping[str, object]) -> int:

@@ -30,16 +30,11 @@ def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
         keep: at least 1.
 
     Raises:
-        InputError: where the disk is full or not writable; earlier checkpoints stay.
+        InputError: where a weight is not finite, the disk is full or not writable; earlier checkpoints stay.
     """
     path = folder / f"step_{step:08d}.pt"
-    if name := not_finite(state["model"]):
-        raise InputError(
-            f"{path}: not written, the weight {name} is not finite; earlier checkpoints are untouched: lower "
-            "train.base_lr or set train.clip_grad_norm, and resume from them"
-        )
     try:
-        save_file(state, path)
+        save_file(state, path, mend="lower train.base_lr or set train.clip_grad_norm, and resume from an earlier one")
     except InputError as error:
         raise InputError(f"{error}; earlier checkpoints are untouched") from error
     for old in checkpoints(folder)[max(keep, 1) :]:
@@ -47,12 +42,19 @@ def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
     return path
 
 
-def save_file(state: Mapping[str, object], path: str | Path) -> None:
+def save_file(state: Mapping[str, Any], path: str | Path, mend: str) -> None:
     """Write one file of tensors and plain values, whole or not at all.
 
+    Args:
+        state: with the weights under "model", or nothing but weights.
+        path: of the file.
+        mend: what to do where a weight is not finite.
+
     Raises:
-        InputError: where it cannot be written.
+        InputError: where it cannot be written, or a weight is not finite.
     """
+    if name := not_finite(state.get("model", state)):
+        raise InputError(f"{path}: not written, the weight {name} is not finite; {mend}")
     write_whole(lambda file: torch.save(state, file), path, needed=_bytes(state))
 
 

@@ -27,7 +27,7 @@ class Host(nn.Module):
 
     Attributes:
         title: how it is written in pictures and tables.
-        config_type: dataclass of its configuration, which has a ``backbone``.
+        config_type: dataclass of its configuration, which has a ``backbone`` where the model finds objects.
         base_lr: learning rate at 16 images of the recipes for COCO, as published.
         finds: whether it detects objects; off: it must be given masks.
         keep_empty: whether the recipes for COCO also train on images without objects, as published.
@@ -106,6 +106,8 @@ class Host(nn.Module):
 def missing_parts(host: type[Host]) -> list[str]:
     """The names of the parts that a host class must define and does not."""
     lacking = [name for name in ("title", "config_type") if not hasattr(host, name)]
+    if host.finds and hasattr(host, "config_type") and "backbone" not in host.config_type.__dataclass_fields__:
+        lacking.append("config_type.backbone")  # loading a checkpoint would fetch the weights of one by another name
     methods = ("small", "losses", "training_instances", "detect", "encode", "describe")
     return lacking + [f"{name}()" for name in methods if getattr(host, name) is getattr(Host, name)]
 

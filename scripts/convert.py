@@ -69,7 +69,7 @@ COUNTER = "num_batches_tracked"  # of batch norms; nothing here reads it
 def main() -> int:
     """Read, rename, check against the model, write."""
     args = parse_arguments()
-    check_writable(args.target)
+    check_writable(args.target, (args.source, args.annotations))
     weights = read_weights(args.source)
     if "conv1_w" in weights:
         return convert_body(weights, args)
@@ -83,7 +83,7 @@ def main() -> int:
     model = build_model(host, len(categories))
     fill(model, found.weights, args)
     state = {"model": model.state_dict(), "config": to_dict(config), "categories": categories, "step": 0}
-    checkpoint.save_file(state, args.target)
+    checkpoint.save_file(state, args.target, mend=f"{args.source} is damaged, use another file")
     size = f"{config.data.test_short_side} / {config.data.test_max_side}"
     print(f"{args.target}: {model_name}, {host.backbone.name}, {len(categories)} classes; test size {size}")
     return 0
@@ -110,7 +110,7 @@ def convert_body(weights: dict[str, Tensor], args: argparse.Namespace) -> int:
     """Write ImageNet weights as a plain file of a body's tensors, and print the settings that go with it."""
     found = from_caffe2(weights)
     report(found)
-    checkpoint.save_file(found.weights, args.target)
+    checkpoint.save_file(found.weights, args.target, mend=f"{args.source} is damaged, use another file")
     grouped = found.weights["layer1.0.conv2.weight"].shape[1] != found.weights["layer1.0.conv2.weight"].shape[0]
     std = "57.375,57.12,58.395" if grouped else "1,1,1"
     print(

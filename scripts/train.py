@@ -24,6 +24,7 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,14 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], tr
         path, state = found
         kept = checkpoint.load_matching(trainer.model, state)
         say(world, f"weights from {path}; {len(kept)} keep their initial values: {', '.join(kept) or '-'}")
+        body = config["host"].get("backbone", {"weights": ""})
+        learns = not config["refine"] or config["sharpcontour"]["train_host"]
+        if learns and body["weights"] == "none" and body["freeze_at"]:
+            say(
+                world,
+                "with host.backbone.weights=none no stage of the body from there is frozen; to freeze as "
+                f"host.backbone.freeze_at={body['freeze_at']} says, set host.backbone.weights={path} too",
+            )
     elif config["refine"] and not config["sharpcontour"]["train_host"]:
         raise InputError(
             "sharpcontour.train_host=false leaves the host as it is: name a trained one with --set train.init_from=RUN"
@@ -278,7 +287,7 @@ def find_start(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if resume == "never":
         return None
     own = newest_readable(folder / "checkpoints")
-    if own is not None and resume != "auto" and own[0].resolve() != Path(resume).resolve():
+    if own is not None and resume != "auto" and os.path.realpath(own[0]) != os.path.realpath(resume):
         print(
             f"going on from {own[0]}, this run's newest, and not from --resume {resume}; to go back there, remove the "
             "later checkpoints or choose another --out",

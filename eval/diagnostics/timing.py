@@ -20,6 +20,7 @@ from sharpcontour.config import SharpContourConfig
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Contours
 from sharpcontour.detections import CocoResult, Detections
+from sharpcontour.errors import InputError
 from sharpcontour.host import RefinerInputs
 from sharpcontour.refined_model import RefinedModel
 
@@ -213,6 +214,8 @@ def drawn_instances(count: int, seed: int = 0) -> Place:
     Args:
         count: of the detections that get a place; any others are left out.
         seed: of places, sizes and shapes.
+
+    What is returned raises InputError for a host that brings masks of a class of its own.
     """
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(count, 5, generator=generator)
@@ -268,7 +271,11 @@ def _drawn(
         rows, columns = masks.probabilities.shape[1:]
         x, y = torch.linspace(-1, 1, columns)[None, None], torch.linspace(-1, 1, rows)[None, :, None]
         return replace(masks, probabilities=_soft_discs(x, y, phase), boxes=boxes)
-    assert isinstance(masks, ImageMasks)
+    if not isinstance(masks, ImageMasks):
+        raise InputError(
+            f"masks of the class {type(masks).__name__} cannot be drawn, so a host with these is not timed with random "
+            "weights; give a trained one with --checkpoint"
+        )
     place = [torch.arange(cells) * masks.stride + masks.stride / 2 + 0.5 for cells in masks.cells]
     x = (place[1][None, None] - middle[:, 0, None, None]) / half[:, 0, None, None]
     y = (place[0][None, :, None] - middle[:, 1, None, None]) / half[:, 1, None, None]

@@ -119,6 +119,19 @@ def test_a_model_that_lacks_a_part_is_told_before_training(monkeypatch: pytest.M
             RECIPES[recipe]("half", True)
 
 
+def test_a_configuration_without_a_backbone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass
+    class Settings:
+        body: BackboneConfig = field(default_factory=BackboneConfig)
+
+    class Bodied(MaskRCNN):
+        config_type = Settings
+
+    monkeypatch.setitem(MODELS, "bodied", Bodied)
+    with pytest.raises(InputError, match=r"model bodied: Bodied lacks config_type\.backbone; .*extending"):
+        build_model(Settings(), 2)
+
+
 def test_a_model_that_forgets_what_the_refiner_reads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass
     class Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -63,6 +64,37 @@ def test_checkpoints_of_the_run_win_over_the_one_it_began_from(trained: Path, tm
     assert "going on from run/checkpoints/step_00000003.pt" in back.stdout and "remove the later" in back.stdout
 
 
+def test_going_back_to_an_earlier_step(trained: Path, tmp_path: Path) -> None:
+    """Newest means the highest step, whenever it was written; a branch that was removed leaves nothing behind."""
+    folder = tmp_path / "run" / "checkpoints"
+    shutil.copytree(trained / "run", tmp_path / "run")
+    os.utime(folder / "step_00000002.pt", (0, 0))
+    more = ("train.log_period=1", "train.keep_checkpoints=9")
+    on = train(tmp_path, settings=("train.iterations=4", *more))
+    assert on.returncode == 0 and "resuming after step 2" in on.stdout, on.stderr
+    for step in (2, 3, 4):
+        (folder / f"step_{step:08d}.pt").unlink()
+    first = (tmp_path / "run" / "metrics.json").read_text()
+    back = train(tmp_path, settings=("train.iterations=3", *more))
+    assert back.returncode == 0 and "resuming after step 1" in back.stdout, back.stderr
+    assert [path.name for path in checkpoints(folder)] == [f"step_{step:08d}.pt" for step in (3, 2, 1)]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line and line["step"] > 1] == [2, 3]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["step"] == 3 and '"step": 4' in first
+
+
+def test_a_body_that_is_not_frozen_is_told(trained: Path, tmp_path: Path) -> None:
+    begun = train(tmp_path, settings=(f"train.init_from={trained / 'run'}",))
+    assert begun.returncode == 0, begun.stderr
+    assert "no stage of the body from there is frozen" in begun.stdout and "set host.backbone.weights=" in begun.stdout
+    more = (
+        f"train.init_from={trained / 'run'}",
+        f"host.backbone.weights={trained / 'run/checkpoints/step_00000002.pt'}",
+    )
+    frozen = train(tmp_path, out="other", settings=more)
+    assert frozen.returncode == 0 and "no stage of the body" not in frozen.stdout, frozen.stderr
+
+
 class Unsendable:
     """What happens where shared memory or open files run out: the thread that hands a batch over fails."""
 
@@ -119,6 +151,9 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path: Path
     with pytest.raises(InputError, match="not written, the weight a is not finite"):
         checkpoint.save(tmp_path, broken, 2, keep=1)
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00000001.pt"]
+    for contents in (broken, broken["model"]):  # as convert.py and bpr.py write them
+        with pytest.raises(InputError, match=r"body\.pt: not written, the weight a is not finite; use another file"):
+            checkpoint.save_file(contents, tmp_path / "body.pt", mend="use another file")
     torch.save(broken, tmp_path / "other.pt")
     with pytest.raises(InputError, match="its weight a is not finite"):
         read_checkpoint(tmp_path / "other.pt")
@@ -163,35 +198,6 @@ def test_a_norm_that_overflows_is_skipped_and_said_so(clip: float) -> None:
     norm, skipped = updater.finish()
     assert bool(skipped) and not norm.isfinite()
     assert torch.equal(model.weight, before) and updater.scaler.get_scale() == 0.5
-
-
-def test_replaced_images_are_counted(tmp_path: Path) -> None:
-    images, annotations = [], []
-    for k in range(6):
-        name = f"{k}.png"
-        if k == 2:
-            (tmp_path / name).write_bytes(b"no image")
-        else:
-            cv2.imwrite(str(tmp_path / name), np.full((64, 64, 3), 90, np.uint8))
-        images.append({"id": k, "file_name": name, "width": 64, "height": 64})
-        box = [[10, 10, 40, 10, 40, 40, 10, 40]]
-        annotations.append(
-            {"id": k + 1, "image_id": k, "category_id": 1, "segmentation": box, "bbox": [10, 10, 30, 30]}
-        )
-    text = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}
-    (tmp_path / "train.json").write_text(json.dumps(text))
-    (tmp_path / "val.json").write_text(json.dumps({**text, "images": images[:2], "annotations": annotations[:2]}))
-    files = ["--train-json", "train.json", "--val-json", "val.json", "--train-images", ".", "--val-images", "."]
-    small = [item for item in TINY if "count" not in item and "shapes" not in item]
-    more = ["train.iterations=3", "train.log_period=1", "data.short_sides=64", "data.test_short_side=64"]
-    command = ["--model", "dance", "--recipe", "small", "--out", "run", *files, "--set", *small, *more]
-    done = run_script("train.py", *command, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "1 unreadable images replaced" in done.stdout
-    assert "warning: 1 unreadable training images were replaced by others" in done.stdout and "2.png" in done.stdout
-    (tmp_path / "1.png").unlink()
-    early = run_script("train.py", *command, "--out", "other", cwd=tmp_path)
-    assert early.returncode == 2 and "1.png: no such image; 1 of the 2 validation images are missing" in early.stderr
 
 
 def test_a_refused_start_leaves_the_configuration_of_the_run(trained: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 
 from eval.diagnostics.timing import Pipeline, drawn_instances, take_turns, time_pipelines
 from models import build_model
 from models.predictor import Predictor
-from sharpcontour import SharpContourConfig
+from sharpcontour import InputError, SharpContourConfig
+from sharpcontour.contours.lazy_masks import LazyMasks
 from tests.models.helpers import TINY, confident, drawn
 
 
@@ -62,6 +66,20 @@ def test_both_configurations_are_timed(name: str) -> None:
         assert all(kind[stage] > 0 for stage in ("load", "host", "encode", "total"))
     low, middle, high = times.ratio
     assert 0 < low <= middle <= high
+
+
+def test_a_host_with_masks_of_its_own_is_told() -> None:
+    own_masks: Any = type("Own", (LazyMasks,), dict.fromkeys(LazyMasks.__abstractmethods__))
+    run, data = pipeline("mask_rcnn")
+    detect = run.model.host.detect
+
+    def own(images: list[torch.Tensor]) -> Any:
+        found, inputs = detect(images)
+        return found, replace(inputs, soft_masks=own_masks())
+
+    run.model.host.detect = own  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"masks of the class Own cannot be drawn.*--checkpoint"):
+        run(data, refine=True)
 
 
 @pytest.mark.parametrize("name", sorted(TINY))

@@ -35,6 +35,21 @@ def checkpoint_of(
     return path, model
 
 
+def test_names_of_earlier_versions_are_understood(tmp_path: Path) -> None:
+    path, model = checkpoint_of(tmp_path / "c.pt", True)
+    state = torch.load(path, weights_only=True)
+    old = {"refiner.classifier.encoder.": "refiner.encode.", "refiner.classifier.controller.": "refiner.controller."}
+    for new, name in old.items():
+        given = [key for key in state["model"] if key.startswith(new)]
+        assert given
+        for key in given:
+            state["model"][name + key.removeprefix(new)] = state["model"].pop(key)
+    torch.save(state, path)
+    loaded = load_model(path, "cpu").model.state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, loaded[key]) for key, value in model.state_dict().items())
+
+
 def image_of(height: int = 96, width: int = 128) -> np.ndarray:
     return drawn(3, 2, height, width)[0].permute(1, 2, 0).numpy()
 
