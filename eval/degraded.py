@@ -20,8 +20,11 @@ from tqdm import tqdm
 from data import DatasetLike
 from data.degrade import KINDS, degrade
 from eval.boundary import boundary_iou
+from eval.results import left_out_line
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.io.images import ImageError
 from sharpcontour.masks.segmentation import to_rle
 
 MEASURES = ("IoU", "Boundary IoU 2 %", "Boundary IoU 0.5 %")
@@ -73,7 +76,11 @@ def evaluate_degraded(
         of Boundary IoU 2 % also "improved" and "harmed", shares of the masks in percent, and "worst", the largest loss.
         "sources": the same for the images of each "source", where the annotations tell one. "worst": the ten masks that
         lost most, "image_id", "annotation_id", "kind" and "gain" in Boundary IoU 2 %. "others": of each name "masks"
-        and "seconds". "objects", "images", and "seconds" of the refinement alone, over all processes.
+        and "seconds". "objects", "images", and "seconds" of the refinement alone, over all processes. "left_out": what
+        was wrong with each image that cannot be used.
+
+    Raises:
+        InputError: where no object is large enough, or no image can be used.
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     world = dist.get_world_size() if dist.is_initialized() else 1
@@ -91,12 +98,24 @@ def evaluate_degraded(
     places = [i for i, image in enumerate(truth["images"]) if image["id"] in of_image][rank::world]
     own: dict[str, list[Judged]] = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
+    left_out: list[str] = []
     for place in tqdm(places, desc="evaluation", unit="image", disable=None if progress and rank == 0 else True):
         entry = truth["images"][place]
-        _judge(methods, dataset.read_image(place), entry, of_image[entry["id"]], kinds, own, seconds)
-    parts = _gathered((own, seconds, len(places)))
-    rows = {name: [row for part, _, _ in parts for row in part[name]] for name in methods}
-    spent = {name: sum(part[name] for _, part, _ in parts) for name in methods}
+        try:
+            image = dataset.read_image(place)
+        except ImageError as error:
+            left_out.append(str(error))
+            continue
+        _judge(methods, image, entry, of_image[entry["id"]], kinds, own, seconds)
+    parts = _gathered((own, seconds, len(places) - len(left_out), left_out))
+    rows = {name: [row for part, *_ in parts for row in part[name]] for name in methods}
+    spent = {name: sum(part[name] for _, part, *_ in parts) for name in methods}
+    if not rows[""]:
+        missing = [line for *_, lines in parts for line in lines]
+        raise InputError(
+            f"no mask to judge: no object of {SMALLEST:.0f} square pixels or more"
+            + (f" on images that can be read; the first: {missing[0]}" if missing else "")
+        )
     sources = sorted({row.source for row in rows[""]} - {""})
     return {
         "masks": _table(rows[""], kinds),
@@ -104,7 +123,8 @@ def evaluate_degraded(
         "worst": _worst(rows[""]),
         "others": {name: {"masks": _table(rows[name], kinds), "seconds": spent[name]} for name in methods if name},
         "objects": len(rows[""]) // max(len(kinds), 1),
-        "images": sum(count for _, _, count in parts),
+        "images": sum(count for _, _, count, _ in parts),
+        "left_out": [line for *_, lines in parts for line in lines],
         "seconds": spent[""],
     }
 
@@ -182,6 +202,8 @@ def format_degraded(result: Mapping[str, Any]) -> str:
     lines.append(
         f"{result['objects']} objects on {result['images']} images; {1000 * result['seconds'] / count:.0f} ms a mask"
     )
+    if left_out := left_out_line(result, "are not judged"):
+        lines.append(left_out)
     for name, other in result["others"].items():
         lines += ["", f"{name}; {1000 * other['seconds'] / count:.0f} ms a mask", *_format_table(other["masks"])]
     return "\n".join(lines)

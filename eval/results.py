@@ -79,10 +79,10 @@ def format_summary(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def left_out_line(result: Mapping[str, Any]) -> str:
-    """Which images :func:`eval.inference.evaluate_model` could not use, in a line; empty where there were none."""
+def left_out_line(result: Mapping[str, Any], fate: str = "count as missed") -> str:
+    """Which images an evaluation could not use, in a line, and what becomes of their objects; empty without any."""
     lines = result["left_out"]
     if not lines:
         return ""
     listed = "; ".join(lines[:LISTED]) + ("; ..." if len(lines) > LISTED else "")
-    return f"warning: {len(lines)} images cannot be used, and their objects count as missed: {listed}"
+    return f"warning: {len(lines)} images cannot be used, and their objects {fate}: {listed}"

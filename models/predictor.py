@@ -34,6 +34,7 @@ class Predictor:
     Attributes:
         class_names: of class index 0, 1, ...
         category_ids: the data set's ids of the same classes.
+        finds: whether the model detects objects by itself; AnyMask must be given masks.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Predictor:
         self.class_names = [str(category["name"]) for category in categories]
         self.category_ids = [int(category["id"]) for category in categories]
         self.short_side, self.max_side, self.resize = short_side, max_side, resize
+        self.finds = bool(getattr(getattr(model, "host", model), "finds", True))
 
     def resized(self, image: np.ndarray) -> Tensor:
         """The image (H, W, 3) at network-input size: (3, h, w), uint8 or float32."""
@@ -106,7 +108,7 @@ class Predictor:
             raise InputError("this checkpoint has no refiner; train with --refine")
         size = (image.shape[0], image.shape[1])
         given, coarse = as_detections(masks, boxes, scores, labels, size)
-        if getattr(self.model.host, "finds", True):
+        if self.finds:
             shapes = refine_given(self.model, self.resized(image), given, coarse.boxes, size)
         else:
             shapes = refine_in_windows(self.model, image, given)

@@ -187,7 +187,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     config = data_config(args, predictor, world)
     dataset = build_dataset(config, "val")
     check_categories(dataset.categories, predictor, config.val_json or config.root or config.name)
-    if not getattr(getattr(predictor.model, "host", predictor.model), "finds", True):
+    if not predictor.finds:
         evaluate_given(args, predictor, dataset, world)
         distributed.stop()
         return

@@ -59,6 +59,8 @@ def main() -> int:
     names = picture_names(paths, out)
     check_writable(out / "results.json")
     predictor = load_model(args.checkpoint, choose_device(args.device))
+    if not predictor.finds:
+        raise InputError(f"{args.checkpoint}: anymask detects nothing; give it masks: scripts/refine.py --masks")
     work = {"checkpoint": fingerprint_of(args.checkpoint), "score_threshold": args.score_threshold}
     records: list[dict[str, Any]] = []
     faults: list[str] = []

@@ -261,7 +261,9 @@ def _exports(folder: Path) -> None:
     entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [18, 16, 28, 28], "area": 616, "iscrowd": 0}
     entry["segmentation"] = [trace_mask(mask)[0].ravel().tolist()]
     images = [{"id": 1, "file_name": "1.png", "width": 64, "height": 64, "source": "drawn"}]
-    text = {"images": images, "annotations": [entry], "categories": [{"id": 1, "name": "a"}]}
+    images.append({"id": 2, "file_name": "gone.png", "width": 64, "height": 64})
+    entries = [entry, {**entry, "id": 2, "image_id": 2}]
+    text = {"images": images, "annotations": entries, "categories": [{"id": 1, "name": "a"}]}
     (folder / "v.json").write_text(json.dumps(text))
     command = ["evaluate_masks.py", "--refiner", "w.pt", "--val-json", "v.json", "--val-images", "."]
     command += ["--against", "grabcut", "run", "--kinds", "as_given", "dilated", "--json", "j.json", "--pictures", "p"]
@@ -270,6 +272,7 @@ def _exports(folder: Path) -> None:
     found = json.loads((folder / "j.json").read_text())
     assert list(found["others"]) == ["grabcut", "run"] and list(found["sources"]) == ["drawn"]
     assert found["masks"]["as_given"]["IoU"]["before"] == 100 and (folder / "p" / "worst.png").is_file()
+    assert found["images"] == 1 and len(found["left_out"]) == 1 and "gone.png" in done.stdout
     assert len(found["worst"]) == 2 and found["worst"][0]["gain"] <= found["worst"][1]["gain"]
     assert found["others"]["grabcut"]["masks"]["dilated"]["IoU"]["after"] > 99  # two colours are easy for it
 
