@@ -1,14 +1,14 @@
 """What a refiner of given masks does to masks made worse: a table instead of an average precision.
 
 Every annotated object of a data set gets a worse mask of every kind of ``data/degrade.py`` at its usual strength,
-always the same one, and all masks of an image are refined together. Other ways to refine them, such as GrabCut, can be
-judged beside it on the same masks.
+always the same one, and all masks of one kind on an image are refined together. Other ways to refine them, such as
+GrabCut, can be judged beside it on the same masks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -91,10 +91,7 @@ def evaluate_degraded(
 
     methods: dict[str, Method] = {"": ours, **(others or {})}
     truth = dataset.ground_truth()
-    of_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in truth["annotations"]:
-        if not annotation.get("iscrowd") and annotation["area"] >= SMALLEST:
-            of_image.setdefault(annotation["image_id"], []).append(annotation)
+    of_image = judged_objects(truth["annotations"])
     places = [i for i, image in enumerate(truth["images"]) if image["id"] in of_image][rank::world]
     own: dict[str, list[Judged]] = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
@@ -129,10 +126,23 @@ def evaluate_degraded(
     }
 
 
-def worse_mask(annotation: Mapping[str, Any], kind: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The worse mask of a kind that an annotated object is judged by, always the same one, and its own: (H, W) bool."""
-    wanted = coco_mask.decode(to_rle(annotation["segmentation"], *size)).astype(bool)
-    return degrade(wanted, kind, 1.0, np.random.default_rng((annotation["id"], list(KINDS).index(kind)))), wanted
+def judged_objects(annotations: Iterable[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+    """The annotated objects that are judged, by image id: no crowds, none smaller than :data:`SMALLEST`."""
+    of_image: dict[int, list[Mapping[str, Any]]] = {}
+    for annotation in annotations:
+        if not annotation.get("iscrowd") and annotation["area"] >= SMALLEST:
+            of_image.setdefault(annotation["image_id"], []).append(annotation)
+    return of_image
+
+
+def own_mask(annotation: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """The mask of an annotated object as it is: (H, W) bool."""
+    return coco_mask.decode(to_rle(annotation["segmentation"], *size)).astype(bool)
+
+
+def worse_mask(wanted: np.ndarray, kind: str, annotation_id: int) -> np.ndarray:
+    """The worse mask (H, W) of a kind that an object's own is replaced by, always the same one."""
+    return degrade(wanted, kind, 1.0, np.random.default_rng((annotation_id, list(KINDS).index(kind))))
 
 
 def _judge(
@@ -145,17 +155,17 @@ def _judge(
     seconds: dict[str, float],
 ) -> None:
     """Add the scores of all worse masks of one image to ``rows``, and what each method took to ``seconds``."""
-    size = (image.shape[0], image.shape[1])
-    which = [(annotation["id"], kind) for annotation in annotations for kind in kinds]
-    pairs = [worse_mask(annotation, kind, size) for annotation in annotations for kind in kinds]
-    before = [_scores(mask, wanted) for mask, wanted in pairs]
-    for name, method in methods.items():
-        begin = time.perf_counter()
-        refined = method(image, [mask for mask, _ in pairs])
-        seconds[name] += time.perf_counter() - begin
-        for (number, kind), (_, wanted), first, mask in zip(which, pairs, before, refined, strict=True):
-            scores = np.array([first, _scores(mask, wanted)])
-            rows[name].append(Judged(entry["id"], number, str(entry.get("source", "")), kind, scores))
+    numbers, source = [annotation["id"] for annotation in annotations], str(entry.get("source", ""))
+    wanted = [own_mask(annotation, (image.shape[0], image.shape[1])) for annotation in annotations]
+    for kind in kinds:
+        masks = [worse_mask(mask, kind, number) for mask, number in zip(wanted, numbers, strict=True)]
+        before = [_scores(mask, own) for mask, own in zip(masks, wanted, strict=True)]
+        for name, method in methods.items():
+            begin = time.perf_counter()
+            refined = method(image, masks)
+            seconds[name] += time.perf_counter() - begin
+            for number, own, first, mask in zip(numbers, wanted, before, refined, strict=True):
+                rows[name].append(Judged(entry["id"], number, source, kind, np.array([first, _scores(mask, own)])))
 
 
 def _scores(mask: np.ndarray, wanted: np.ndarray) -> list[float]:

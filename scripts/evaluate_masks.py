@@ -38,14 +38,17 @@ from models.bpr import BPR
 from models.loading import find_checkpoint
 from sharpcontour.anymask.refiner import load_refiner
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import DEVICES
 from sharpcontour.io.files import check_writable, save_results
 
 
 def main() -> int:
     """Refine the worse masks and print the table."""
     args = parse_arguments()
-    if args.json:
-        check_writable(args.json)
+    read = (args.val_json, args.checkpoint, args.refiner, *args.against)
+    for path in (args.json, args.pictures and Path(args.pictures) / "worst.png"):
+        if path:
+            check_writable(path, read)
     world = distributed.start(args.device)
     config = DataConfig(name="coco", val_json=args.val_json, val_images=args.val_images)
     dataset = build_dataset(config, "val")
@@ -93,7 +96,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--pictures", metavar="DIR", help="draw the masks that lost most to DIR")
     add("--json", metavar="OUT", help="write the numbers to this file")
-    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    add("--device", choices=DEVICES, default="auto", help="default: the first that is there")
     return parser.parse_args()
 
 
@@ -103,9 +106,10 @@ def method_of(name: str, device: torch.device) -> Method:
         return grabcut
     if not Path(name).exists():
         raise InputError(f"--against {name}: neither grabcut nor a checkpoint that is there")
-    if find_checkpoint(Path(name))[1]["config"]["model"] == bpr.NAME:
-        return redrawn_by(bpr.load(name).to(device))
-    predictor = load_model(name, device)
+    path, checkpoint = find_checkpoint(Path(name))
+    if checkpoint["config"]["model"] == bpr.NAME:
+        return redrawn_by(bpr.load(str(path)).to(device))
+    predictor = load_model(path, device)
     return lambda image, masks: list(predictor.refine(image, masks).masks())
 
 

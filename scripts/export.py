@@ -29,7 +29,7 @@ from sharpcontour.refined_model import RefinedModel
 def main() -> int:
     """Read the checkpoint, write the weights."""
     args = parse_arguments()
-    check_writable(args.out)
+    check_writable(args.out, (args.checkpoint,))
     path, checkpoint = find_checkpoint(Path(args.checkpoint))
     model = load_model(path, "cpu").model
     if not isinstance(model, RefinedModel) or not isinstance(model.host, MaskHost):

@@ -93,8 +93,7 @@ def evolve(
     if (config.min_gain or config.min_ring_gain) and config.iterations:
         outwards = outward_normals(vertices, config.normal_window) * away
         gain = expected_gain(vertices, course.steps[-1], outwards, classify) / area.sqrt()[:, None].clamp(min=1.0)
-        worth = (neighbourly(gain) > config.min_gain) & (gain.mean(1, keepdim=True) > config.min_ring_gain)
-        course.steps[-1] = torch.where(worth[..., None], course.steps[-1], vertices)
+        course.steps[-1] = torch.where(worthwhile(gain, config)[..., None], course.steps[-1], vertices)
     return course
 
 
@@ -118,10 +117,21 @@ def expected_gain(start: Tensor, end: Tensor, outwards: Tensor, classify: Classi
     return -(move * outwards).sum(-1).sign() * move.norm(dim=-1) * (2 * phi - 1).mean(-1)
 
 
+def worthwhile(gain: Tensor, config: EvolutionConfig) -> Tensor:
+    """Which moves stay, (R, N) bool, by their expected gains (R, N) in shares of sqrt(A); not in the paper."""
+    stays = torch.ones_like(gain, dtype=torch.bool)
+    if config.min_gain:
+        stays &= neighbourly(gain) > config.min_gain
+    if config.min_ring_gain:
+        stays &= gain.mean(1, keepdim=True) > config.min_ring_gain
+    return stays
+
+
 def neighbourly(values: Tensor) -> Tensor:
     """Values (R, N) of vertices, averaged with those of their neighbours along the ring."""
-    around = GAIN_NEIGHBOURS
-    padded = torch.cat([values[:, -around:], values, values[:, :around]], 1)
+    n = values.shape[1]
+    around = min(GAIN_NEIGHBOURS, (n - 1) // 2)
+    padded = torch.cat([values[:, n - around :], values, values[:, :around]], 1)
     return F.avg_pool1d(padded[:, None], 2 * around + 1, stride=1)[:, 0]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from data import DatasetLike
 from eval.boundary import boundary_iou
-from eval.degraded import MaskRefinerLike, worse_mask
+from eval.degraded import MaskRefinerLike, judged_objects, own_mask, worse_mask
 from eval.pictures import pairs
 from sharpcontour.anymask.pictures import drawing
 from sharpcontour.contours.tracing import trace_mask
@@ -27,16 +27,17 @@ def draw_worst(
     """
     truth = dataset.ground_truth()
     place = {image["id"]: k for k, image in enumerate(truth["images"])}
-    annotations = {annotation["id"]: annotation for annotation in truth["annotations"]}
+    of_image = judged_objects(truth["annotations"])
     chosen: dict[str, list[pairs.Pair]] = {}
     for one in worst:
-        image = dataset.read_image(place[one["image_id"]])
-        mask, wanted = worse_mask(annotations[one["annotation_id"]], one["kind"], (image.shape[0], image.shape[1]))
-        refined = refiner.refine(image, [mask])
-        ious = boundary_iou(wanted, mask), boundary_iou(wanted, refined.masks()[0])
-        pair = pairs.Pair(image, trace_mask(mask), refined.rings[0], trace_mask(wanted), ious)
+        image, annotations = dataset.read_image(place[one["image_id"]]), of_image[one["image_id"]]
+        wanted = [own_mask(annotation, (image.shape[0], image.shape[1])) for annotation in annotations]
+        numbers = [annotation["id"] for annotation in annotations]
+        masks = [worse_mask(mask, one["kind"], number) for mask, number in zip(wanted, numbers, strict=True)]
+        refined, k = refiner.refine(image, masks), numbers.index(one["annotation_id"])  # together, as they were judged
+        ious = boundary_iou(wanted[k], masks[k]), boundary_iou(wanted[k], refined.masks()[k])
+        pair = pairs.Pair(image, trace_mask(masks[k]), refined.rings[k], trace_mask(wanted[k]), ious)
         chosen.setdefault(one["kind"].replace("_", " "), []).append(pair)
     if chosen:
-        drawing.save(
-            folder / "worst.png", pairs.sheet(chosen, ("as given", "refined; the white line is the annotation"))
-        )
+        titles = ("as given", "refined; the white line is the annotation")
+        drawing.save(folder / "worst.png", pairs.sheet(chosen, titles))

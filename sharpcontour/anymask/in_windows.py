@@ -39,7 +39,8 @@ def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObject
         ``given.objects[k]`` itself; of others what did not move keeps its vertices.
     """
     objects = list(given.objects)
-    windows = windows_around(given.boxes().numpy().astype(np.float64))
+    boxes = given.boxes().numpy().astype(np.float64)
+    windows = windows_around(boxes)
     scale = SIDE / (windows[:, 2] - windows[:, 0])
     areas = given.rings.areas() * scale[given.rings.mask] ** 2
     large = refinable(given.rings, areas, len(given), model.refiner.config.tracing)
@@ -49,8 +50,8 @@ def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObject
         features = model.host.encode([pixels])
         count = AT_ONCE_ON_CPU if features.device.type == "cpu" else AT_ONCE
         for begin in range(0, len(view.instances), count):
-            part = Part(given, np.sort(worth[view.instances[begin : begin + count]]), windows, large)
-            moved = part.refine(model, features, view)
+            chosen = np.sort(worth[view.instances[begin : begin + count]])
+            moved = Part(given, chosen, boxes, windows, large).refine(model, features, view, image.shape[:2])
             for k, rings in moved.items():
                 objects[k] = rings
     return objects
@@ -62,18 +63,20 @@ class Part:
     Args:
         given: all objects of the image.
         chosen: (K,) which of them, ascending.
-        windows: (all, 4) of all objects, xyxy in pixels of the image.
+        boxes, windows: (all, 4) around all objects, xyxy in pixels of the image.
         large: (R,) bool, the rings of all objects that are large enough to refine.
     """
 
-    def __init__(self, given: GivenObjects, chosen: np.ndarray, windows: np.ndarray, large: np.ndarray) -> None:
-        self.given, self.chosen, self.windows = given, chosen, windows[chosen]
+    def __init__(
+        self, given: GivenObjects, chosen: np.ndarray, boxes: np.ndarray, windows: np.ndarray, large: np.ndarray
+    ) -> None:
+        self.given, self.chosen, self.boxes, self.windows = given, chosen, boxes[chosen], windows[chosen]
         self.scale = SIDE / (self.windows[:, 2:] - self.windows[:, :2])  # window pixels to one of the image, (K, 1)
         self.rows = np.flatnonzero(large & np.isin(given.rings.mask, chosen))
         self.owner = np.searchsorted(chosen, given.rings.mask[self.rows])  # of each ring, 0 to K - 1
 
-    def refine(self, model: RefinedModel, features: Tensor, view: View) -> dict[int, Rings]:
-        """The objects that were moved, by their place among all objects of the image."""
+    def refine(self, model: RefinedModel, features: Tensor, view: View, size: tuple[int, int]) -> dict[int, Rings]:
+        """The objects that were moved, by their place among all objects of the image of ``size`` (height, width)."""
         inputs = self._look(model.host, features, view)
         even = self._even(model.refiner.config.evolution.vertices)
         start = (even - self._begin()) * self.scale[self.owner, None]
@@ -88,13 +91,14 @@ class Part:
         course = model.refiner.refine(inputs)
         _, restored = model.finish(inputs, course)
         end = course.steps[-1].float().cpu().numpy() / self.scale[self.owner, None] + self._begin()
+        # A window may reach beyond the image, but no outline that did not do so before.
+        end = end.clip(np.minimum(even, 0), np.maximum(even, size[::-1]))
         return self._carried(even, end, set(restored))
 
     def _look(self, host: Any, features: Tensor, view: View) -> RefinerInputs:
         """The refiner's inputs, in window pixels; no contours yet."""
-        boxes = self.given.boxes().numpy()[self.chosen].astype(np.float64)
-        own = (boxes - np.tile(self.windows[:, :2], 2)) * np.tile(self.scale, 2)
-        distance = distance_maps([self.given.objects[k] for k in self.chosen], self.windows, boxes)
+        own = (self.boxes - np.tile(self.windows[:, :2], 2)) * np.tile(self.scale, 2)
+        distance = distance_maps([self.given.objects[k] for k in self.chosen], self.windows, self.boxes)
         device = features.device
         return host.look(
             features,

@@ -61,10 +61,10 @@ def plan_views(windows: np.ndarray, size: tuple[int, int]) -> list[View]:
         windows: (K, 4) xyxy squares in pixels of the image; they may leave it.
         size: (height, width) of the image.
     """
-    rectangles = np.concatenate([np.floor(windows[:, :2]), np.ceil(windows[:, 2:])], 1)
-    rectangles = rectangles.clip(0, np.tile(np.array(size[::-1]), 2)).astype(int)
-    rectangles[:, 2:] = np.maximum(rectangles[:, 2:], rectangles[:, :2] + 1)
-    rectangles[:, :2] = np.minimum(rectangles[:, :2], np.array(size[::-1]) - 1)
+    limits = np.array(size[::-1])
+    low = np.floor(windows[:, :2]).clip(0, limits - 1)  # of a window beside the image, the nearest pixel
+    high = np.ceil(windows[:, 2:]).clip(low + 1, limits)
+    rectangles = np.concatenate([low, high], 1).astype(int)
     exact = np.minimum(SIDE / (windows[:, 2] - windows[:, 0]), MOST_ENLARGED)
     # Windows of about one scale can share a view.
     level = np.round(np.log2(exact))

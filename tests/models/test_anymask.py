@@ -178,6 +178,20 @@ def test_a_margin_keeps_vertices_that_phi_is_not_sure_of() -> None:
     assert moved.rings[0] is not moved.coarse.rings[0]  # type: ignore[union-attr]
 
 
+def test_outlines_stay_on_the_image() -> None:
+    one = model().eval()
+    one.refiner.config.evolution.ratio = 0.1
+    with torch.no_grad():
+        one.refiner.classifier.controller.predict.bias[-1] = -2.0  # phi says inside everywhere: all moves go outwards
+    mask = np.zeros((60, 80), bool)
+    mask[10:40, :30] = True
+    found = Predictor(one, [{"id": 1, "name": "object"}], 96, 160).refine(
+        np.full((60, 80, 3), 90, np.uint8), mask[None]
+    )
+    ring = found.rings[0][0]
+    assert ring.min() >= 0 and ring[:, 0].min() == 0 and ring[:, 0].max() > 32
+
+
 def test_it_finds_nothing_by_itself() -> None:
     one = model().eval()
     with pytest.raises(InputError, match="anymask detects nothing; give it masks"):

@@ -138,6 +138,7 @@ def test_gains_are_averaged_around_the_ring() -> None:
     values = torch.zeros(1, 20)
     values[0, 0] = 9.0
     assert neighbourly(values)[0].tolist() == [1.0] * 5 + [0.0] * 11 + [1.0] * 4
+    assert neighbourly(values[:, :3])[0].tolist() == [3.0] * 3
 
 
 def test_scale_invariance() -> None:
