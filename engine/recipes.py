@@ -18,8 +18,9 @@ from sharpcontour.errors import InputError
 def anymask_photos(model: str, refine: bool) -> Config:
     """AnyMask on crops of 256 px around objects, for your own photographs: hours on a CPU, minutes on a GPU.
 
-    What differs from the paper's settings: phi reads the distance to the given contour, its loss is not focal (gamma
-    0), so that it is sharp where it is sure, and lambda is larger, since given masks may be far off.
+    What differs from the paper's settings: phi reads where the given contour is, its loss is not focal (gamma 0), so
+    that phi is a probability and is sharp where it is sure, a vertex stops where phi crosses one half, and moves of
+    little expected gain are taken back, so that good masks stay.
     """
     config = coco_1x(model, refine)
     _only_for("anymask", config)
@@ -42,7 +43,7 @@ def anymask_photos(model: str, refine: bool) -> Config:
     sharp.classifier.distance, sharp.classifier.feature_channels, sharp.classifier.hidden = True, 24, 24
     sharp.points.points, sharp.points.given, sharp.points.sigma = 256, 0.4, 0.03
     sharp.loss.gamma = 0.0
-    sharp.evolution.ratio, sharp.evolution.vertices = 0.01, 256
+    sharp.evolution.vertices, sharp.evolution.interpolate_flip, sharp.evolution.min_gain = 256, True, 0.002
     return config
 
 

@@ -90,10 +90,11 @@ def evolve(
         course.active.append(active)
         course.flipped.append(flip & active)
         course.moves.append(moves * active)
-    if (config.min_gain or config.min_ring_gain) and config.iterations:
+    if config.min_gain and config.iterations:
         outwards = outward_normals(vertices, config.normal_window) * away
-        gain = expected_gain(vertices, course.steps[-1], outwards, classify) / area.sqrt()[:, None].clamp(min=1.0)
-        course.steps[-1] = torch.where(worthwhile(gain, config)[..., None], course.steps[-1], vertices)
+        gain = neighbourly(expected_gain(vertices, course.steps[-1], outwards, classify))
+        worthwhile = gain > config.min_gain * area.sqrt()[:, None]
+        course.steps[-1] = torch.where(worthwhile[..., None], course.steps[-1], vertices)
     return course
 
 
@@ -115,16 +116,6 @@ def expected_gain(start: Tensor, end: Tensor, outwards: Tensor, classify: Classi
     path = start[:, :, None] + share[:, None] * move[:, :, None]
     phi = classify(path.flatten(1, 2)).sigmoid().view(rings, n, GAIN_SAMPLES)
     return -(move * outwards).sum(-1).sign() * move.norm(dim=-1) * (2 * phi - 1).mean(-1)
-
-
-def worthwhile(gain: Tensor, config: EvolutionConfig) -> Tensor:
-    """Which moves stay, (R, N) bool, by their expected gains (R, N) in shares of sqrt(A); not in the paper."""
-    stays = torch.ones_like(gain, dtype=torch.bool)
-    if config.min_gain:
-        stays &= neighbourly(gain) > config.min_gain
-    if config.min_ring_gain:
-        stays &= gain.mean(1, keepdim=True) > config.min_ring_gain
-    return stays
 
 
 def neighbourly(values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from sharpcontour.refined_model import RefinedModel
 
 AT_ONCE = 128  # instances looked at together
 AT_ONCE_ON_CPU = 16  # the features of so few stay in its cache
-STILL = 1.0  # px of the window: a point that moved no farther keeps its place
+STILL = 0.1  # px of the window: a point that moved no farther keeps its place
 
 
 @torch.inference_mode()

@@ -126,12 +126,10 @@ def test_moves_that_gain_little_are_taken_back() -> None:
     assert torch.equal(run(contour, unsure, min_gain=0.002, ratio=0.02).steps[-1], contour)
     assert not torch.equal(run(contour, unsure, min_gain=0.0, ratio=0.02).steps[-1], contour)
     assert torch.equal(run(contour, sure, min_gain=0.002).steps[-1], run(contour, sure).steps[-1])
-    # Half of the ring is right: some of its vertices are worth it, on average they are not.
+    # Half of the ring is right: the others move alone.
     half = torch.where(torch.arange(128)[None, :, None] < 64, contour, circle(40.0))
     moved = run(half, sure, min_gain=0.004).steps[-1]
     assert (radius_of(moved)[:, 8:56] > 39.5).all() and torch.equal(moved[:, 72:120], half[:, 72:120])
-    assert torch.equal(run(half, sure, min_ring_gain=0.012).steps[-1], half)
-    assert not torch.equal(run(half, sure, min_ring_gain=0.008).steps[-1], half)
 
 
 def test_gains_are_averaged_around_the_ring() -> None:
