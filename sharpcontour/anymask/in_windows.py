@@ -23,6 +23,7 @@ from sharpcontour.refined_model import RefinedModel
 AT_ONCE = 128  # instances looked at together
 AT_ONCE_ON_CPU = 16  # the features of so few stay in its cache
 STILL = 0.1  # px of the window: a point that moved no farther keeps its place
+AT_BORDER = 4.0  # px of the window, likewise, of a point on the image's border, where an object is cut off, not ending
 
 
 @torch.inference_mode()
@@ -93,6 +94,7 @@ class Part:
         end = course.steps[-1].float().cpu().numpy() / self.scale[self.owner, None] + self._begin()
         # A window may reach beyond the image, but no outline that did not do so before.
         end = end.clip(np.minimum(even, 0), np.maximum(even, size[::-1]))
+        end = np.where(self._cut_off(even, end, size)[..., None], even, end)
         return self._carried(even, end, set(restored))
 
     def _look(self, host: Any, features: Tensor, view: View) -> RefinerInputs:
@@ -119,6 +121,12 @@ class Part:
         rings = self.given.rings
         outlines = [rings.points[rings.starts[row] : rings.starts[row + 1]] for row in self.rows]
         return resample_rings(np.concatenate(outlines), np.cumsum([0, *map(len, outlines)]), vertices)
+
+    def _cut_off(self, even: np.ndarray, end: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """(R, N) bool, the points on the image's border that moved little."""
+        border = ((even <= 0.5) | (even >= np.array(size[::-1]) - 0.5)).any(2)
+        way = (end - even) * self.scale[self.owner, None]
+        return border & (np.hypot(way[..., 0], way[..., 1]) < AT_BORDER)
 
     def _carried(self, even: np.ndarray, end: np.ndarray, restored: set[int]) -> dict[int, Rings]:
         """The given outlines after their points ``even`` (R, N, 2) have moved to ``end``."""
