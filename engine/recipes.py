@@ -43,7 +43,9 @@ def anymask_photos(model: str, refine: bool) -> Config:
     sharp.classifier.distance, sharp.classifier.feature_channels, sharp.classifier.hidden = True, 24, 24
     sharp.points.points, sharp.points.given, sharp.points.sigma = 256, 0.4, 0.03
     sharp.loss.gamma = 0.0
-    sharp.evolution.vertices, sharp.evolution.interpolate_flip, sharp.evolution.min_gain = 256, True, 0.002
+    evolution = sharp.evolution
+    evolution.vertices, evolution.interpolate_flip, evolution.min_gain = 256, True, 0.002
+    evolution.normal_window = 12.0  # of the steps of blocky masks normals of their own would cross
     return config
 
 
