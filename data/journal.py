@@ -92,7 +92,8 @@ class Journal:
         """Write down what ``work`` returns for an image, unless that is done.
 
         Whatever is wrong with one image must not cost the others: it is handed back, nothing is written down, and the
-        same command tries the image again.
+        same command tries the image again. What is handed back holds nothing of the work, whose memory, such as that of
+        the device, the next image needs.
 
         Raises:
             UnwritableError: where the work or the journal cannot be written, which no other image would change.
@@ -103,11 +104,10 @@ class Journal:
             record = work()
         except UnwritableError:
             raise
-        except ImageError as error:
-            return error
         except Exception as error:
-            self.failed += 1
-            return error
+            self.failed += not isinstance(error, ImageError)
+            error.__context__ = error.__cause__ = None
+            return error.with_traceback(None)
         self.add(name, record)
         return None
 

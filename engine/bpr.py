@@ -129,9 +129,9 @@ def train(
     optimizer = torch.optim.SGD(model.parameters(), budget.lr, momentum=0.9, weight_decay=5e-4)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{len(examples)} detections to learn from; {parameters:.2f} M parameters", flush=True)
-    partial = out.with_name(f"{out.name}.part")
+    unfinished = out.with_name(f"{out.name}.part")
     known = asdict(budget) | {"detections": len(examples)}
-    first = resume(partial, model, optimizer, known)
+    first = resume(unfinished, model, optimizer, known)
     rest = Subset(dataset, range(first * budget.batch, len(dataset)))
     loader = DataLoader(rest, budget.batch, num_workers=workers)
     recent = 0.0
@@ -152,9 +152,9 @@ def train(
                 recent = 0.8 * recent + 0.2 * value if step > first else value
                 bar.set_postfix(loss=f"{recent:.3f}")
             if to_save:
-                save(partial, model, done, optimizer=optimizer.state_dict(), budget=known)
+                save(unfinished, model, done, optimizer=optimizer.state_dict(), budget=known)
     save(out, model, budget.iterations)
-    partial.unlink(missing_ok=True)
+    unfinished.unlink(missing_ok=True)
     print(f"{out}: after {budget.iterations} updates of {budget.batch} patches, loss {recent:.3f}")
 
 

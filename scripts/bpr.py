@@ -31,7 +31,7 @@ from eval.checks import GroundTruth, check_detections
 from eval.metrics import evaluate_detections
 from eval.results import format_table
 from models.bpr import BPR, BPRConfig
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.command_line import DEVICES, choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 
 
@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
         add("--annotations", required=True, metavar="GT.json", help="COCO annotations of the same images")
         add("--images", required=True, metavar="DIR", help="folder of the images")
         add("--out", required=True, metavar="FILE", help=out)
-        add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first there is")
+        add("--device", choices=DEVICES, default="auto", help="default: the first there is")
         if name == "refine":
             add("--checkpoint", required=True, metavar="CKPT", help="of bpr.py train")
             continue

@@ -42,7 +42,7 @@ from models.zoo import title_of
 from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.command_line import DEVICES, choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import looks_like_image, read_image
 
@@ -120,7 +120,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="SCORE",
         help="pictures show detections of at least this score, 0 to 1 (default: 0.3)",
     )
-    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    add("--device", choices=DEVICES, default="auto", help="default: the first that is there")
     return parser.parse_args()
 
 

@@ -128,6 +128,10 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--results needs --images DIR and --out R2.json")
     if args.image and not args.masks:
         parser.error("--image needs --masks FILE ...")
+    if args.image and (args.images or args.annotations or args.pictures):
+        parser.error("--images, --annotations and --pictures are for --results; leave them out with --image")
+    if args.results and (args.masks or args.image_id):
+        parser.error("--masks and --image-id are for --image; leave them out with --results")
     if args.checkpoint and args.weights:
         parser.error("--checkpoint and --weights are two refiners; give one")
     return args
@@ -177,6 +181,8 @@ class Job:
 
     def _refine(self, image: ImageFile) -> dict[str, Any]:
         """Refine the usable entries of an image: a record of plain values."""
+        model: Any = self.predictor.model
+        model.reset_refiner_stats()  # an image that failed has left its counts
         pixels = self._pixels(image)
         size = (pixels.shape[0], pixels.shape[1])
         changes, broken_entries, changed, seen = Changes(), [], {}, []
@@ -195,7 +201,6 @@ class Job:
                     own = category_of(self.entries[indices[k]])
                     changes.compare(self.truth, image.id, [own], [(before, after)])
         much = sum(seen) / (len(seen) + 1)
-        model: Any = self.predictor.model
         counts = asdict(changes) | {"harmed": model.refiner_stats()["restored"]}
         return {"changed": changed, "counts": counts, "broken": broken_entries, "much": much}
 
@@ -204,9 +209,6 @@ class Job:
 
     def _refined(self, pixels: np.ndarray, indices: list[int]) -> Detections:
         """Some entries of an image as detections, before and after."""
-        model: Any = self.predictor.model
-        if not model.statistics.enabled:
-            model.reset_refiner_stats()
         entries = [self.entries[index] for index in indices]
         return self.predictor.refine(
             pixels,

@@ -37,14 +37,15 @@ class CocoResult(TypedDict):
 
 @dataclass(repr=False)
 class Detections:
-    """K instances on one image, best score first.
+    """K instances on one image: a model's best score first, given ones in the order in which they were given.
 
     Attributes:
         boxes: (K, 4) float32 xyxy, continuous pixels of ``size``.
         scores: (K,) float32.
         labels: (K,) int64, class index 0..C-1.
-        shapes: K objects in pixels of ``size``: each a list of (n, 2) float32 rings (even-odd, holes included), or
-            all as soft masks, which become pixels only where they are asked for, at the size asked for.
+        shapes: K objects in pixels of ``size``: each a list of (n, 2) rings (even-odd, holes included), float32 but for
+            polygons as they were given, which may be float64; or all as soft masks, which become pixels only where they
+            are asked for, at the size asked for.
         size: (height, width) of the image the coordinates refer to.
         coarse: the same instances before refinement, where a refiner ran.
         steps: on request, the rings after every evolution iteration; ``steps[0]`` is where the evolution began.

@@ -4,5 +4,5 @@
 class InputError(ValueError):
     """A mistake in a file, an option or an argument, told in one line that names it and says how to mend it.
 
-    The commands in ``scripts/`` print the line to stderr and leave with exit code 2.
+    The commands print the line to stderr and leave with exit code 2.
     """

@@ -13,7 +13,8 @@ fits only the pixels as they are stored, these are taken. What is written is in 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ from pycocotools import mask as coco_mask
 from sharpcontour.anymask import output_files
 from sharpcontour.anymask.mask_files import read_mask_files
 from sharpcontour.anymask.named_masks import NamedMask
-from sharpcontour.anymask.refiner import load_refiner
+from sharpcontour.anymask.refiner import MaskRefinerLike, load_refiner
 from sharpcontour.detections import Detections
-from sharpcontour.errors import InputError
 from sharpcontour.io.command_line import DEVICES, choose_device, run
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.images import WrongSizeError, read_image
@@ -64,13 +64,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def refine_files(
-    load: Any, photo: str | Path, masks: Sequence[str | Path], out: str | Path | None = None, *, image_id: Any = None
+    load: Callable[[], MaskRefinerLike],
+    photo: str | Path,
+    masks: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    image_id: Any = None,
 ) -> Detections:
     """Refine the masks of one photograph, write the files and print a line an object.
 
     Args:
-        load: called without arguments once everything else is read; gives what has the method ``refine`` of
-            :class:`~sharpcontour.anymask.refiner.MaskRefiner`.
+        load: called once everything else is read.
         photo: of the photograph.
         masks: files that :func:`~sharpcontour.anymask.mask_files.read_mask_files` reads.
         out: folder to write to, made if missing; None: one beside where the command is called, named like the
@@ -87,12 +91,13 @@ def refine_files(
     folder = Path(f"{photo.stem}_sharp") if out is None else Path(out)
     paths = [folder / f"{photo.stem}{ending}" for ending in (".json", ".svg", "_mask.png", "_compare.png")]
     for path in paths:
-        if any(path.resolve() == Path(given).resolve() for given in (photo, *masks)):
-            raise InputError(f"{path}: would be written over a given file; choose another --out")
-        check_writable(path)
+        check_writable(path, (photo, *masks))
     pixels, given, notes = read_photograph(photo, masks, image_id)
     print("\n".join(notes))
     found = load().refine(pixels, [mask.mask for mask in given])
+    assert found.coarse is not None
+    pairs = zip(given, found.coarse.rings, found.rings, strict=True)
+    found = replace(found, shapes=[before if mask.crowd else after for mask, before, after in pairs])
     output_files.write_coco(paths[0], found, given, photo.name)
     output_files.write_svg(paths[1], found, given)
     output_files.write_mask(paths[2], found)

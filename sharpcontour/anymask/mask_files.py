@@ -51,8 +51,9 @@ def read_mask_files(
     notes = []
     for path in map(Path, paths):
         reading = _read(path, size, image, image_id)
-        count = len(reading.masks)
-        notes.append(f"{path}: {count} object{'' if count == 1 else 's'} ({reading.how})")
+        count, crowds = len(reading.masks), sum(mask.crowd for mask in reading.masks)
+        how = reading.how + (f"; {crowds} with iscrowd 1, kept as given" if crowds else "")
+        notes.append(f"{path}: {count} object{'' if count == 1 else 's'} ({how})")
         masks += reading.masks
     if not masks:
         raise InputError(f"no mask is in {', '.join(map(str, paths))}; give a file that holds one")
@@ -92,6 +93,8 @@ def _arrays(path: Path, size: Size) -> Reading:
     except Exception as error:  # reading garbage raises almost anything
         objects = "allow_pickle" in str(error)
         raise InputError(f"{path}: {_OBJECTS if objects else 'damaged or cut short; save it again'}") from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise InputError(f"{path}: holds files that are no arrays; unpack it and give the masks")
     found, ways = [], []
     for name, array in arrays.items():
         where = f"{path}: array {name}" if len(arrays) > 1 else f"{path}"

@@ -2,9 +2,11 @@
 
 The rules, in this order; 0 or black is always the background:
 
-    an alpha channel that is not the same everywhere  the mask of one object, cut at one half
+    an alpha channel that is not the same everywhere  the mask of one object, cut at one half; but of a palette of few
+                                                      indices only where 0 can be seen, or an object shines through
     one value besides 0                               the mask of one object
-    a palette                                         each index an object; 255 beside others is the border of VOC
+    a palette                                         each index an object; 255 beside others is the border of VOC, and
+                                                      what is transparent is background
     a colour picture of few colours                   each colour an object
     1, 2, ... n                                       each value an object
     many values, or ones that shade off               a soft mask of one object, cut at one half
@@ -23,9 +25,11 @@ import numpy as np
 from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, label_rles
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_values
-from sharpcontour.masks.run_lengths import changes_to_rle
+from sharpcontour.masks.run_lengths import crop_to_rle
 
-MANY = 64  # values, of 256, from which a gray picture that does not count 1, 2, ... is a soft mask
+MANY = (
+    64  # values, of 256, from which a gray picture that does not count 1, 2, ... is a soft mask; or indices, a picture
+)
 FEW = 8  # values, up to which a gray picture may have objects of its own shades
 LEVEL = 0.3  # of an object's pixels have their value's neighbours to the right and below, at least
 COLOURS = 255  # different ones in a picture of objects, at most
@@ -49,10 +53,13 @@ def read_image_masks(path: Path, size: Size) -> Reading:
     """
     values = read_values(path, size)
     data = path.read_bytes()
-    if values.ndim == 3 and values.shape[2] == 4 and values[..., 3].min() < values[..., 3].max():
-        return one_object(path.stem, _upper_half(values[..., 3]), "its alpha channel")
-    if data[1:4] == b"PNG" and data[25] == _PALETTE:
-        return _of_palette(path.stem, _palette_indices(data))
+    alpha = values[..., 3] if values.ndim == 3 and values.shape[2] == 4 else np.full(values.shape[:2], 255, np.uint8)
+    indices = _palette_indices(data) if data[1:4] == b"PNG" and data[25] == _PALETTE else None
+    cut_out = alpha.min() < alpha.max()
+    if cut_out and (indices is None or not _tells_objects(indices, alpha)):
+        return one_object(path.stem, _upper_half(alpha), "its alpha channel")
+    if indices is not None:
+        return _of_palette(path.stem, np.where(alpha > 0, indices, 0) if cut_out else indices)
     if values.ndim == 3:
         values = values[..., :3]
         if (values == values[..., :1]).all():
@@ -90,9 +97,7 @@ def masks_of_values(stem: str, values: np.ndarray, where: str) -> Reading:
 
 def one_object(stem: str, inside: np.ndarray, how: str) -> Reading:
     """A mask (H, W) of bool as the only object of its file."""
-    rles = label_rles(inside)
-    empty = changes_to_rle(np.zeros(0, np.int64), *inside.shape)
-    return Reading([NamedMask(stem, rles.get(1, empty))], how)
+    return Reading([NamedMask(stem, crop_to_rle(inside, 0, 0, *inside.shape))], how)
 
 
 def _labelled(stem: str, ids: np.ndarray, how: str, name: Callable[[int], str] = str) -> Reading:
@@ -117,6 +122,12 @@ def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
 def _upper_half(values: np.ndarray) -> np.ndarray:
     """Where integers are at least one half of what they can be; where floats are at least 0.5."""
     return values >= (0.5 if values.dtype.kind == "f" else (int(np.iinfo(values.dtype).max) + 1) // 2)
+
+
+def _tells_objects(indices: np.ndarray, alpha: np.ndarray) -> bool:
+    """Whether the indices of a palette are objects on a transparent background, not the colours of a cut-out."""
+    hidden = not alpha[indices == 0].any()
+    return hidden and bool(np.isin(alpha, (0, 255)).all()) and len(np.unique(indices)) <= MANY
 
 
 def _of_palette(stem: str, indices: np.ndarray) -> Reading:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, check_size, checked
+from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, check_reach, check_size, checked
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 
@@ -139,7 +140,7 @@ def _entries(
     found = []
     for index, entry in entries.items():
         segmentation = entry if "counts" in entry else entry.get("segmentation")
-        number = entry.get("category_id")
+        number, score = entry.get("category_id"), entry.get("score")
         known = isinstance(number, (int, str))
         category = names.get(number, f"category {number}") if known else None
         found.append(
@@ -148,6 +149,8 @@ def _entries(
                 checked(segmentation, size, f"{path}: entry {index}"),
                 category,
                 number if isinstance(number, int) else None,
+                score if isinstance(score, (int, float)) and abs(score) <= sys.float_info.max else None,
+                entry.get("iscrowd") == 1,
             )
         )
     return found
@@ -167,7 +170,7 @@ def _labelme(path: Path, contents: Mapping[str, Any], size: Size) -> Reading:
         where = f"{path}: shape {index}" + (f" ({label})" if label else "")
         if not isinstance(shape, dict):
             raise InputError(f"{where}: is no object of JSON; mend it, or take it out")
-        polygons = checked([_outline(shape, where)], size, where)
+        polygons = checked([_outline(shape, size, where)], size, where)
         group = shape.get("group_id")
         key = (label, str(group)) if group is not None else index
         name = label or f"{path.stem} {index + 1}"
@@ -175,8 +178,8 @@ def _labelme(path: Path, contents: Mapping[str, Any], size: Size) -> Reading:
     return Reading(list(objects.values()), f"LabelMe, {len(contents['shapes'])} shapes")
 
 
-def _outline(shape: Mapping[str, Any], where: str) -> list[float]:
-    """One shape as a flat polygon."""
+def _outline(shape: Mapping[str, Any], size: Size, where: str) -> list[float]:
+    """One shape as a flat polygon; a circle may reach beyond the photograph, and is cut off there."""
     points = shape.get("points")
     try:
         corners = np.array(points, np.float64).reshape(-1, 2)
@@ -194,6 +197,8 @@ def _outline(shape: Mapping[str, Any], where: str) -> list[float]:
     (x0, y0), (x1, y1) = corners.tolist()
     if kind == "rectangle":
         return [x0, y0, x1, y0, x1, y1, x0, y1]
+    check_reach([[x0, y0, x1, y1]], size, where)
     radius = math.hypot(x1 - x0, y1 - y0)
     turn = np.linspace(0, 2 * np.pi, round(min(max(4 * radius, 16), 1024)), endpoint=False)
-    return np.stack([x0 + radius * np.cos(turn), y0 + radius * np.sin(turn)], 1).ravel().tolist()
+    circle = np.stack([x0 + radius * np.cos(turn), y0 + radius * np.sin(turn)], 1)
+    return circle.clip(0, (size[1], size[0])).ravel().tolist()

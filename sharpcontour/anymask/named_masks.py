@@ -25,15 +25,19 @@ class NamedMask:
 
     Attributes:
         name: what to call it: its label, or its file and number.
-        mask: a compressed COCO RLE, or a list of flat COCO polygons in continuous pixels; either may be empty.
+        mask: a COCO RLE, compressed or not, or a list of flat COCO polygons in continuous pixels; any may be empty.
         category: name of its class, if the file tells one.
         category_id: number of its class, if the file tells one.
+        score: how sure a detector was of it, if the file tells that.
+        crowd: whether it is many objects in one ("iscrowd" of COCO), which have no outline to refine.
     """
 
     name: str
     mask: Any
     category: str | None = None
     category_id: int | None = None
+    score: float | None = None
+    crowd: bool = False
 
 
 @dataclass
@@ -62,9 +66,10 @@ def checked(segmentation: Any, size: Size, where: str) -> Any:
         InputError: where it is broken or missing.
     """
     if isinstance(segmentation, dict):
-        if fault := size_fault(segmentation.get("size"), *size):
-            kind = WrongSizeError if "pixels" in fault else InputError
-            raise kind(f"{where}: {fault}")
+        own = segmentation.get("size")
+        if fault := size_fault(own, *size):
+            two = isinstance(own, (list, tuple)) and len(own) == 2 and all(isinstance(side, int) for side in own)
+            raise (WrongSizeError if two else InputError)(f"{where}: {fault}")
         try:
             read_runs(segmentation, *size)
         except (TypeError, ValueError) as error:
@@ -76,11 +81,11 @@ def checked(segmentation: Any, size: Size, where: str) -> Any:
     for polygon in polygons:
         if fault := polygon_fault(polygon):
             raise InputError(f"{where}: {fault}; mend it, or take it out")
-    _check_reach(polygons, size, where)
+    check_reach(polygons, size, where)
     return polygons
 
 
-def _check_reach(polygons: Sequence[Any], size: Size, where: str) -> None:
+def check_reach(polygons: Sequence[Any], size: Size, where: str) -> None:
     """WrongSizeError where polygons were drawn on a larger picture: they have no size that could tell."""
     height, width = size
     for polygon in polygons:
@@ -89,7 +94,7 @@ def _check_reach(polygons: Sequence[Any], size: Size, where: str) -> None:
         x, y = BEYOND * width, BEYOND * height
         if (low < (-x, -y)).any() or (high > (width + x, height + y)).any():
             raise WrongSizeError(
-                f"{where}: a polygon reaches from {low[0]:.0f}, {low[1]:.0f} to {high[0]:.0f}, {high[1]:.0f}, the "
+                f"{where}: its outline reaches from {low[0]:.0f}, {low[1]:.0f} to {high[0]:.0f}, {high[1]:.0f}, the "
                 f"image is {width} x {height} pixels; give masks of this image, in its pixels"
             )
 
@@ -103,19 +108,10 @@ def check_size(found: Any, size: Size, where: str) -> None:
 def label_rles(ids: np.ndarray) -> dict[int, Any]:
     """The objects of a label map (H, W) of integers, 0 outside, by their ids: compressed COCO RLEs, ascending."""
     flat = ids.T.ravel()  # run lengths go down the columns
-    where = np.flatnonzero(flat)
-    order = np.argsort(flat[where], kind="stable")
-    numbers, first = np.unique(flat[where][order], return_index=True)
-    parts = np.split(where[order], first[1:])
-    return {
-        int(number): changes_to_rle(_changes(part), *ids.shape) for number, part in zip(numbers, parts, strict=False)
-    }
-
-
-def _changes(inside: np.ndarray) -> np.ndarray:
-    """Where runs of consecutive numbers begin, and the number behind their end, in turns."""
-    begins = np.flatnonzero(np.diff(inside, prepend=-2) != 1)
-    ends = np.flatnonzero(np.diff(inside, append=inside[-1] + 2) != 1)
-    changes = np.empty(2 * len(begins), np.int64)
-    changes[::2], changes[1::2] = inside[begins], inside[ends] + 1
-    return changes
+    begins = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    runs, values = np.stack([begins, np.append(begins[1:], len(flat))], 1), flat[begins]
+    order = np.argsort(values, kind="stable")
+    order = order[np.searchsorted(values[order], 0, side="right") :]
+    numbers, first = np.unique(values[order], return_index=True)
+    parts = np.split(runs[order], first[1:])
+    return {int(number): changes_to_rle(part.ravel(), *ids.shape) for number, part in zip(numbers, parts, strict=False)}

@@ -39,9 +39,10 @@ def write_coco(path: str | Path, found: Detections, given: Sequence[NamedMask], 
     The file has "images", with one entry: "id" 1, "file_name", "width" and "height" in pixels; "categories": "id" and
     "name", as the given files had them, "object" for what has none; and "annotations", one an object in the order in
     which they were given: "id" 1 to K, "image_id" 1, "category_id", "name" (what the given file calls it; not part of
-    COCO's format), "segmentation", "area" in pixels, "bbox" [x, y, width, height] around the pixels, "iscrowd" 0.
-    The segmentation is a list of polygons [x0, y0, x1, y1, ...] where their union has exactly the object's pixels; of
-    an object with holes, and of an empty one, it is compressed run lengths, for COCO's polygons have no holes.
+    COCO's format), "segmentation", "area" in pixels, "bbox" [x, y, width, height] around the pixels, "iscrowd" 0 or 1,
+    and "score" where the given file had one. The segmentation is a list of polygons [x0, y0, x1, y1, ...] where their
+    union has exactly the object's pixels; of an object with holes, a crowd, and an empty one, it is compressed run
+    lengths, for COCO's polygons have no holes.
 
     Args:
         path: of the file.
@@ -60,10 +61,11 @@ def write_coco(path: str | Path, found: Detections, given: Sequence[NamedMask], 
             "image_id": 1,
             "category_id": ids[mask.category or "object"],
             "name": mask.name,
-            "segmentation": _segmentation(rings, rle),
+            "segmentation": rle if mask.crowd else _segmentation(rings, rle),
             "area": int(coco_mask.area(rle)),
             "bbox": coco_mask.toBbox(rle).tolist(),
-            "iscrowd": 0,
+            "iscrowd": int(mask.crowd),
+            **({} if mask.score is None else {"score": mask.score}),
         }
         for k, (rings, rle, mask) in enumerate(zip(found.rings, found.rles(), given, strict=True), 1)
     ]
@@ -73,12 +75,13 @@ def write_coco(path: str | Path, found: Detections, given: Sequence[NamedMask], 
 
 
 def _category_ids(given: Sequence[NamedMask]) -> dict[str, int]:
-    """A number for each category: its own where no other has taken it, else the next one."""
+    """A number for each category: its own where no other has taken it, of the rest the next ones."""
     ids: dict[str, int] = {}
     for mask in given:
-        name, own = mask.category or "object", mask.category_id
-        if name not in ids:
-            ids[name] = own if own is not None and own not in ids.values() else max(ids.values(), default=0) + 1
+        if mask.category_id is not None and mask.category_id not in ids.values():
+            ids.setdefault(mask.category or "object", mask.category_id)
+    for mask in given:
+        ids.setdefault(mask.category or "object", max(ids.values(), default=0) + 1)
     return ids
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -28,6 +28,13 @@ from sharpcontour.refined_model import RefinedModel, build_refiner
 WEIGHTS = Path(__file__).with_name("weights.pt")
 FORMAT = 1
 _AS_ARRAYS = ("1", "L", "RGB", "RGBA", "I", "I;16", "I;16B")  # modes of PIL whose values are understood as they are
+
+
+class MaskRefinerLike(Protocol):
+    """What refines given masks: a :class:`MaskRefiner`, or a trained model's predictor."""
+
+    def refine(self, image: np.ndarray, masks: Any) -> Detections:
+        """K masks on an image (H, W, 3) -> K refined instances in the same order, in pixels of the image."""
 
 
 class MaskRefiner:
@@ -72,11 +79,14 @@ class MaskRefiner:
         pixels = read_image(image, upright=True) if isinstance(image, (str, Path)) else as_pixels(image)
         try:
             given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
-        except InputError:
+        except InputError as error:
             turned, pixels = pixels.shape, as_pixels(image)
             if pixels.shape == turned:
                 raise
-            given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
+            try:
+                given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
+            except InputError:
+                raise error from None
         return replace(coarse, shapes=refine_in_windows(self.model, pixels, given), coarse=coarse)
 
 
@@ -93,13 +103,13 @@ def load_refiner(path: str | Path | None = None, device: str | torch.device = "c
     """
     path = WEIGHTS if path is None else Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file of weights; scripts/export.py makes one of a trained anymask run")
+        raise InputError(f"{path}: no such file of weights; without one the package's own are taken")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: refused or damaged, no weights of this refiner ({type(error).__name__})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise InputError(f"{path}: no weights of this refiner; scripts/export.py makes them of a trained anymask run")
+        raise InputError(f"{path}: no weights of this refiner, such as save_refiner writes")
     try:
         host: Any = MaskHost(from_dict(AnyMaskConfig, state["host"], "host."))
         refiner = build_refiner(from_dict(SharpContourConfig, state["sharpcontour"], "sharpcontour."), host)

@@ -50,7 +50,7 @@ def _message(error: Exception) -> str:
         return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
     # An error in a loader worker arrives with the worker's traceback before it.
     line = str(error).strip().splitlines()[-1]
-    return line.removeprefix("sharpcontour.errors.InputError: ")
+    return re.sub(r"^sharpcontour\.[\w.]+: ", "", line)
 
 
 def _refusal(error: Exception) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import re
+import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from eval.checks import GroundTruth
 from models.predictor import Predictor
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
+from sharpcontour.io.images import UnreadableError
 from tests.commands import run_script
 from tests.models.test_models import checkpoint_of
 
@@ -190,6 +194,45 @@ def test_a_full_disk_is_no_fault_of_an_image(folder: Path, monkeypatch: pytest.M
     done = predict(folder)
     assert done.returncode == 2 and "1_compare.png: the disk is full" in done.stderr and done.stderr.count("\n") == 1
     assert "results.json.part; the same command goes on from there" in done.stdout
+
+
+def test_a_failed_image_keeps_no_memory(tmp_path: Path) -> None:
+    class Features:
+        pass
+
+    alive: list[weakref.ref[Features]] = []
+
+    def work(kind: type[Exception]) -> None:
+        features = Features()
+        alive.append(weakref.ref(features))
+        try:
+            raise MemoryError("too much")
+        except MemoryError as error:
+            raise kind("a.png") from error
+
+    with Journal(tmp_path / "out.json", {}) as journal:
+        errors = [journal.attempt("1", partial(work, kind)) for kind in (RuntimeError, UnreadableError)]
+        assert [str(error) for error in errors] == ["a.png"] * 2 and journal.failed == 1
+        assert [one() for one in alive] == [None, None]
+        journal.close(finished=True)
+
+
+def test_counts_of_a_failed_image_are_of_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = json.loads((folder / "r.json").read_text())
+    (folder / "r.json").write_text(json.dumps([entries[0], entries[3]]))
+    original = Predictor.refine
+
+    def fails(self: Predictor, image: np.ndarray, *arguments: Any, **more: Any) -> Any:
+        if image[0, 0, 0] == 40:
+            self.model.statistics.restored += 100  # type: ignore[operator, union-attr]
+            raise MemoryError("too much")
+        return original(self, image, *arguments, **more)
+
+    monkeypatch.setattr(Predictor, "refine", fails)
+    done = refine(folder)
+    assert done.returncode == 1 and "1 images failed" in done.stdout
+    counts = re.search(r"(\d+) would have got worse", done.stdout)
+    assert counts is not None and int(counts[1]) <= 1
 
 
 def test_a_newer_checkpoint_of_a_run_is_other_work(folder: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from eval import pictures
-from sharpcontour.anymask.pictures import drawing, panels
+from sharpcontour.anymask.pictures import drawing, moves, panels
 from sharpcontour.anymask.pictures.drawing import View
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
@@ -167,6 +168,14 @@ def test_places_are_where_contours_moved_most() -> None:
         assert place.move == pytest.approx(move, abs=1e-4)
     assert len(pictures.largest_moves(coarse, refined, 1)) == 1
     assert pictures.largest_moves(refined, refined, 3) == []
+
+
+def test_objects_that_nothing_moved_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse, refined = _pair()
+    refined = replace(refined, shapes=[coarse.rings[0], refined.rings[1]])
+    looked: list[int] = []
+    monkeypatch.setattr(moves, "moves", lambda before, after, size, k: looked.append(k) or [])
+    assert pictures.largest_moves(coarse, refined, 3) == [] and looked == [1]
 
 
 def test_labels_hide_no_contours_where_there_is_room() -> None:

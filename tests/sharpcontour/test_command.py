@@ -158,7 +158,11 @@ def test_mistakes_are_told_in_a_line(call: Command) -> None:
         (("photo.jpg", mask), "none.pt", "none.pt: no such file of weights"),
         (("photo.jpg", mask), "broken.pt", "broken.pt: refused or damaged"),
         (("photo.jpg", mask, "--out", "taken"), "weights.pt", "cannot be written"),
-        (("photo.jpg", "photo_mask.png", "--out", "."), "weights.pt", "would be written over a given file"),
+        (
+            ("photo.jpg", "photo_mask.png", "--out", "."),
+            "weights.pt",
+            "photo_mask.png: the command also reads or writes this file",
+        ),
     ]
     for arguments, weights, message in cases:
         code, _, told = call(*arguments, weights=weights)
@@ -199,8 +203,20 @@ def test_refine_py_does_the_same(call: Command, tmp_path: Path) -> None:
     refined = json.loads(Path("r2.json").read_text())[0]
     mask = cv2.imread("a/photo_mask.png", cv2.IMREAD_UNCHANGED) > 0
     assert (rles_to_masks([refined["segmentation"]], H, W)[0] == mask).all()
-    for wrong in (["--results", "r.json"], ["--image", "photo.jpg"], [*results, "--checkpoint", "c.pt"], []):
-        assert run_script("refine.py", *wrong, cwd=tmp_path).returncode == 2
+    one = ["--image", "photo.jpg", "--masks", "rough.png"]
+    for wrong, message in [
+        (["--results", "r.json"], "needs --images"),
+        (["--image", "photo.jpg"], "needs --masks"),
+        ([*results, "--checkpoint", "c.pt"], "two refiners"),
+        ([*results, "--masks", "rough.png"], "leave them out with --results"),
+        ([*results, "--image-id", "3"], "leave them out with --results"),
+        ([*one, "--images", "images"], "leave them out with --image"),
+        ([*one, "--annotations", "g.json"], "leave them out with --image"),
+        ([*one, "--pictures", "p"], "leave them out with --image"),
+        ([], "required"),
+    ]:
+        done = run_script("refine.py", *wrong, cwd=tmp_path)
+        assert done.returncode == 2 and message in done.stderr, wrong
 
 
 def found(objects: list[list[np.ndarray]]) -> Detections:
@@ -238,6 +254,27 @@ def test_coco_keeps_categories_and_pixels(tmp_path: Path) -> None:
     assert (again == found(objects).masks()).all()
 
 
+def test_own_ids_of_categories_stay(tmp_path: Path) -> None:
+    given = [NamedMask("a", None), NamedMask("b", None, "cat", 1), NamedMask("c", None, "dog", 2)]
+    output_files.write_coco(tmp_path / "a.json", found(3 * [[]]), given, "photo.jpg")
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert {one["name"]: one["id"] for one in written["categories"]} == {"cat": 1, "dog": 2, "object": 3}
+    assert [one["category_id"] for one in written["annotations"]] == [3, 1, 2]
+
+
+@pytest.mark.usefixtures("oracle")
+def test_crowds_and_scores_are_handed_on(call: Command) -> None:
+    outline = trace_mask(DISC)[0].ravel().tolist()
+    entries = [{"segmentation": [outline], "score": 0.25}, {"segmentation": [outline], "iscrowd": 1}]
+    Path("m.json").write_text(json.dumps(entries))
+    code, shown, told = call("photo.jpg", "m.json")
+    assert code == 0 and "(a list of masks; 1 with iscrowd 1, kept as given)" in shown, told
+    assert "1. m 1: IoU" in shown and "2. m 2: kept as it is" in shown
+    first, second = json.loads(Path("photo_sharp/photo.json").read_text())["annotations"]
+    assert (first["iscrowd"], first["score"], second["iscrowd"]) == (0, 0.25, 1) and "score" not in second
+    assert isinstance(second["segmentation"], dict) and (rles_to_masks([second["segmentation"]], H, W)[0] == DISC).all()
+
+
 def test_masks_of_many_objects_have_16_bits(tmp_path: Path) -> None:
     columns = [trace_mask((k % W == COLUMNS // 1) & (k // W == ROWS // 30)) for k in range(300)]
     output_files.write_mask(tmp_path / "many.png", found(columns))
@@ -258,6 +295,8 @@ def test_from_python(tmp_path: Path) -> None:
     assert stored.size == (H, W) and 0.5 < (stored.masks()[0] & DISC).sum() / DISC.sum() < 1
     with pytest.raises(InputError, match=r"masks\[0\]: the mask is 119 x 90 pixels"):
         refiner.refine(path, [DISC[:, 1:]])
+    with pytest.raises(InputError, match="image 90 x 120"):  # what is wrong upright, not as stored
+        refiner.refine(path, [DISC[1:, 1:]])
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "YCbCr", "1", "I;16", "LA"])

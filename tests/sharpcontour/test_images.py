@@ -11,8 +11,9 @@ import pytest
 
 from sharpcontour import InputError
 from sharpcontour.io import images
+from sharpcontour.io.command_line import _message
 from sharpcontour.io.headers import LENGTH, header_size, is_image
-from sharpcontour.io.images import WrongSizeError, looks_like_image, read_image, read_values
+from sharpcontour.io.images import UnreadableError, WrongSizeError, looks_like_image, read_image, read_values
 from tests.sharpcontour.helpers import huge_png, not_utf8
 
 KINDS = ["png", "jpg", "bmp", "webp", "tif", "gif", "avif", "jp2", "ppm", "pgm"]
@@ -113,3 +114,11 @@ def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_image(tmp_path / name)
     assert not looks_like_image(tmp_path / name)
+
+
+def test_an_error_of_a_loader_process_is_one_line() -> None:
+    for name in ("errors.InputError", "io.images.UnreadableError"):
+        error = UnreadableError(
+            f"Caught it in DataLoader worker process 0.\nsharpcontour.{name}: a.png: no such image\n"
+        )
+        assert _message(error) == "a.png: no such image"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from sharpcontour.anymask.foreign_masks import read_masks
 from sharpcontour.anymask.mask_files import read_mask_files
-from sharpcontour.anymask.named_masks import NamedMask
+from sharpcontour.anymask.named_masks import NamedMask, label_rles
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import WrongSizeError
@@ -91,15 +92,27 @@ def test_palettes(tmp_path: Path, transparent: bool) -> None:
     indices[0] = 255
     picture = Image.fromarray(indices, "P")
     picture.putpalette([9, 9, 9, 128, 0, 0, 128, 0, 0] + 253 * [7, 7, 7])  # of one colour, the second object's too
-    if transparent:  # a palette with transparent entries is a cut-out
-        picture.info["transparency"] = bytes([0] + 255 * [255])
-    picture.save(path, **({"transparency": picture.info["transparency"]} if transparent else {}))
+    picture.save(path, **({"transparency": bytes([0] + 255 * [255])} if transparent else {}))
     masks, notes = read(path)
-    if transparent:
-        assert same(masks, indices > 0) and "alpha" in notes[0]
-        return
     assert same(masks, LEFT & (indices != 255), RIGHT & (indices != 255))
     assert f"but 255: {W} pixels of a border of no object" in notes[0]
+
+
+def test_palettes_of_cut_outs(tmp_path: Path) -> None:
+    many = np.where(IDS > 0, 1 + (COLUMNS + ROWS).astype(int) % 90, 0)
+    hidden = LEFT & (COLUMNS < 20)
+    for name, indices, opacity, wanted in [
+        ("many colours", many, [0] + 255 * [255], [IDS > 0]),
+        ("an object shines through", IDS, [0, 255, 100], [LEFT]),
+        ("the first colour can be seen", IDS, [255, 255, 0], [~RIGHT]),
+        ("a hidden colour", np.where(hidden, 3, IDS), [0, 255, 255, 0], [LEFT & ~hidden, RIGHT & ~hidden]),
+        ("all is hidden", IDS, [0, 0, 0], [LEFT, RIGHT]),
+    ]:
+        picture = Image.fromarray(indices.astype(np.uint8), "P")
+        picture.putpalette([value for k in range(256) for value in (k, 9, 7)])
+        picture.save(tmp_path / "cut.png", transparency=bytes(opacity))
+        masks, _ = read(tmp_path / "cut.png")
+        assert same(masks, *wanted), name
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -204,6 +217,20 @@ def test_arrays_that_are_no_masks(tmp_path: Path) -> None:
     (tmp_path / "no.npz").write_bytes(b"PK\x03\x04 and no archive")
     with pytest.raises(InputError, match=r"no\.npz: damaged or cut short"):
         read(tmp_path / "no.npz")
+    with zipfile.ZipFile(tmp_path / "masks.zip", "w") as archive:
+        archive.writestr("a.png", png(tmp_path / "a.png", LEFT.astype(np.uint8)).read_bytes())
+    with pytest.raises(InputError, match=r"masks\.zip: holds files that are no arrays; unpack it and give the masks"):
+        read(tmp_path / "masks.zip")
+
+
+def test_run_lengths_of_label_maps() -> None:
+    for seed in range(9):
+        ids = np.random.default_rng(seed).integers(0, 4, (seed + 1, 7))
+        found = label_rles(ids)
+        assert list(found) == sorted(set(ids.ravel().tolist()) - {0})
+        for number, mask in found.items():
+            assert (coco_mask.decode(mask) == (ids == number)).all()
+    assert label_rles(np.zeros((2, 3), int)) == {} and len(label_rles(np.arange(600).reshape(20, 30))) == 599
 
 
 def coco(**more: Any) -> dict[str, Any]:
@@ -230,7 +257,8 @@ def test_coco_annotations_of_the_photograph(tmp_path: Path) -> None:
     masks, notes = read(path)
     assert same(masks, square(), RIGHT, RIGHT & False)
     assert [(mask.name, mask.category_id) for mask in masks] == [("cat", 3), ("dog", 5), ("category 9", 9)]
-    assert "3 of 4 are of train\\photo.jpg" in notes[0]
+    assert "3 of 4 are of train\\photo.jpg; 1 with iscrowd 1, kept as given" in notes[0]
+    assert [mask.crowd for mask in masks] == [False, True, False]
     # By id, by a name that only ends otherwise, and because there is no other.
     assert same(read_mask_files([path], (H, W), "9.png", "7")[0][:1], square())
     assert same(read_mask_files([path], (H, W), "photo.png")[0][:1], square())
@@ -261,6 +289,7 @@ def test_coco_annotations_that_do_not_fit(tmp_path: Path) -> None:
             "entry 0: counts cannot be read",
         ),
         ({"annotations": [{**entry, "segmentation": {"size": [9, 8], "counts": [72]}}]}, "the mask is 8 x 9 pixels"),
+        ({"annotations": [{**entry, "segmentation": {"size": [9, "8"], "counts": [72]}}]}, "the mask is 8 x 9"),
         (
             {"annotations": [{**entry, "segmentation": [[1, 1, 300, 1, 300, 9]]}]},
             "reaches from 1, 1 to 300, 9, the image",
@@ -290,6 +319,10 @@ def test_results_of_the_photograph(tmp_path: Path) -> None:
     write(path, entries)
     masks, notes = read_mask_files([path], (H, W), "000000000139.jpg")
     assert same(masks, LEFT, RIGHT) and "2 of 3 are of this photograph" in notes[0]
+    assert [mask.score for mask in masks] == [0.5, 0.5]
+    for odd in ("0.5", None, 10**400, float("nan")):
+        odd_masks, _ = read(write(tmp_path / "odd.json", [{**entries[0], "score": odd}]))
+        assert odd_masks[0].score is None
     assert same(read(path, image_id="139")[0], LEFT, RIGHT)
     with pytest.raises(InputError, match="holds masks of 2 images, ids 139, 7; give the id"):
         read(path)
@@ -338,6 +371,9 @@ def test_labelme(tmp_path: Path) -> None:
     found = pixels(masks)
     assert (found[0] == (square() | part)).all() and (found[2] == low).all()
     assert (found[1] ^ RIGHT).sum() <= 12
+    beyond = {"label": "beyond", "points": [[70, 30], [70, 50]], "shape_type": "circle"}
+    masks, _ = read(write(path, {**contents, "shapes": [beyond]}))
+    assert (pixels(masks)[0] ^ (np.hypot(COLUMNS - 70, ROWS - 30) < 20)).sum() <= 12
     for change, message in [
         ({"imageHeight": 61}, "the mask is 80 x 61 pixels, the image 80 x 60"),
         ({"shapes": [{**shapes[0], "points": points[:2]}]}, r"shape 0 \(cat\): a polygon must be"),

@@ -54,7 +54,10 @@ def largest_moves(coarse: Detections, refined: Detections, count: int) -> list[P
     """
     check_pair(coarse, refined)
     candidates = [
-        place for k in range(len(refined)) for place in moves(coarse.rings[k], refined.rings[k], refined.size, k)
+        place
+        for k, (before, after) in enumerate(zip(coarse.rings, refined.rings, strict=True))
+        if after is not before
+        for place in moves(before, after, refined.size, k)
     ]
     scores = refined.scores.tolist()
     chosen: list[Place] = []
