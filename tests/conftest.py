@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import socket
@@ -13,6 +14,12 @@ import torch
 
 # Tests run in several processes; threads of all of them would wait for one another.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: commands collect garbage when they end, and need not look through all of torch."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

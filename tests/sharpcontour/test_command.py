@@ -53,12 +53,19 @@ def save(path: str, mask: np.ndarray) -> str:
     return path
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_weights(tmp_path_factory.mktemp("refiner") / "weights.pt").read_bytes()
+
+
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def call(
+    tmp_path: Path, weights: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
     """Runs the command in an empty folder with a photograph and weights: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     photograph(tmp_path / "photo.jpg")
-    write_weights(tmp_path / "weights.pt")
+    Path("weights.pt").write_bytes(weights)
 
     def run(*arguments: str, weights: str = "weights.pt") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["sharpcontour", *arguments, "--weights", weights, "--device", "cpu"])
@@ -203,11 +210,15 @@ def test_refine_py_does_the_same(call: Command, tmp_path: Path) -> None:
     refined = json.loads(Path("r2.json").read_text())[0]
     mask = cv2.imread("a/photo_mask.png", cv2.IMREAD_UNCHANGED) > 0
     assert (rles_to_masks([refined["segmentation"]], H, W)[0] == mask).all()
+
+
+def test_options_of_refine_py_that_mean_nothing_together(tmp_path: Path) -> None:
+    results = ["--results", "r.json", "--images", "images", "--out", "r2.json"]
     one = ["--image", "photo.jpg", "--masks", "rough.png"]
     for wrong, message in [
         (["--results", "r.json"], "needs --images"),
         (["--image", "photo.jpg"], "needs --masks"),
-        ([*results, "--checkpoint", "c.pt"], "two refiners"),
+        ([*results, "--checkpoint", "c.pt", "--weights", "w.pt"], "two refiners"),
         ([*results, "--masks", "rough.png"], "leave them out with --results"),
         ([*results, "--image-id", "3"], "leave them out with --results"),
         ([*one, "--images", "images"], "leave them out with --image"),
