@@ -43,7 +43,8 @@ def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObject
     boxes = given.boxes().numpy().astype(np.float64)
     windows = windows_around(boxes)
     scale = SIDE / (windows[:, 2] - windows[:, 0])
-    areas = given.rings.areas() * scale[given.rings.mask] ** 2
+    # Too small to refine is also what becomes larger only because its window is enlarged.
+    areas = given.rings.areas() * np.minimum(scale, 1)[given.rings.mask] ** 2
     large = refinable(given.rings, areas, len(given), model.refiner.config.tracing)
     worth = np.unique(given.rings.mask[large])
     for view in plan_views(windows[worth], (image.shape[0], image.shape[1])):
