@@ -27,7 +27,7 @@ Command = Callable[..., tuple[int, str, str]]
 class _Predictor:
     """Finds a frame in every image, and a square of low score."""
 
-    class_names, category_ids = ("frame", "square"), (7, 9)
+    class_names, category_ids, finds = ("frame", "square"), (7, 9), True
 
     def __init__(self, refine: bool) -> None:
         self.refine, self.config = refine, {"model": "dance"}
