@@ -240,7 +240,11 @@ def _redrawn(model: BPR, image: ImageFile, masks: list[Any], truth: GroundTruth)
 
 def load(path: str) -> BPR:
     """Load a trained BPR in evaluation mode; InputError where the file is none, or does not fit."""
-    state = read_checkpoint(Path(path))
+    return model_of(Path(path), read_checkpoint(Path(path)))
+
+
+def model_of(path: Path, state: dict[str, Any]) -> BPR:
+    """The BPR of a checkpoint whose contents have been read, as :func:`load` gives it."""
     config = state["config"]
     if not isinstance(config, dict) or config.get("model") != NAME or not isinstance(config.get("bpr"), dict):
         raise InputError(f"{path}: is no checkpoint of bpr.py train")
@@ -248,5 +252,5 @@ def load(path: str) -> BPR:
         model = BPR(from_dict(BPRConfig, config["bpr"]))
     except InputError as error:
         raise InputError(f"{path}: its configuration does not fit this version ({error})") from error
-    load_weights(model, state, Path(path))
+    load_weights(model, state, path)
     return model.eval()

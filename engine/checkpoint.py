@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.loading import checkpoints, not_finite
+from models.loading import checkpoints
 from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import write_whole
+from sharpcontour.io.weights import not_finite
 
 
 def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
@@ -21,8 +21,7 @@ from data import DatasetLike
 from data.degrade import KINDS, degrade
 from eval.boundary import boundary_iou
 from eval.results import left_out_line
-from sharpcontour.contours.rasterize import rings_to_rles
-from sharpcontour.detections import Detections
+from sharpcontour.anymask.refiner import MaskRefinerLike
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import ImageError
 from sharpcontour.masks.segmentation import to_rle
@@ -35,13 +34,6 @@ WORST = 10  # masks that lost most, by name
 Masks = list[np.ndarray]
 Method = Callable[[np.ndarray, Masks], Masks]
 """An image (H, W, 3) uint8 RGB and K masks (H, W) bool -> K masks in the same order."""
-
-
-class MaskRefinerLike(Protocol):
-    """A model's ``Predictor``, or the package's ``MaskRefiner``."""
-
-    def refine(self, image: np.ndarray, masks: Any) -> Detections:
-        """K masks on an image (H, W, 3) -> K refined instances in the same order, in pixels of the image."""
 
 
 @dataclass
@@ -85,11 +77,7 @@ def evaluate_degraded(
     rank = dist.get_rank() if dist.is_initialized() else 0
     world = dist.get_world_size() if dist.is_initialized() else 1
 
-    def ours(image: np.ndarray, masks: Masks) -> Masks:
-        rles = rings_to_rles(refiner.refine(image, masks).rings, *image.shape[:2])
-        return [coco_mask.decode(rle).astype(bool) for rle in rles]
-
-    methods: dict[str, Method] = {"": ours, **(others or {})}
+    methods = {"": refined_by(refiner), **(others or {})}
     truth = dataset.ground_truth()
     of_image = judged_objects(truth["annotations"])
     places = [i for i, image in enumerate(truth["images"]) if image["id"] in of_image][rank::world]
@@ -126,6 +114,11 @@ def evaluate_degraded(
     }
 
 
+def refined_by(refiner: MaskRefinerLike) -> Method:
+    """What a refiner of given masks makes of masks."""
+    return lambda image, masks: list(refiner.refine(image, masks).masks())
+
+
 def judged_objects(annotations: Iterable[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
     """The annotated objects that are judged, by image id: no crowds, none smaller than :data:`SMALLEST`."""
     of_image: dict[int, list[Mapping[str, Any]]] = {}
@@ -135,14 +128,17 @@ def judged_objects(annotations: Iterable[Mapping[str, Any]]) -> dict[int, list[M
     return of_image
 
 
-def own_mask(annotation: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """The mask of an annotated object as it is: (H, W) bool."""
-    return coco_mask.decode(to_rle(annotation["segmentation"], *size)).astype(bool)
+def own_masks(annotations: Sequence[Mapping[str, Any]], image: np.ndarray) -> Masks:
+    """The masks of annotated objects of an image (H, W, 3) as they are."""
+    height, width = image.shape[:2]
+    return [coco_mask.decode(to_rle(one["segmentation"], height, width)).astype(bool) for one in annotations]
 
 
-def worse_mask(wanted: np.ndarray, kind: str, annotation_id: int) -> np.ndarray:
-    """The worse mask (H, W) of a kind that an object's own is replaced by, always the same one."""
-    return degrade(wanted, kind, 1.0, np.random.default_rng((annotation_id, list(KINDS).index(kind))))
+def worse_masks(annotations: Sequence[Mapping[str, Any]], own: Masks, kind: str) -> Masks:
+    """The worse masks of a kind that annotated objects' own are replaced by, always the same ones."""
+    seed = list(KINDS).index(kind)
+    pairs = zip(annotations, own, strict=True)
+    return [degrade(mask, kind, 1.0, np.random.default_rng((one["id"], seed))) for one, mask in pairs]
 
 
 def _judge(
@@ -155,17 +151,16 @@ def _judge(
     seconds: dict[str, float],
 ) -> None:
     """Add the scores of all worse masks of one image to ``rows``, and what each method took to ``seconds``."""
-    numbers, source = [annotation["id"] for annotation in annotations], str(entry.get("source", ""))
-    wanted = [own_mask(annotation, (image.shape[0], image.shape[1])) for annotation in annotations]
+    source, wanted = str(entry.get("source", "")), own_masks(annotations, image)
     for kind in kinds:
-        masks = [worse_mask(mask, kind, number) for mask, number in zip(wanted, numbers, strict=True)]
+        masks = worse_masks(annotations, wanted, kind)
         before = [_scores(mask, own) for mask, own in zip(masks, wanted, strict=True)]
         for name, method in methods.items():
             begin = time.perf_counter()
             refined = method(image, masks)
             seconds[name] += time.perf_counter() - begin
-            for number, own, first, mask in zip(numbers, wanted, before, refined, strict=True):
-                rows[name].append(Judged(entry["id"], number, source, kind, np.array([first, _scores(mask, own)])))
+            for one, own, first, mask in zip(annotations, wanted, before, refined, strict=True):
+                rows[name].append(Judged(entry["id"], one["id"], source, kind, np.array([first, _scores(mask, own)])))
 
 
 def _scores(mask: np.ndarray, wanted: np.ndarray) -> list[float]:

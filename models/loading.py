@@ -6,7 +6,6 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from models.zoo import MODELS, build_model
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
 from sharpcontour.io.plain import from_dict
+from sharpcontour.io.weights import not_finite
 
 _NAME = re.compile(r"step_(\d+)\.pt")
 _REQUIRED = ("model", "config", "categories", "step")
@@ -38,7 +38,20 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
         InputError: where the file is missing, is no checkpoint, or does not fit the model it names, and where the
             device is not there.
     """
-    path, checkpoint = find_checkpoint(Path(path))
+    return predictor_of(*find_checkpoint(Path(path)), device)
+
+
+def predictor_of(path: Path, checkpoint: dict[str, Any], device: str | torch.device = "auto") -> Predictor:
+    """The model of a checkpoint whose contents have been read, as :func:`load_model` gives it.
+
+    Args:
+        path: of the checkpoint, for error messages.
+        checkpoint: its contents, from :func:`find_checkpoint`.
+        device: "auto" takes the GPU if there is one.
+
+    Raises:
+        InputError: where the contents do not fit the model they name, and where the device is not there.
+    """
     config, categories = checkpoint["config"], checkpoint["categories"]
     if config["model"] not in MODELS:
         raise InputError(f"{path}: unknown model {config['model']!r}; this version has {', '.join(MODELS)}")
@@ -145,14 +158,6 @@ def _check_sums(path: Path) -> None:
         raise InputError(f"{path}: damaged or cut off ({type(error).__name__}); use an earlier one") from error
     if damaged is not None:
         raise InputError(f"{path}: damaged (the checksum of {damaged} is wrong); use an earlier one")
-
-
-def not_finite(weights: Mapping[str, Any]) -> str:
-    """The name of the first weight that holds NaN or infinity, "" if none does."""
-    for name, value in weights.items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
-            return name
-    return ""
 
 
 def _present_name(key: str) -> str:

@@ -91,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--repeats", type=int, default=10, metavar="N", help="turns that count (default: 10)")
     add("--warmup", type=int, default=2, metavar="N", help="turns before these (default: 2)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
-    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    _cli.add_device(parser)
     add(
         "--vary",
         nargs="+",

@@ -115,14 +115,7 @@ def parse_arguments() -> argparse.Namespace:
         default=DILATION_RATIO,
         help=f"width of Boundary AP's band, a share of the image diagonal (default: {DILATION_RATIO})",
     )
-    add(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="overrides",
-        nargs="+",
-        default=[],
-        help="of --checkpoint's refiner: sharpcontour.evolution... or sharpcontour.tracing..., which need no training",
-    )
+    _cli.add_refiner_set(parser, "of --checkpoint's refiner: ")
     add("--json", metavar="OUT", help="write the numbers to this file")
     add("--results-out", metavar="FILE", help="write the detections of --checkpoint to this file, as COCO results")
     add("--per-category", action="store_true", help="show the AP of every category too")
@@ -136,7 +129,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="that score --results; worth it from 1000 images (default: 1)",
     )
-    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    _cli.add_device(parser)
     return parser.parse_args()
 
 

@@ -30,15 +30,14 @@ from data.degrade import KINDS
 from engine import bpr, distributed
 from engine.config import change_refiner
 from engine.logging import say
-from eval.degraded import Masks, Method, evaluate_degraded, format_degraded
+from eval.degraded import Masks, Method, evaluate_degraded, format_degraded, refined_by
 from eval.grabcut import grabcut
 from eval.pictures.degraded import draw_worst
 from models import load_model
 from models.bpr import BPR
-from models.loading import find_checkpoint
+from models.loading import find_checkpoint, predictor_of
 from sharpcontour.anymask.refiner import load_refiner
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import DEVICES
 from sharpcontour.io.files import check_writable, save_results
 
 
@@ -86,17 +85,10 @@ def parse_arguments() -> argparse.Namespace:
         help="what else refines the same masks: grabcut, or checkpoints of BPR or of models with a refiner",
     )
     add("--kinds", nargs="+", choices=tuple(KINDS), default=list(KINDS), metavar="KIND", help="of worse masks")
-    add(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="overrides",
-        nargs="+",
-        default=[],
-        help="sharpcontour.evolution... or sharpcontour.tracing..., which need no training",
-    )
+    _cli.add_refiner_set(parser)
     add("--pictures", metavar="DIR", help="draw the masks that lost most to DIR")
     add("--json", metavar="OUT", help="write the numbers to this file")
-    add("--device", choices=DEVICES, default="auto", help="default: the first that is there")
+    _cli.add_device(parser)
     return parser.parse_args()
 
 
@@ -108,9 +100,8 @@ def method_of(name: str, device: torch.device) -> Method:
         raise InputError(f"--against {name}: neither grabcut nor a checkpoint that is there")
     path, checkpoint = find_checkpoint(Path(name))
     if checkpoint["config"]["model"] == bpr.NAME:
-        return redrawn_by(bpr.load(str(path)).to(device))
-    predictor = load_model(path, device)
-    return lambda image, masks: list(predictor.refine(image, masks).masks())
+        return redrawn_by(bpr.model_of(path, checkpoint).to(device))
+    return refined_by(predictor_of(path, checkpoint, device))
 
 
 def redrawn_by(model: BPR) -> Method:

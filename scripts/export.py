@@ -17,8 +17,7 @@ import argparse
 from pathlib import Path
 
 from engine.config import change_refiner
-from models import load_model
-from models.loading import find_checkpoint
+from models.loading import find_checkpoint, predictor_of
 from sharpcontour.anymask.host import MaskHost
 from sharpcontour.anymask.refiner import WEIGHTS, save_refiner
 from sharpcontour.errors import InputError
@@ -31,7 +30,7 @@ def main() -> int:
     args = parse_arguments()
     check_writable(args.out, (args.checkpoint,))
     path, checkpoint = find_checkpoint(Path(args.checkpoint))
-    model = load_model(path, "cpu").model
+    model = predictor_of(path, checkpoint, "cpu").model
     if not isinstance(model, RefinedModel) or not isinstance(model.host, MaskHost):
         raise InputError(
             f"{path}: only --model anymask --refine can be exported; this is {checkpoint['config']['model']}"
@@ -61,14 +60,7 @@ def parse_arguments() -> argparse.Namespace:
         help="what the images were and their terms; it is kept in the file",
     )
     add("--out", default=str(WEIGHTS), metavar="FILE", help="to write (default: the package's own weights)")
-    add(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="overrides",
-        nargs="+",
-        default=[],
-        help="sharpcontour.evolution... or sharpcontour.tracing..., which need no training",
-    )
+    _cli.add_refiner_set(parser)
     return parser.parse_args()
 
 

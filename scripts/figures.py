@@ -69,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--out", required=True, metavar="PNG", help="picture to write")
     add("--count", type=int, default=3, metavar="N", help="objects in a row (default: 3)")
     add("--images", type=int, default=200, metavar="N", help="validation images looked at (default: 200)")
-    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: the first that is there")
+    _cli.add_device(parser)
     return parser.parse_args()
 
 

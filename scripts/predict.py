@@ -42,7 +42,7 @@ from models.zoo import title_of
 from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import DEVICES, choose_device
+from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import looks_like_image, read_image
 
@@ -120,7 +120,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="SCORE",
         help="pictures show detections of at least this score, 0 to 1 (default: 0.3)",
     )
-    add("--device", choices=DEVICES, default="auto", help="default: the first that is there")
+    _cli.add_device(parser)
     return parser.parse_args()
 
 
@@ -135,9 +135,8 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
             paths += inside
         elif not argument.is_file():
             raise InputError(f"{argument}: no such image or folder")
-        elif not looks_like_image(
-            argument
-        ):  # told now and not after an hour; of a folder's files it is told at the end
+        elif not looks_like_image(argument):
+            # Told now and not after an hour; of a folder's files it is told at the end.
             raise InputError(f"{argument}: is no image, or of a kind that cannot be read; leave it out or convert it")
         else:
             paths.append(argument)

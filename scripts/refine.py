@@ -24,7 +24,6 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -46,10 +45,11 @@ from eval.results import format_table
 from models import load_model
 from models.predictor import Predictor
 from sharpcontour.anymask.command import refine_files
+from sharpcontour.anymask.named_masks import is_score
 from sharpcontour.anymask.refiner import WEIGHTS, MaskRefiner, load_refiner
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import DEVICES, choose_device
+from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.images import read_image
 from sharpcontour.refined_model import RefinedModel
@@ -122,7 +122,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--out", metavar="R2.json", help="file for the refined results; of --image the folder (default: PHOTO_sharp/)")
     add("--annotations", metavar="GT.json", help="COCO annotations, to score before and after (default: none)")
     add("--pictures", metavar="DIR", help=f"draw the {PICTURES} images that changed most, before and after, to DIR")
-    add("--device", choices=DEVICES, default="auto", help="default: the first that is there")
+    _cli.add_device(parser)
     args = parser.parse_args()
     if args.results and not (args.images and args.out):
         parser.error("--results needs --images DIR and --out R2.json")
@@ -273,7 +273,7 @@ def category_of(entry: Entry) -> Id | None:
 def score_of(entry: Entry) -> float:
     """The score of an entry; 1 where it is missing, no number, or more than a float holds."""
     score = entry.get("score")
-    return float(score) if isinstance(score, (int, float)) and abs(score) <= sys.float_info.max else 1.0
+    return float(score) if is_score(score) else 1.0
 
 
 def box_of(entry: Entry) -> list[float] | None:

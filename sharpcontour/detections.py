@@ -74,6 +74,10 @@ class Detections:
 
     def rles(self) -> list[RLE]:
         """K compressed COCO RLEs of ``size``; an instance without rings has an empty mask."""
+        return list(self._rles)
+
+    @cached_property
+    def _rles(self) -> list[RLE]:
         return (
             self.shapes.rles(*self.size)
             if isinstance(self.shapes, LazyMasks)

@@ -8,9 +8,10 @@ from typing import Any
 
 from data import DatasetLike
 from eval.boundary import boundary_iou
-from eval.degraded import MaskRefinerLike, judged_objects, own_mask, worse_mask
+from eval.degraded import judged_objects, own_masks, worse_masks
 from eval.pictures import pairs
 from sharpcontour.anymask.pictures import drawing
+from sharpcontour.anymask.refiner import MaskRefinerLike
 from sharpcontour.contours.tracing import trace_mask
 
 
@@ -31,10 +32,10 @@ def draw_worst(
     chosen: dict[str, list[pairs.Pair]] = {}
     for one in worst:
         image, annotations = dataset.read_image(place[one["image_id"]]), of_image[one["image_id"]]
-        wanted = [own_mask(annotation, (image.shape[0], image.shape[1])) for annotation in annotations]
-        numbers = [annotation["id"] for annotation in annotations]
-        masks = [worse_mask(mask, one["kind"], number) for mask, number in zip(wanted, numbers, strict=True)]
-        refined, k = refiner.refine(image, masks), numbers.index(one["annotation_id"])  # together, as they were judged
+        wanted = own_masks(annotations, image)
+        masks = worse_masks(annotations, wanted, one["kind"])
+        refined = refiner.refine(image, masks)  # together, as they were judged
+        k = [annotation["id"] for annotation in annotations].index(one["annotation_id"])
         ious = boundary_iou(wanted[k], masks[k]), boundary_iou(wanted[k], refined.masks()[k])
         pair = pairs.Pair(image, trace_mask(masks[k]), refined.rings[k], trace_mask(wanted[k]), ious)
         chosen.setdefault(one["kind"].replace("_", " "), []).append(pair)

@@ -26,7 +26,7 @@ from sharpcontour.anymask.mask_files import read_mask_files
 from sharpcontour.anymask.named_masks import NamedMask
 from sharpcontour.anymask.refiner import MaskRefinerLike, load_refiner
 from sharpcontour.detections import Detections
-from sharpcontour.io.command_line import DEVICES, choose_device, run
+from sharpcontour.io.command_line import add_device, choose_device, run
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.images import WrongSizeError, read_image
 
@@ -59,7 +59,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--out", metavar="DIR", help="folder for what is written (default: PHOTO_sharp/ here)")
     add("--weights", metavar="FILE", help="of another refiner (default: that of the package)")
     add("--image-id", metavar="ID", help="of the photograph in a COCO file that has it under another name")
-    add("--device", choices=DEVICES, default="auto", help="default: the first that is there")
+    add_device(parser)
     return parser.parse_args(arguments)
 
 

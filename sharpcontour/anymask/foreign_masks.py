@@ -18,6 +18,7 @@ from sharpcontour.contours.tracing import TracedRings, is_hole, trace_window
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
 from sharpcontour.host import at_least_one_pixel
+from sharpcontour.masks.run_lengths import RLE
 from sharpcontour.masks.segmentation import flat_polygons, polygon_fault, read_runs, rle_of_polygons, size_fault
 
 
@@ -183,7 +184,7 @@ def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | 
     return rings if inside and apart.all() else None
 
 
-def _union(polygons: Sequence[Any], height: int, width: int) -> dict[str, Any]:
+def _union(polygons: Sequence[Any], height: int, width: int) -> RLE:
     """The union of checked polygons as an RLE."""
     # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away must not cost millions of them.
     reach = 8.0 * max(height, width)

@@ -27,17 +27,12 @@ from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_values
 from sharpcontour.masks.run_lengths import crop_to_rle
 
-MANY = (
-    64  # values, of 256, from which a gray picture that does not count 1, 2, ... is a soft mask; or indices, a picture
-)
+MANY = 64  # values of 256, from which a gray picture is a soft mask unless it counts 1, 2, ...; or indices, a picture
 FEW = 8  # values, up to which a gray picture may have objects of its own shades
 LEVEL = 0.3  # of an object's pixels have their value's neighbours to the right and below, at least
 COLOURS = 255  # different ones in a picture of objects, at most
 VOID = 255  # index of a palette that PASCAL VOC draws around objects
 _PALETTE = 3  # a PNG's type of colour
-
-Objects = tuple[dict[str, np.ndarray], str]
-"""Masks or label maps by the ends of the objects' names, and how the values were understood."""
 
 
 def read_image_masks(path: Path, size: Size) -> Reading:
@@ -53,13 +48,14 @@ def read_image_masks(path: Path, size: Size) -> Reading:
     """
     values = read_values(path, size)
     data = path.read_bytes()
-    alpha = values[..., 3] if values.ndim == 3 and values.shape[2] == 4 else np.full(values.shape[:2], 255, np.uint8)
     indices = _palette_indices(data) if data[1:4] == b"PNG" and data[25] == _PALETTE else None
-    cut_out = alpha.min() < alpha.max()
-    if cut_out and (indices is None or not _tells_objects(indices, alpha)):
-        return one_object(path.stem, _upper_half(alpha), "its alpha channel")
+    if values.ndim == 3 and values.shape[2] == 4 and values[..., 3].min() < values[..., 3].max():
+        alpha = values[..., 3]
+        if indices is None or not _tells_objects(indices, alpha):
+            return one_object(path.stem, _upper_half(alpha), "its alpha channel")
+        indices = np.where(alpha > 0, indices, 0)
     if indices is not None:
-        return _of_palette(path.stem, np.where(alpha > 0, indices, 0) if cut_out else indices)
+        return _of_palette(path.stem, indices)
     if values.ndim == 3:
         values = values[..., :3]
         if (values == values[..., :1]).all():
@@ -90,8 +86,8 @@ def masks_of_values(stem: str, values: np.ndarray, where: str) -> Reading:
     if len(present) <= 1:
         return one_object(stem, values > 0, "a mask")
     if values.dtype in (np.uint8, np.uint16) and _is_soft(values, present):
-        half = (int(np.iinfo(values.dtype).max) + 1) // 2
-        return one_object(stem, _upper_half(values), f"a soft mask of {len(present)} values, cut at {half}")
+        how = f"a soft mask of {len(present)} values, cut at {_half(values.dtype)}"
+        return one_object(stem, _upper_half(values), how)
     return _labelled(stem, values, "each value an object")
 
 
@@ -121,7 +117,11 @@ def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
 
 def _upper_half(values: np.ndarray) -> np.ndarray:
     """Where integers are at least one half of what they can be; where floats are at least 0.5."""
-    return values >= (0.5 if values.dtype.kind == "f" else (int(np.iinfo(values.dtype).max) + 1) // 2)
+    return values >= _half(values.dtype)
+
+
+def _half(dtype: np.dtype) -> float:
+    return 0.5 if dtype.kind == "f" else (int(np.iinfo(dtype).max) + 1) // 2
 
 
 def _tells_objects(indices: np.ndarray, alpha: np.ndarray) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, check_reach, check_size, checked
+from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, check_reach, check_size, checked, is_score
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 
@@ -149,7 +148,7 @@ def _entries(
                 checked(segmentation, size, f"{path}: entry {index}"),
                 category,
                 number if isinstance(number, int) else None,
-                score if isinstance(score, (int, float)) and abs(score) <= sys.float_info.max else None,
+                score if is_score(score) else None,
                 entry.get("iscrowd") == 1,
             )
         )

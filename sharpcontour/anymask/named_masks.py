@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -97,6 +98,11 @@ def check_reach(polygons: Sequence[Any], size: Size, where: str) -> None:
                 f"{where}: its outline reaches from {low[0]:.0f}, {low[1]:.0f} to {high[0]:.0f}, {high[1]:.0f}, the "
                 f"image is {width} x {height} pixels; give masks of this image, in its pixels"
             )
+
+
+def is_score(value: object) -> TypeGuard[float]:
+    """Whether a value of a file is a number that a float holds."""
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
 def check_size(found: Any, size: Size, where: str) -> None:

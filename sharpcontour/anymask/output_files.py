@@ -26,7 +26,7 @@ from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import save_results, write_whole
-from sharpcontour.masks.run_lengths import RLE
+from sharpcontour.masks.run_lengths import RLE, counts_of
 from sharpcontour.masks.segmentation import rle_of_polygons
 
 DECIMALS = 3  # of coordinates in files
@@ -90,7 +90,7 @@ def _segmentation(rings: Rings, rle: RLE) -> Any:
     usable = [ring.astype(np.float64) for ring in rings if len(ring) >= 3 and np.isfinite(ring).all()]
     for rounded in ([ring.round(DECIMALS) for ring in usable], usable):
         polygons = [ring.ravel().tolist() for ring in rounded]
-        if polygons and rle_of_polygons(polygons, *rle["size"])["counts"].decode() == rle["counts"]:
+        if polygons and counts_of(rle_of_polygons(polygons, *rle["size"])) == counts_of(rle):
             return polygons
     return rle
 

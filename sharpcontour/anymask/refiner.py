@@ -23,6 +23,7 @@ from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import write_whole
 from sharpcontour.io.images import read_image
 from sharpcontour.io.plain import from_dict, to_dict
+from sharpcontour.io.weights import not_finite
 from sharpcontour.refined_model import RefinedModel, build_refiner
 
 WEIGHTS = Path(__file__).with_name("weights.pt")
@@ -136,9 +137,8 @@ def save_refiner(model: RefinedModel, about: dict[str, Any], path: str | Path) -
         InputError: where it cannot be written, or a weight is not finite in 16 bits.
     """
     state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
-    for key, value in state.items():
-        if not value.isfinite().all():
-            raise InputError(f"{path}: the weight {key} is not finite in 16 bits")
+    if name := not_finite(state):
+        raise InputError(f"{path}: the weight {name} is not finite in 16 bits")
     contents = {
         "format": FORMAT,
         "host": to_dict(model.host.config),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import io
 import json
@@ -71,6 +72,11 @@ def _process() -> str:
 
 def _one_line(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
     return f"warning: {message}\n"
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--device``, as :func:`choose_device` understands it."""
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="default: the first that is there")
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:

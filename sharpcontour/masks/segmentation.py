@@ -185,7 +185,7 @@ def to_rle(segmentation: object, height: int, width: int) -> RLE:
     return {"size": [height, width], "counts": counts}
 
 
-def rle_of_polygons(polygons: Sequence[Any], height: int, width: int) -> Any:
+def rle_of_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
     """The union of checked polygons as a compressed RLE."""
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
 
