@@ -22,12 +22,12 @@ from eval.pictures.pairs import FOUND, Pair, choose, find_pairs, sheet
 from models import load_model
 from models.predictor import Predictor
 from models.zoo import title_of
-from sharpcontour.anymask.pictures import drawing
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.plain import from_dict
+from sharpcontour.pictures import drawing
 
 SCORE = 0.3  # of detections, at least
 

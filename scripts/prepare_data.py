@@ -29,9 +29,9 @@ from data.cityscapes import convert
 from data.coco import LAYOUTS, CocoDataset
 from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
-from sharpcontour.anymask.pictures import drawing
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results, write_whole
+from sharpcontour.pictures import drawing
 
 LISTED = 20  # unreadable images named
 

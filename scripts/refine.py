@@ -44,11 +44,11 @@ from eval.refinement import Changes, broken_segmentations
 from eval.results import format_table
 from models import load_model
 from models.predictor import Predictor
-from sharpcontour.anymask.command import refine_files
-from sharpcontour.anymask.named_masks import is_score
 from sharpcontour.anymask.refiner import WEIGHTS, MaskRefiner, load_refiner
+from sharpcontour.app.command import refine_files
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.formats.named_masks import is_score
 from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.images import read_image

@@ -18,7 +18,10 @@ FLOORS = (
     ("refiner",),
     ("regression",),
     ("refined_model",),
+    ("pictures",),
+    ("formats",),
     ("anymask",),
+    ("app",),
 )
 
 

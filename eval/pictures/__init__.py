@@ -5,8 +5,8 @@ Images are (height, width, 3) uint8 RGB arrays, in and out; what is handed in is
 
 from eval.pictures.course import evolution
 from eval.pictures.examples import confident, select_examples
-from sharpcontour.anymask.pictures.comparison import compare, draw_detections
-from sharpcontour.anymask.pictures.drawing import save
-from sharpcontour.anymask.pictures.moves import largest_moves
+from sharpcontour.pictures.comparison import compare, draw_detections
+from sharpcontour.pictures.drawing import save
+from sharpcontour.pictures.moves import largest_moves
 
 __all__ = ["compare", "confident", "draw_detections", "evolution", "largest_moves", "save", "select_examples"]

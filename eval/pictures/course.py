@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpcontour.anymask.pictures import drawing, panels
-from sharpcontour.anymask.pictures.drawing import Colour, View
-from sharpcontour.anymask.pictures.moves import moves
-from sharpcontour.anymask.pictures.panels import CAPTION, GAP, GREY, INK, MARGIN, PALETTE, PANEL, PAPER, TALLEST
 from sharpcontour.contours.types import Rings
+from sharpcontour.pictures import drawing, panels
+from sharpcontour.pictures.drawing import Colour, View
+from sharpcontour.pictures.moves import moves
+from sharpcontour.pictures.panels import CAPTION, GAP, GREY, INK, MARGIN, PALETTE, PANEL, PAPER, TALLEST
 
 _LINE, _BEFORE = PALETTE[0], PALETTE[7]
 _MOVED, _FLIPPED, _REST = PALETTE[1], (60, 190, 90), PAPER

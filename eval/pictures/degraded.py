@@ -10,9 +10,9 @@ from data import DatasetLike
 from eval.boundary import boundary_iou
 from eval.degraded import judged_objects, own_masks, worse_masks
 from eval.pictures import pairs
-from sharpcontour.anymask.pictures import drawing
 from sharpcontour.anymask.refiner import MaskRefinerLike
 from sharpcontour.contours.tracing import trace_mask
+from sharpcontour.pictures import drawing
 
 
 def draw_worst(

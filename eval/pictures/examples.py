@@ -10,10 +10,10 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from eval.boundary import boundary_iou
-from sharpcontour.anymask.pictures.moves import check_pair
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
+from sharpcontour.pictures.moves import check_pair
 
 _SAME = 0.6  # IoU of two boxes that are taken to mean one object, whatever their classes
 

@@ -9,12 +9,12 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from eval.boundary import boundary_iou
-from sharpcontour.anymask.pictures import drawing, panels
-from sharpcontour.anymask.pictures.drawing import View
-from sharpcontour.anymask.pictures.panels import CAPTION, GAP, MARGIN, PAPER
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
+from sharpcontour.pictures import drawing, panels
+from sharpcontour.pictures.drawing import View
+from sharpcontour.pictures.panels import CAPTION, GAP, MARGIN, PAPER
 
 RULES = ("largest gain", "median", "largest loss")
 FOUND = 0.5  # mask IoU from which an object counts as found

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpcontour.anymask.pictures import drawing
-from sharpcontour.anymask.pictures.drawing import Colour
+from sharpcontour.pictures import drawing
+from sharpcontour.pictures.drawing import Colour
 
 OURS: Colour = (214, 76, 42)
 PAPER: Colour = (66, 99, 160)

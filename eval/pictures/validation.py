@@ -13,10 +13,10 @@ from data import DatasetLike
 from data.transforms import Sample
 from eval.pictures import course, examples
 from sharpcontour.anymask.foreign_masks import read_masks
-from sharpcontour.anymask.pictures import comparison, drawing, moves
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.io.images import ImageError
+from sharpcontour.pictures import comparison, drawing, moves
 from sharpcontour.refined_model import RefinedModel
 
 SHOWN = 0.45  # score from which an instance is drawn

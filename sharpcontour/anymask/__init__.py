@@ -1,1 +1,1 @@
-"""Masks from anywhere, whatever made them: read, and refined."""
+"""Masks from anywhere, whatever made them, and the trained network that refines them."""

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from eval import pictures
-from sharpcontour.anymask.pictures import drawing, moves, panels
-from sharpcontour.anymask.pictures.drawing import View
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.pictures import drawing, moves, panels
+from sharpcontour.pictures.drawing import View
 
 SIZE = (60, 80)
 

@@ -18,12 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 import sharpcontour
-from sharpcontour.anymask import command, output_files
-from sharpcontour.anymask.named_masks import NamedMask
 from sharpcontour.anymask.refiner import as_pixels
+from sharpcontour.app import command
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.formats import output_files
+from sharpcontour.formats.named_masks import NamedMask
 from sharpcontour.ipc import PointClassifier
 from sharpcontour.masks.run_lengths import rles_to_masks
 from sharpcontour.masks.segmentation import to_rle

@@ -14,10 +14,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from sharpcontour.anymask.foreign_masks import read_masks
-from sharpcontour.anymask.mask_files import read_mask_files
-from sharpcontour.anymask.named_masks import NamedMask, label_rles
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.errors import InputError
+from sharpcontour.formats.mask_files import read_mask_files
+from sharpcontour.formats.named_masks import NamedMask, label_rles
 from sharpcontour.io.images import WrongSizeError
 from tests.sharpcontour.helpers import huge_png, not_utf8
 

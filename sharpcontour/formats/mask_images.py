@@ -22,8 +22,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, label_rles
 from sharpcontour.errors import InputError
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, label_rles
 from sharpcontour.io.images import read_values
 from sharpcontour.masks.run_lengths import crop_to_rle
 

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from sharpcontour.anymask.named_masks import NamedMask
-from sharpcontour.anymask.pictures.comparison import compare
-from sharpcontour.anymask.pictures.drawing import save
-from sharpcontour.anymask.pictures.panels import PALETTE
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.formats.named_masks import NamedMask
 from sharpcontour.io.files import save_results, write_whole
 from sharpcontour.masks.run_lengths import RLE, counts_of
 from sharpcontour.masks.segmentation import rle_of_polygons
+from sharpcontour.pictures.comparison import compare
+from sharpcontour.pictures.drawing import save
+from sharpcontour.pictures.panels import PALETTE
 
 DECIMALS = 3  # of coordinates in files
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML cannot hold

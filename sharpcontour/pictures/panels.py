@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sharpcontour.anymask.pictures import drawing
-from sharpcontour.anymask.pictures.drawing import Colour, View
-from sharpcontour.anymask.pictures.moves import Place
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
+from sharpcontour.pictures import drawing
+from sharpcontour.pictures.drawing import Colour, View
+from sharpcontour.pictures.moves import Place
 
 PANEL = 640  # width
 TALLEST = 1.4  # height of a panel at most, as a multiple of its width

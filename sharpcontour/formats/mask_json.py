@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, check_reach, check_size, checked, is_score
 from sharpcontour.errors import InputError
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_reach, check_size, checked, is_score
 from sharpcontour.io.files import read_json
 
 LISTED = 3  # things that an error message names

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sharpcontour.anymask.pictures import drawing, panels
-from sharpcontour.anymask.pictures.moves import Place, check_pair, largest_moves
-from sharpcontour.anymask.pictures.panels import CAPTION, GAP, GREY, MARGIN, PANEL, PAPER, TITLE
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
+from sharpcontour.pictures import drawing, panels
+from sharpcontour.pictures.moves import Place, check_pair, largest_moves
+from sharpcontour.pictures.panels import CAPTION, GAP, GREY, MARGIN, PANEL, PAPER, TITLE
 
 _BETWEEN = 4  # the two squares of a close-up
 
@@ -37,7 +37,7 @@ def compare(
         titles: above the two panels.
         truth: rings of the ground-truth objects in pixels of the image, drawn in white.
         closeups: how many at most; which places are shown follows from the contours alone, see
-            :func:`sharpcontour.anymask.pictures.moves.largest_moves`.
+            :func:`sharpcontour.pictures.moves.largest_moves`.
         width: of one panel in pixels.
         scores: whether the labels tell the scores.
 

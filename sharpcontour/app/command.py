@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sharpcontour.anymask import output_files
-from sharpcontour.anymask.mask_files import read_mask_files
-from sharpcontour.anymask.named_masks import NamedMask
 from sharpcontour.anymask.refiner import MaskRefinerLike, load_refiner
 from sharpcontour.detections import Detections
+from sharpcontour.formats import output_files
+from sharpcontour.formats.mask_files import read_mask_files
+from sharpcontour.formats.named_masks import NamedMask
 from sharpcontour.io.command_line import add_device, choose_device, run
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.images import WrongSizeError, read_image
@@ -76,7 +76,7 @@ def refine_files(
     Args:
         load: called once everything else is read.
         photo: of the photograph.
-        masks: files that :func:`~sharpcontour.anymask.mask_files.read_mask_files` reads.
+        masks: files that :func:`~sharpcontour.formats.mask_files.read_mask_files` reads.
         out: folder to write to, made if missing; None: one beside where the command is called, named like the
             photograph.
         image_id: id of the photograph in a data set's file.
@@ -121,7 +121,7 @@ def read_photograph(
 
     Raises:
         InputError: as of :func:`~sharpcontour.io.images.read_image` and
-            :func:`~sharpcontour.anymask.mask_files.read_mask_files`.
+            :func:`~sharpcontour.formats.mask_files.read_mask_files`.
     """
     pixels = read_image(photo, upright=True)
     try:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from sharpcontour.anymask.mask_images import masks_of_values, read_image_masks
-from sharpcontour.anymask.mask_json import read_json_masks
-from sharpcontour.anymask.named_masks import NamedMask, Reading, Size, check_size, checked
 from sharpcontour.errors import InputError
+from sharpcontour.formats.mask_images import masks_of_values, read_image_masks
+from sharpcontour.formats.mask_json import read_json_masks
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked
 from sharpcontour.io.headers import LENGTH, is_image
 
 _KINDS = "give PNG masks, COCO or LabelMe JSON, YOLO's text of polygons, .npy or .npz"
