@@ -107,24 +107,6 @@ def reduce_max(value: Tensor) -> Tensor:
     return value
 
 
-def gather_objects(value: T) -> list[T]:
-    """Gather what every process gave, in order of rank, on every process."""
-    if not dist.is_initialized():
-        return [value]
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, value)
-    return gathered
-
-
-def broadcast_object(value: T) -> T:
-    """Return on every process what rank 0 gave."""
-    if not dist.is_initialized():
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
 def barrier() -> None:
     """Wait for all processes."""
     if dist.is_initialized():

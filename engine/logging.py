@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.distributed import World, gather_objects
+from engine.distributed import World
+from eval.processes import gather_objects
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import write_error, write_whole
 from sharpcontour.io.images import read_image

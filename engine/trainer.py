@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from engine import checkpoint
 from engine.config import TrainConfig
-from engine.distributed import World, gather_objects, seed_all, to_device
+from engine.distributed import World, seed_all, to_device
 from engine.logging import Clock, Means, RunLog, memory_gib, progress_line, say
 from engine.schedule import learning_rate, set_learning_rate
 from engine.signals import StopSignals
 from engine.update import Updater, Verdicts
+from eval.processes import gather_objects
 from models.loading import load_weights
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target

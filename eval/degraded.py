@@ -20,6 +20,7 @@ from tqdm import tqdm
 from data import DatasetLike
 from data.degrade import KINDS, degrade
 from eval.boundary import boundary_iou
+from eval.processes import gather_objects
 from eval.results import left_out_line
 from sharpcontour.anymask.refiner import MaskRefinerLike
 from sharpcontour.errors import InputError
@@ -92,7 +93,7 @@ def evaluate_degraded(
             left_out.append(str(error))
             continue
         _judge(methods, image, entry, of_image[entry["id"]], kinds, own, seconds)
-    parts = _gathered((own, seconds, len(places) - len(left_out), left_out))
+    parts = gather_objects((own, seconds, len(places) - len(left_out), left_out))
     rows = {name: [row for part, *_ in parts for row in part[name]] for name in methods}
     spent = {name: sum(part[name] for _, part, *_ in parts) for name in methods}
     if not rows[""]:
@@ -224,12 +225,3 @@ def _format_table(masks: Mapping[str, Any]) -> list[str]:
             cells += f"{before:>10.1f}{after:>7.1f}{after - before:>+7.1f}"
         lines.append(f"{kind:11}{cells}{row['improved']:>9.0f} %{row['harmed']:>6.0f} %{row['worst']:>+8.1f}")
     return lines
-
-
-def _gathered(value: Any) -> list[Any]:
-    """What every process gave, on every process."""
-    if not dist.is_initialized():
-        return [value]
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, value)
-    return gathered

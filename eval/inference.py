@@ -19,6 +19,7 @@ from data import DatasetLike
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth, ground_truth_of
 from eval.metrics import USUAL, evaluate_detections
+from eval.processes import broadcast_object, gather_on_first
 from sharpcontour.detections import CocoResult, Detections
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target
@@ -82,7 +83,7 @@ def evaluate_model(
     core: Any = getattr(model, "module", model)
     ids = dataset.category_ids if category_ids is None else category_ids
     found, seconds, stats = _detect(core, ids, set(dataset.category_ids), loader, device, progress and rank == 0)
-    parts = _gather((found, seconds, stats, list(getattr(loader, "left_out", ()))))
+    parts = gather_on_first((found, seconds, stats, list(getattr(loader, "left_out", ()))))
     outcome: Any = None
     if ground_truth is not None:
         try:
@@ -90,7 +91,7 @@ def evaluate_model(
             outcome["seconds"]["total"] = time.perf_counter() - begin
         except InputError as error:
             outcome = error  # the other processes wait for an answer
-    outcome = _broadcast(outcome)
+    outcome = broadcast_object(outcome)
     if isinstance(outcome, InputError):
         raise outcome
     return outcome
@@ -232,22 +233,3 @@ def _joined(values: Sequence[Any], weights: Sequence[int]) -> Any:
     if isinstance(values[0], (list, tuple)):
         return [_joined(column, weights) for column in zip(*values, strict=True)]
     return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
-
-
-def _gather(value: T) -> list[T]:
-    """What every process gave, on rank 0; elsewhere an empty list."""
-    if not dist.is_initialized():
-        return [value]
-    first = dist.get_rank() == 0
-    gathered: list[Any] | None = [None] * dist.get_world_size() if first else None
-    dist.gather_object(value, gathered)
-    return gathered or []
-
-
-def _broadcast(value: T) -> T:
-    """What rank 0 gave, on every process."""
-    if not dist.is_initialized():
-        return value
-    box = [value]
-    dist.broadcast_object_list(box)
-    return box[0]

@@ -42,6 +42,7 @@ from engine.lock import FolderLock
 from engine.logging import say
 from engine.recipes import RECIPES
 from engine.trainer import Batches, Trainer, images_per_pass
+from eval.processes import broadcast_object
 from models import MODELS, build_model
 from models.loading import checkpoints, find_checkpoint, newest_readable
 from sharpcontour.detections import Category
@@ -253,7 +254,7 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], tr
     """Take up a checkpoint: to go on with this run, or another's weights to begin with."""
     world = trainer.world
     # Rank 0 reads, so that machines need not share a file system.
-    found = distributed.broadcast_object(find_start(args.resume, trainer.folder) if world.main else None)
+    found = broadcast_object(find_start(args.resume, trainer.folder) if world.main else None)
     if found is not None:
         path, state = found
         checkpoint.check_fits(state, config, train_set.categories, path, fingerprint(image_ids(train_set)))
@@ -263,7 +264,7 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], tr
             say(world, f"warning: changed since that checkpoint: {change}")
     elif config["train"]["init_from"]:
         found = find_checkpoint(Path(config["train"]["init_from"])) if world.main else None
-        found = distributed.broadcast_object(found)
+        found = broadcast_object(found)
         assert found is not None  # rank 0 has it, or has raised
         path, state = found
         kept = checkpoint.load_matching(trainer.model, state)

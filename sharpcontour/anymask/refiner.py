@@ -21,7 +21,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.command_line import choose_device
 from sharpcontour.io.files import write_whole
-from sharpcontour.io.images import read_image
+from sharpcontour.io.images import read_fitting, read_image
 from sharpcontour.io.plain import from_dict, to_dict
 from sharpcontour.io.weights import not_finite
 from sharpcontour.refined_model import RefinedModel, build_refiner
@@ -77,17 +77,15 @@ class MaskRefiner:
         Raises:
             InputError: for an image that cannot be read, and for masks and boxes that are broken or do not fit it.
         """
-        pixels = read_image(image, upright=True) if isinstance(image, (str, Path)) else as_pixels(image)
-        try:
-            given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
-        except InputError as error:
-            turned, pixels = pixels.shape, as_pixels(image)
-            if pixels.shape == turned:
-                raise
-            try:
-                given, coarse = as_detections(masks, boxes, scores, labels, (pixels.shape[0], pixels.shape[1]))
-            except InputError:
-                raise error from None
+
+        def fit(size: tuple[int, int]) -> tuple[GivenObjects, Detections]:
+            return as_detections(masks, boxes, scores, labels, size)
+
+        if isinstance(image, (str, Path)):
+            pixels, (given, coarse), _ = read_fitting(image, fit)
+        else:
+            pixels = as_pixels(image)
+            given, coarse = fit((pixels.shape[0], pixels.shape[1]))
         return replace(coarse, shapes=refine_in_windows(self.model, pixels, given), coarse=coarse)
 
 

@@ -28,7 +28,7 @@ from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask
 from sharpcontour.io.command_line import add_device, choose_device, run
 from sharpcontour.io.files import check_writable
-from sharpcontour.io.images import WrongSizeError, read_image
+from sharpcontour.io.images import read_fitting
 
 
 def main() -> None:
@@ -112,7 +112,7 @@ def read_photograph(
 ) -> tuple[np.ndarray, list[NamedMask], list[str]]:
     """A photograph, in that orientation that its masks fit, these masks, and notes on how they were understood.
 
-    Upright is tried first. Where both orientations have one size, no mask can tell them apart, and upright is taken.
+    See :func:`~sharpcontour.io.images.read_fitting`.
 
     Args:
         photo: of the photograph.
@@ -120,24 +120,16 @@ def read_photograph(
         image_id: id of the photograph in a data set's file.
 
     Raises:
-        InputError: as of :func:`~sharpcontour.io.images.read_image` and
+        InputError: as of :func:`~sharpcontour.io.images.read_fitting` and
             :func:`~sharpcontour.formats.mask_files.read_mask_files`.
     """
-    pixels = read_image(photo, upright=True)
-    try:
-        return pixels, *read_mask_files(masks, (pixels.shape[0], pixels.shape[1]), photo.name, image_id)
-    except WrongSizeError as error:
-        stored = read_image(photo)
-        if stored.shape == pixels.shape:
-            raise
-        try:
-            given, notes = read_mask_files(masks, (stored.shape[0], stored.shape[1]), photo.name, image_id)
-        except WrongSizeError:
-            raise error from None
-    note = (
-        f"{photo}: taken as stored, not turned upright, for the masks are {stored.shape[1]} x {stored.shape[0]} pixels"
+    pixels, (given, notes), stored = read_fitting(
+        photo, lambda size: read_mask_files(masks, size, photo.name, image_id)
     )
-    return stored, given, [note, *notes]
+    if stored:
+        height, width = pixels.shape[:2]
+        notes = [f"{photo}: taken as stored, not turned upright, for the masks are {width} x {height} pixels", *notes]
+    return pixels, given, notes
 
 
 def _report(found: Detections, given: Sequence[NamedMask]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from sharpcontour.errors import InputError
 from sharpcontour.io.headers import LENGTH, Size, header_size, is_image
 
+T = TypeVar("T")
 MAX_PIXELS = 2**28  # of one image: 16384 x 16384, 768 MiB as RGB
 
 
@@ -54,6 +57,33 @@ def read_image(
     """
     flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(_decode(path, flags, size, ("the image has", said)), cv2.COLOR_BGR2RGB)
+
+
+def read_fitting(path: str | Path, fit: Callable[[Size], T]) -> tuple[np.ndarray, T, bool]:
+    """A photograph in that orientation that something else fits: (H, W, 3) uint8 RGB, what came of it, if as stored.
+
+    Upright, as its EXIF data say, is tried first, then its pixels as they are stored. Where both have one size, nothing
+    can tell them apart, and upright is taken.
+
+    Args:
+        path: of a file that :func:`read_image` reads.
+        fit: given the (height, width) of an orientation; raises InputError where it does not fit.
+
+    Raises:
+        UnreadableError: as of :func:`read_image`.
+        InputError: of ``fit`` for upright, where neither orientation fits.
+    """
+    upright = read_image(path, upright=True)
+    try:
+        return upright, fit((upright.shape[0], upright.shape[1])), False
+    except InputError as error:
+        stored = read_image(path)
+        if stored.shape == upright.shape:
+            raise
+        try:
+            return stored, fit((stored.shape[0], stored.shape[1])), True
+        except InputError:
+            raise error from None
 
 
 def read_values(path: str | Path, size: Size | None = None) -> np.ndarray:

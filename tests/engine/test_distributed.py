@@ -18,6 +18,7 @@ import torch.multiprocessing as multiprocessing
 from engine import distributed
 from engine.trainer import Batches
 from engine.update import Updater
+from eval.processes import broadcast_object, gather_objects
 from models.loading import newest_readable
 from sharpcontour.errors import InputError
 from tests.engine import toy
@@ -36,8 +37,8 @@ def _scenarios(rank: int, port: int, folder: Path) -> None:
         "bad": _bad(world, folder / "bad"),
         "stop": _three_in_a_row(world, folder / "stop"),
         "signal": _signal(world, folder / "signal"),
-        "gathered": distributed.gather_objects(rank),
-        "broadcast": distributed.broadcast_object(f"from {rank}"),
+        "gathered": gather_objects(rank),
+        "broadcast": broadcast_object(f"from {rank}"),
     }
     distributed.barrier()
     torch.save(result, folder / f"rank{rank}.pt")
@@ -160,7 +161,7 @@ def test_objects_travel(run: tuple[Path, list[dict[str, Any]]]) -> None:
 
 def test_one_process_alone() -> None:
     assert distributed.start("cpu") == distributed.World()
-    assert distributed.gather_objects(3) == [3] and distributed.broadcast_object("x") == "x"
+    assert gather_objects(3) == [3] and broadcast_object("x") == "x"
     distributed.barrier()
 
 
