@@ -111,7 +111,7 @@ def test_a_loader_that_cannot_hand_over_ends_with_a_line(monkeypatch: pytest.Mon
 
 def test_waiting_for_a_loader_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data.loader, "WAIT", 1.0)
-    monkeypatch.setattr(data.loader, "_collate", lambda samples: __import__("time").sleep(4))
+    monkeypatch.setattr(data.loader, "_collate", lambda samples: __import__("time").sleep(2))
     dataset = build_dataset(DataConfig(shapes_size=64, train_images_count=4), "train")
     with pytest.raises(InputError, match=r"gave up \(DataLoader timed out .*data\.workers=0"):
         next(iter(build_loader(dataset, 2, training=True, workers=1)))

@@ -174,8 +174,9 @@ def test_other_dilation_ratio() -> None:
 
 
 @pytest.mark.skipif(not helpers.REAL.exists(), reason="needs annotations of real photographs")
-def test_real_annotations() -> None:
-    data = helpers.read_real()
+@pytest.mark.parametrize("images", [20, pytest.param(None, marks=pytest.mark.slow)])
+def test_real_annotations(images: int | None) -> None:
+    data = helpers.read_real(images)
     found = helpers.make_detections(data, np.random.default_rng(0))
     scores = evaluate_detections(GroundTruth(data), found)
     assert_equal(scores["segm"].summary, helpers.reference(data, found)[0])

@@ -55,7 +55,11 @@ def test_the_pipeline_does_what_the_predictor_does(name: str) -> None:
     assert run(data, refine=False) == found.coarse.to_coco(0, [5, 9])
 
 
-@pytest.mark.parametrize("name", sorted(TINY))
+# One of each way to find masks; the two rivals take longer.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("pointrend", "refinemask"))) for name in sorted(TINY)],
+)
 def test_both_configurations_are_timed(name: str) -> None:
     run, data = pipeline(name)
     rounds = []

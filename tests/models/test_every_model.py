@@ -108,6 +108,7 @@ def _train_with_nothing_on_one(rank: int, port: int, folder: Path) -> None:
     gc.collect()  # gloo's threads must not outlive the interpreter
 
 
+@pytest.mark.slow
 def test_no_process_waits_for_one_without_objects(tmp_path: Path) -> None:
     multiprocessing.spawn(_train_with_nothing_on_one, (free_port(), tmp_path), nprocs=2)
     one, other = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))

@@ -82,7 +82,10 @@ def pair(
     return reference, mine, images
 
 
-PAIRS = [(maskrcnn_resnet50_fpn, torchvision), (maskrcnn_resnet50_fpn_v2, torchvision_v2)]
+PAIRS = [
+    (maskrcnn_resnet50_fpn, torchvision),
+    pytest.param(maskrcnn_resnet50_fpn_v2, torchvision_v2, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("build", "preset"), PAIRS)
