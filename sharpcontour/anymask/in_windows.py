@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +50,8 @@ def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObject
     worth = np.unique(given.rings.mask[large])
     for view in plan_views(windows[worth], (image.shape[0], image.shape[1])):
         pixels = torch.from_numpy(np.ascontiguousarray(view.cut(image).transpose(2, 0, 1)))
-        features = model.host.encode([pixels])
+        with networks_precision(model.host.pixel_mean.device):
+            features = model.host.encode([pixels])
         count = AT_ONCE_ON_CPU if features.device.type == "cpu" else AT_ONCE
         for begin in range(0, len(view.instances), count):
             chosen = np.sort(worth[view.instances[begin : begin + count]])
@@ -57,6 +59,12 @@ def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObject
             for k, rings in moved.items():
                 objects[k] = rings
     return objects
+
+
+def networks_precision(device: torch.device) -> torch.autocast:
+    """Bfloat16 for the two networks, as they were trained, on processors that multiply matrices of it; else float32."""
+    native: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", bool)
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" and native())
 
 
 class Part:
@@ -103,15 +111,15 @@ class Part:
         own = (self.boxes - np.tile(self.windows[:, :2], 2)) * np.tile(self.scale, 2)
         distance = distance_maps([self.given.objects[k] for k in self.chosen], self.windows, self.boxes)
         device = features.device
-        return host.look(
-            features,
-            Windows(
-                torch.zeros(len(self.chosen), dtype=torch.int64, device=device),
-                torch.from_numpy(view.place(self.windows).astype(np.float32)).to(device),
-                torch.from_numpy(own.astype(np.float32)).to(device),
-                torch.from_numpy(distance).to(device),
-            ),
+        windows = Windows(
+            torch.zeros(len(self.chosen), dtype=torch.int64, device=device),
+            torch.from_numpy(view.place(self.windows).astype(np.float32)).to(device),
+            torch.from_numpy(own.astype(np.float32)).to(device),
+            torch.from_numpy(distance).to(device),
         )
+        with networks_precision(device):
+            inputs = host.look(features, windows)
+        return replace(inputs, fine=inputs.fine.float(), feats=inputs.feats.float())
 
     def _begin(self) -> np.ndarray:
         """(R, 1, 2), where the window of each ring begins in the image."""

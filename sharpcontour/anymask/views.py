@@ -70,24 +70,37 @@ def plan_views(windows: np.ndarray, size: tuple[int, int]) -> list[View]:
     level = np.round(np.log2(exact))
     views: list[View] = []
     for value in np.unique(level):
-        shared: list[View] = []
-        for k in np.flatnonzero(level == value).tolist():
-            _join(shared, View(tuple(rectangles[k].tolist()), float(2.0**value), [k]))
-        views += shared
+        alone = [
+            View(tuple(rectangles[k].tolist()), float(2.0**value), [k]) for k in np.flatnonzero(level == value).tolist()
+        ]
+        views += _shared(alone)
     for view in views:
         if len(view.instances) == 1:
             view.scale = float(exact[view.instances[0]])
     return views
 
 
-def _join(views: list[View], view: View) -> None:
-    """Add a view, or widen one of ``views`` by it where that makes fewer pixels."""
-    for other in views:
-        a, b = other.rectangle, view.rectangle
-        rectangle = min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
-        both = View(rectangle, view.scale, [*other.instances, *view.instances])
-        longest = max(rectangle[2] - rectangle[0], rectangle[3] - rectangle[1]) * view.scale
-        if both.area <= other.area + view.area and longest <= LARGEST:
-            other.rectangle, other.instances = both.rectangle, both.instances
-            return
-    views.append(view)
+def _shared(views: list[View]) -> list[View]:
+    """Views of one scale, joined until that saves no more pixels."""
+    joined: list[View] = []
+    for view in views:
+        for k, other in enumerate(joined):
+            if (both := _joined([other, view])) is not None:
+                joined[k] = both
+                break
+        else:
+            joined.append(view)
+    if len(joined) < len(views):
+        return _shared(joined)
+    # Where no two of them overlap enough, all together may.
+    everything = _joined(joined)
+    return joined if everything is None else [everything]
+
+
+def _joined(views: list[View]) -> View | None:
+    """One view around others of its scale; None where it has more pixels than they have, or is too large."""
+    corners = np.array([view.rectangle for view in views])
+    low, high = corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist()
+    one = View((*low, *high), views[0].scale, [k for view in views for k in view.instances])
+    fits = max(high[0] - low[0], high[1] - low[1]) * one.scale <= LARGEST
+    return one if fits and one.area <= sum(view.area for view in views) else None

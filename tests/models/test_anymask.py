@@ -116,6 +116,28 @@ def test_windows_of_one_scale_share_a_view_and_others_do_not() -> None:
     assert large[0].cut(np.zeros((12_000, 12_000, 3), np.uint8)).shape == (SIDE, SIDE, 3)
 
 
+def test_windows_that_cover_an_image_together_share_one_view() -> None:
+    corners = np.random.default_rng(0).uniform(0, [512, 352], (60, 2))
+    windows = np.concatenate([corners, corners + 128], 1)
+    (view,) = plan_views(windows, (480, 640))
+    assert sorted(view.instances) == list(range(60)) and view.scale == 2
+    far = np.array([[0.0, 0, 128, 128], [2000, 0, 2128, 128]])
+    assert len(plan_views(far, (480, 4000))) == 2
+
+
+def test_the_networks_compute_in_16_bits_only_where_that_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, masks = np.zeros((60, 90, 3), np.uint8), disc(40, 30, 20, 60, 90)[None]
+    one, found = model().eval(), []
+    encode = one.host.encode
+    types: list[torch.dtype] = []
+    monkeypatch.setattr(one.host, "encode", lambda images: (types.append((f := encode(images)).dtype), f)[1])
+    for native in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda native=native: native, raising=False)
+        found.append(Predictor(one, [{"id": 1, "name": "object"}], 60, 90).refine(image, masks))
+    assert types == [torch.bfloat16, torch.float32]
+    assert np.abs(np.concatenate(found[0].rings[0]) - np.concatenate(found[1].rings[0])).max() < 1
+
+
 def test_what_does_not_move_keeps_its_vertices() -> None:
     ring = trace_mask(disc(40, 30, 20, 60, 90))[0].astype(np.float64)
     angle = np.arange(128) * (2 * np.pi / 128)
