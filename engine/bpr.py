@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -130,7 +131,8 @@ def train(
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{len(examples)} detections to learn from; {parameters:.2f} M parameters", flush=True)
     unfinished = out.with_name(f"{out.name}.part")
-    known = asdict(budget) | {"detections": len(examples)}
+    content = repr([(key, coarse["counts"], wanted["counts"]) for key, coarse, wanted in examples])
+    known = asdict(budget) | {"detections": hashlib.sha256(content.encode()).hexdigest()[:16]}
     first = resume(unfinished, model, optimizer, known)
     rest = Subset(dataset, range(first * budget.batch, len(dataset)))
     loader = DataLoader(rest, budget.batch, num_workers=workers)
@@ -169,13 +171,15 @@ def resume(path: Path, model: BPR, optimizer: torch.optim.Optimizer, budget: Map
     """Restore what an interrupted training has left, if anything; returns the number of updates that were done.
 
     Raises:
-        InputError: where that training had another budget.
+        InputError: where that training had another budget, or learned from other detections.
     """
     if not path.is_file():
         return 0
     state = read_checkpoint(path)
-    if state.get("budget") != budget:
-        raise InputError(f"{path}: was begun with {state.get('budget')}, not {budget}; remove it or change --out")
+    before = state.get("budget")
+    before = before if isinstance(before, dict) else {}
+    if differ := [key for key, value in budget.items() if before.get(key) != value]:
+        raise InputError(f"{path}: was begun with other {', '.join(differ)}; remove it or change --out")
     load_weights(model, state, path)
     optimizer.load_state_dict(state["optimizer"])
     print(f"{path}: goes on after {state['step']} updates", flush=True)

@@ -1,4 +1,4 @@
-"""One run at a time in a folder: two would mix their checkpoints and logs."""
+"""One training at a time in a folder, or of a file: two would mix their checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from sharpcontour.io.lock import try_lock
 NAME = ".lock"
 
 
-class FolderLock:
-    """A lock on a folder, held by this process until it ends, however it ends; loader processes do not inherit it.
+class TrainingLock:
+    """A lock on what a training writes, held by this process until it ends, however it ends.
+
+    Loader processes do not inherit it.
 
     Args:
-        folder: is made if missing.
+        out: a run's folder, which is made if missing and gets a file ".lock"; or the file that a training writes, if
+            ``is_file``, which gets a file of its name and ".lock" beside it.
+        is_file: which of the two.
 
     Raises:
-        InputError: where another process holds it, saying which, or where the folder cannot be written.
+        InputError: where another process holds it, saying which, or where nothing can be written there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / NAME
+    def __init__(self, out: Path, is_file: bool = False) -> None:
+        self._is_file = is_file
+        folder = out.parent if is_file else out
+        self._path = out.with_name(out.name + NAME) if is_file else out / NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held open: closing it gives the lock up)
+            self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it gives the lock up)
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
         if not try_lock(self._file):
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
-            raise InputError(
-                f"{folder}: {holder} is training in this folder; wait for it, end it, or choose another --out"
-            )
+            raise InputError(f"{out}: {holder} is training here; wait for it, end it, or choose another --out")
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
 
     def release(self) -> None:
-        """Give the lock up before the process ends."""
+        """Give the lock up before the process ends; the file beside another one has then no use any more."""
         self._file.close()
+        if self._is_file:
+            self._path.unlink(missing_ok=True)

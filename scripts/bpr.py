@@ -27,6 +27,7 @@ import torch
 from data.journal import Journal, fingerprint_of
 from data.result_files import Entry, find_images, read_entries
 from engine import bpr
+from engine.lock import TrainingLock
 from eval.checks import GroundTruth, check_detections
 from eval.metrics import evaluate_detections
 from eval.results import format_table
@@ -50,7 +51,9 @@ def main() -> int:
         torch.manual_seed(budget.seed)
         model = BPR(BPRConfig()).to(device)
         examples = bpr.pairs(checked, truth, args.results, model.config.patch)
+        lock = TrainingLock(Path(args.out), is_file=True)
         bpr.train(model, examples, images, budget, Path(args.out), args.workers)
+        lock.release()
         return 0
     model = bpr.load(args.checkpoint).to(device)
     files = [fingerprint_of(path) for path in (args.checkpoint, args.results, args.annotations)]

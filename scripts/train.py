@@ -38,7 +38,7 @@ from engine.checkpoint import fingerprint
 from engine.config import Config, apply_overrides, describe, differences
 from engine.distributed import World
 from engine.evaluation import Evaluation
-from engine.lock import FolderLock
+from engine.lock import TrainingLock
 from engine.logging import say
 from engine.recipes import RECIPES
 from engine.trainer import Batches, Trainer, images_per_pass
@@ -210,11 +210,11 @@ def folder_of(args: argparse.Namespace, config: Config) -> Path:
     return folder
 
 
-def prepare_folder(folder: Path, args: argparse.Namespace, world: World) -> FolderLock | None:
+def prepare_folder(folder: Path, args: argparse.Namespace, world: World) -> TrainingLock | None:
     """Make the folder of the run and see that it can be written and is nobody else's, before anything takes time."""
     lock = None
     if world.main:
-        lock = FolderLock(folder)
+        lock = TrainingLock(folder)
         for stray in (folder, folder / "checkpoints"):
             remove_temporary(stray)
         if args.resume == "never" and checkpoints(folder / "checkpoints"):

@@ -22,7 +22,7 @@ import data.loader
 from data import DataConfig, build_dataset, build_loader
 from engine import checkpoint
 from engine.checkpoint import fingerprint
-from engine.lock import FolderLock
+from engine.lock import TrainingLock
 from engine.update import Updater
 from models.loading import checkpoints, read_checkpoint
 from sharpcontour.errors import InputError
@@ -160,20 +160,25 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path: Path
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the other process is told by its group")
-def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
+def test_a_folder_and_a_file_have_one_training_at_a_time(tmp_path: Path) -> None:
+    root, run, file = str(Path(__file__).resolve().parents[2]), tmp_path / "run", tmp_path / "bpr.pt"
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})\n"
-        "from pathlib import Path; from engine.lock import FolderLock\n"
-        f"lock = FolderLock(Path({str(tmp_path / 'run')!r})); print('held', flush=True); sys.stdin.read()"
+        f"import sys; sys.path.insert(0, {root!r})\n"
+        "from pathlib import Path; from engine.lock import TrainingLock\n"
+        f"locks = TrainingLock(Path({str(run)!r})), TrainingLock(Path({str(file)!r}), is_file=True)\n"
+        "print('held', flush=True); sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:  # type: ignore[call-overload]
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"process {other.pid} on .* is training in this folder"):
-            FolderLock(tmp_path / "run")
+        for out, is_file in ((run, False), (file, True)):
+            with pytest.raises(InputError, match=rf"{out.name}: process {other.pid} on .* is training here"):
+                TrainingLock(out, is_file)
         other.kill()
         other.wait()
-    FolderLock(tmp_path / "run").release()  # nobody has to clean up after a killed one
+    TrainingLock(run).release()  # nobody has to clean up after a killed one
+    TrainingLock(file, is_file=True).release()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])

@@ -257,7 +257,11 @@ def test_an_interrupted_training_goes_on(run: Command, tmp_path: Path, monkeypat
     assert run("bpr", *options, "5", "--out", "parts.pt")[0] == 130
     assert (tmp_path / "parts.pt.part").is_file() and not (tmp_path / "parts.pt").exists()
     code, _, err = run("bpr", *options, "6", "--out", "parts.pt")
-    assert code == 2 and "parts.pt.part: was begun with" in err
+    assert code == 2 and "parts.pt.part: was begun with other iterations; remove it" in err
+    (tmp_path / "r.json").write_text(json.dumps(found[:-1]))
+    code, _, err = run("bpr", *options, "5", "--out", "parts.pt")
+    assert code == 2 and "parts.pt.part: was begun with other detections; remove it" in err
+    (tmp_path / "r.json").write_text(json.dumps(found))
     code, out, _ = run("bpr", *options, "5", "--out", "parts.pt")
     assert code == 0 and "goes on after 3 updates" in out and len(updates) == 5 + 2
     whole, parts = (torch.load(tmp_path / name, weights_only=True) for name in ("whole.pt", "parts.pt"))
