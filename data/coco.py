@@ -42,6 +42,7 @@ LAYOUTS = {
     "coco": ("annotations/instances_{split}2017.json", "{split}2017"),
     "cityscapes": ("annotations/instances_{split}.json", "leftImg8bit/{split}"),
     "lvis": ("annotations/lvis_{split}.json", ""),
+    "photos": ("{split}.json", "images"),
 }
 """Where a data set has its annotations and its images, below its root. All annotations are in COCO's form."""
 
@@ -216,7 +217,7 @@ def _paths(config: DataConfig, split: str) -> tuple[Path, Path]:
     if not json_path or not folder:
         missing = f"--{split}-json" if not json_path else f"--{split}-images"
         raise InputError(f"no {split} data given: use --root DIR ({config.name}'s folders) or {missing}")
-    if config.name != "coco" and not Path(json_path).is_file():
+    if config.name in ("cityscapes", "lvis") and not Path(json_path).is_file():
         raise InputError(f"{json_path}: no such file; scripts/prepare_data.py {config.name} says how to make it")
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder of images")

@@ -11,7 +11,8 @@ from data.transforms import Resize
 class DataConfig:
     """Settings of data set and input; the defaults are the built-in shapes, the sizes those of COCO recipes."""
 
-    # In data.DATASETS. shapes: drawn on the fly; coco: any COCO-format set; cityscapes and lvis: see data/coco.py.
+    # In data.DATASETS. shapes: drawn on the fly; coco: any COCO-format set; the others differ in their folders only,
+    # see LAYOUTS in data/coco.py: photos has train.json, val.json and images/ below its root.
     name: str = "shapes"
     root: str = ""  # folder of the data set
     train_json: str = ""  # annotation file that replaces the one under root

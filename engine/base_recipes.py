@@ -1,4 +1,4 @@
-"""The recipes that suit every model: built-in shapes, small photographs, COCO, Cityscapes.
+"""The recipes that suit every model: built-in shapes, photographs, COCO, Cityscapes.
 
 Functions that return a complete configuration; ``engine/recipes.py`` adds the published schedules and names them all.
 """
@@ -43,6 +43,20 @@ def small(model: str, refine: bool) -> Config:
     config.data = DataConfig(
         name="coco", short_sides=(192, 224, 256, 288), max_side=384, test_short_side=256, test_max_side=384
     )
+    return config
+
+
+def photos(model: str, refine: bool) -> Config:
+    """The model of :func:`shapes` on a few thousand photographs, the same budget for every model.
+
+    Its body begins from weights that were trained on the same photographs: host.backbone.weights=CHECKPOINT, of any of
+    these models (``scripts/reproduce.py --data photos`` makes them); without them it learns little in this time.
+    """
+    config = small(model, refine)
+    if hasattr(config.host, "backbone"):
+        config.host.backbone.freeze_at = 0
+    config.train.iterations = 1500
+    config.data.name = "photos"
     return config
 
 

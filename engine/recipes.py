@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from data.config import DataConfig
-from engine.base_recipes import cityscapes, coco_1x, coco_3x, shapes, small
+from engine.base_recipes import cityscapes, coco_1x, coco_3x, photos, shapes, small
 from engine.config import Config
 from models import mask_rcnn, pointrend
 from models.backbone import CaffeBody, caffe_body
@@ -234,6 +234,7 @@ RECIPES: dict[str, Callable[[str, bool], Config]] = {
     for recipe in (
         shapes,
         small,
+        photos,
         coco_1x,
         coco_3x,
         cityscapes,

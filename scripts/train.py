@@ -125,7 +125,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--train-images", metavar="DIR", help="folder of their images")
     add("--val-json", metavar="FILE", help="your own validation annotations in COCO format")
     add("--val-images", metavar="DIR", help="folder of their images")
-    add("--recipe", choices=sorted(RECIPES), help="complete configuration (default: shapes, cityscapes, or coco_1x)")
+    add(
+        "--recipe",
+        choices=sorted(RECIPES),
+        help="complete configuration (default: shapes, cityscapes, photos, or coco_1x)",
+    )
     add(
         "--set",
         metavar="KEY=VALUE",
@@ -159,7 +163,7 @@ def resolve(args: argparse.Namespace) -> Config:
         raise InputError(
             f"--data {name} needs --root DIR, or --train-json, --train-images, --val-json and --val-images"
         )
-    usual = name if name in ("shapes", "cityscapes") else "coco_1x"
+    usual = name if name in ("shapes", "cityscapes", "photos") else "coco_1x"
     config = RECIPES[args.recipe or usual](args.model, args.refine)
     config.data.name = name
     if args.root:

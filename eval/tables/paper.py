@@ -35,7 +35,9 @@ class Run:
     long: bool = False
 
 
+START = "start"  # what all others begin from where there are no ImageNet weights of their small body
 RUNS: dict[str, Run] = {
+    START: Run("mask_rcnn"),
     "mask_rcnn": Run("mask_rcnn"),
     "mask_rcnn_refine": Run("mask_rcnn", True),
     "mask_rcnn_alone": Run("mask_rcnn", True, alone="mask_rcnn"),

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from eval.tables.paper import BPR, RUNS, TABLES, Cell, Row, Table
+from eval.tables.paper import BPR, RUNS, START, TABLES, Cell, Row, Table
 from eval.tables.records import read_record, record_name
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json, save_results
@@ -20,7 +20,9 @@ BODIES = {
     "shapes": {"R101": "resnet34", "X101": "resnet50"},
     "coco": {"R101": "resnet101", "X101": "resnext101_32x8d"},
 }
-BPR_UPDATES = 600  # of 32 patches, on shapes: about as long as a training of the refiner alone
+SMALL = ("shapes", "photos")  # data sets of small models and short trainings
+BPR_UPDATES = 600  # of 32 patches, on these: about as long as a training of the refiner alone
+START_UPDATES = 6000  # of the training that gives all others on photographs their body
 MADE_BY = "made_by.json"  # in the folder of a training: its command, and the commit it was last run with
 
 
@@ -74,6 +76,8 @@ class Work:
         """Train a run of :data:`RUNS`, and before it the run that it starts from, unless they are finished."""
         if RUNS[name].alone:
             self.train(RUNS[name].alone, seed)
+        elif self.args.data == "photos" and name != START:
+            self.train(START, 0)
         folder = self._folder(name, seed)
         if self._metrics(name, seed):
             if (before := self._made_by(name, seed)["command"]) != self._training(name, seed):
@@ -99,7 +103,11 @@ class Work:
             settings.append(f"host.backbone.name={BODIES['coco' if data != 'shapes' else data][run.body]}")
         if run.alone:
             settings += [f"train.init_from={self._folder(run.alone, seed)}", "sharpcontour.train_host=false"]
-            settings += ["train.iterations=1000"] if data == "shapes" else []
+            settings += ["train.iterations=1000"] if data in SMALL else []
+        elif name == START:
+            settings.append(f"train.iterations={START_UPDATES}")
+        elif data == "photos":
+            settings.append(f"host.backbone.weights={self._start}")
         return [*arguments, "--set", *settings, *self.args.overrides]
 
     def evaluate(self, checkpoint: Path, *options: str) -> dict[str, Any]:
@@ -135,7 +143,7 @@ class Work:
             own = ["--val-json", str(annotations), "--val-images", str(images), "--results-out", str(found)]
             call(["scripts/evaluate.py", "--checkpoint", str(folder), *own], self.args.nproc)
             files = ["--results", str(found), "--annotations", str(annotations), "--images", str(images)]
-            budget = ["--iterations", str(BPR_UPDATES)] if self.args.data == "shapes" else []
+            budget = ["--iterations", str(BPR_UPDATES)] if self.args.data in SMALL else []
             training = ["scripts/bpr.py", "train", *files, "--out", str(trained), "--seed", str(seed), *budget]
             save_results({"command": shlex.join(training), "commit": commit()}, trained.with_name(MADE_BY))
             call(training)
@@ -160,6 +168,13 @@ class Work:
         found: dict[str, Any] = read_json(out)
         out.unlink()
         return found
+
+    @property
+    def _start(self) -> Path:
+        """The last checkpoint of the training that all others on photographs begin from."""
+        asked = [value.partition("=")[2] for value in self.args.overrides if value.startswith("train.iterations=")]
+        updates = int(asked[-1]) if asked and asked[-1].isdecimal() else START_UPDATES
+        return self._folder(START, 0) / "checkpoints" / f"step_{updates:08d}.pt"
 
     @property
     def _with_lvis(self) -> bool:
@@ -202,6 +217,8 @@ class Work:
 
     def _files(self, split: str, seed: int) -> tuple[Path, Path]:
         """Annotations and folder of the images of "train" or "val"; of shapes those that the seed trains on."""
+        if self.args.data == "photos":
+            return Path(self.args.root) / f"{split}.json", Path(self.args.root) / "images"
         root = Path(self.args.root) if self.args.data == "coco" else self.runs / f"files_seed{seed}"
         annotations = root / "annotations" / f"instances_{split}2017.json"
         if self.args.data == "shapes" and not annotations.is_file():

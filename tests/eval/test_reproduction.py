@@ -213,6 +213,21 @@ def test_what_is_there_is_not_run_again(
     assert json.loads(Path("results/shapes/table4.json").read_text())["rows"][2]["AP"]["our_gain"] == 6
 
 
+def test_models_on_photographs_begin_from_one_body(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, call = command
+    fake = FakeCommands()
+    monkeypatch.setattr(module, "call", fake)
+    assert call("--table", "1", "--data", "photos", "--root", "d", "--only", "dance", "condinst", "--seeds", "1") == 0
+    start, *others = fake.seen
+    assert "runs/reproduce/photos/start/seed0" in start and "train.iterations=6000" in start
+    weights = "host.backbone.weights=runs/reproduce/photos/start/seed0/checkpoints/step_00006000.pt"
+    assert len(others) == 2 and all(weights in one and "train.seed=1" in one for one in others)
+    assert all("photos" in one and "d" in one for one in fake.seen)
+    assert call("--table", "6", "--data", "photos", "--root", "d") == 2
+
+
 def test_a_training_whose_end_was_its_last_sign_keeps_its_commit(
     command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
