@@ -26,6 +26,8 @@ import cv2
 import numpy as np
 
 GRID = 28  # cells of a coarse mask, as mask heads predict it
+TWICE = 0.2  # share of training masks that are made worse in two ways
+IN_PLACES = 0.3  # share of those ways that are taken in places only
 
 
 def degrade(mask: np.ndarray, kind: str, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -46,6 +48,14 @@ def degrade(mask: np.ndarray, kind: str, strength: float, rng: np.random.Generat
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     worse = KINDS[kind](mask, box, strength, rng)
     return worse if worse.any() else mask
+
+
+def worsen(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a mask (H, W) bool made worse as training does it: by one kind or two, in places only or as a whole."""
+    for _ in range(2 if rng.random() < TWICE else 1):
+        worse = degrade(mask, *draw_kind(rng), rng)
+        mask = in_places(mask, worse, rng) if rng.random() < IN_PLACES else worse
+    return mask
 
 
 def draw_kind(rng: np.random.Generator) -> tuple[str, float]:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from data.annotations import Id, Problems
+from data.degrade import worsen
 from data.journal import Journal
 from data.result_files import Entry, ImageFile, note_left
 from engine import checkpoint
@@ -33,6 +34,7 @@ from sharpcontour.masks.run_lengths import RLE
 
 NAME = "bpr"  # in checkpoints, where others have a host's
 MIN_IOU = 0.5  # of a mask with its object, to be learned from
+WORSE = 3  # masks of each object, where there are no detections to learn from
 SAVE_EVERY = 500  # updates; an interrupted training loses no more
 Pair = tuple[Id, RLE, RLE]  # image id, run lengths of a detection, and of its object
 
@@ -73,6 +75,29 @@ def pairs(detections: Sequence[Found], truth: GroundTruth, name: str, patch: int
             "pixels; nothing to learn from"
         )
     return found
+
+
+def worse_entries(truth: GroundTruth, seed: int) -> list[Entry]:
+    """Detections to learn from where there are none: each annotated object's mask, made worse in three ways at random.
+
+    The masks are those that AnyMask learns from, see ``data/degrade.py``. Crowds have none.
+
+    Args:
+        truth: annotations.
+        seed: of what is random.
+    """
+    entries = []
+    annotations = truth.coco.dataset["annotations"]
+    for place, annotation in enumerate(tqdm(annotations, desc="worse masks", unit="object", disable=None)):
+        if annotation["iscrowd"]:
+            continue
+        mask = coco_mask.decode(annotation["segmentation"]).astype(bool)
+        for copy in range(WORSE):
+            worse = worsen(mask, np.random.default_rng((seed, place, copy)))
+            rle = coco_mask.encode(np.asfortranarray(worse, np.uint8))
+            own = {key: annotation[key] for key in ("image_id", "category_id")}
+            entries.append({**own, "segmentation": {**rle, "counts": rle["counts"].decode()}, "score": 1.0})
+    return entries
 
 
 class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):

@@ -3,6 +3,8 @@
     # the host's detections on its own training images, then the network, then other results
     python scripts/evaluate.py --checkpoint HOST --val-json train.json --val-images DIR --results-out train_results.json
     python scripts/bpr.py train --results train_results.json --annotations train.json --images DIR --out bpr.pt
+    # for masks from anywhere: the annotated objects' masks, made worse (data/degrade.py), instead of detections
+    python scripts/bpr.py train --annotations train.json --images DIR --out bpr.pt
     python scripts/bpr.py refine --checkpoint bpr.pt --results R.json --annotations GT.json --images DIR --out R2.json
 
 Patches, their preparation and the way they are put together are the published ones; the network is smaller (HRNet
@@ -40,17 +42,18 @@ def main() -> int:
     """Train the network, or refine results with it."""
     args = parse_arguments()
     check_writable(args.out, (args.results, args.annotations, getattr(args, "checkpoint", None)))
-    entries = read_entries(args.results, scored=True)
     annotations = read_json(args.annotations)
     truth = GroundTruth(annotations, args.annotations)
-    checked = check_detections(entries, truth, args.results)
-    images = find_images(entries, args.results, args.images, annotations, args.annotations)
+    name = args.results or f"masks of {args.annotations} made worse"
+    entries = read_entries(args.results, scored=True) if args.results else bpr.worse_entries(truth, args.seed)
+    checked = check_detections(entries, truth, name)
+    images = find_images(entries, name, args.images, annotations, args.annotations)
     device = choose_device(args.device)
     if args.task == "train":
         budget = bpr.Budget(args.iterations, args.batch, args.lr, args.seed)
         torch.manual_seed(budget.seed)
         model = BPR(BPRConfig()).to(device)
-        examples = bpr.pairs(checked, truth, args.results, model.config.patch)
+        examples = bpr.pairs(checked, truth, name, model.config.patch)
         lock = TrainingLock(Path(args.out), is_file=True)
         bpr.train(model, examples, images, budget, Path(args.out), args.workers)
         lock.release()
@@ -75,7 +78,8 @@ def parse_arguments() -> argparse.Namespace:
     tasks = parser.add_subparsers(dest="task", required=True)
     for name, out in (("train", "checkpoint to write"), ("refine", "file for the refined results")):
         add = tasks.add_parser(name).add_argument
-        add("--results", required=True, metavar="R.json", help="COCO results")
+        without = " (default: worse masks of the annotated objects)" if name == "train" else ""
+        add("--results", required=not without, metavar="R.json", help=f"COCO results{without}")
         add("--annotations", required=True, metavar="GT.json", help="COCO annotations of the same images")
         add("--images", required=True, metavar="DIR", help="folder of the images")
         add("--out", required=True, metavar="FILE", help=out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from data.degrade import degrade, draw_kind, in_places
+from data.degrade import worsen
 from sharpcontour.anymask.host import MaskTarget
 from sharpcontour.anymask.network import DISTANCE_CELLS
 from sharpcontour.anymask.windows import distance_maps, windows_around
@@ -17,8 +17,6 @@ from sharpcontour.points import boundary_samples
 
 SAMPLES = 128  # points on a given contour, which training points are drawn around
 SMALLEST = 10.0  # px, shorter side of the objects that are learned from
-TWICE = 0.2  # share of masks that are made worse in two ways
-IN_PLACES = 0.3  # share of masks that are made worse in places only
 
 
 def build_targets(target: Target, rng: np.random.Generator, count: int) -> MaskTarget:
@@ -62,7 +60,4 @@ def _worse(masks: PackedMasks, k: int, size: tuple[int, int], rng: np.random.Gen
     offset = int(masks.offsets[k])
     mask = np.zeros(size, bool)
     mask[y0 : y0 + height, x0 : x0 + width] = masks.pixels[offset : offset + width * height].view(height, width).numpy()
-    for _ in range(2 if rng.random() < TWICE else 1):
-        worse = degrade(mask, *draw_kind(rng), rng)
-        mask = in_places(mask, worse, rng) if rng.random() < IN_PLACES else worse
-    return trace_mask(mask)
+    return trace_mask(worsen(mask, rng))

@@ -17,6 +17,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from engine.bpr import WORSE, worse_entries
+from eval.checks import GroundTruth
 from models.bpr import BPR, BPRConfig
 from models.bpr.patches import RLE, Patches, Windows, open_windows, propose
 from tests.models.helpers import disc, rle_of
@@ -232,6 +234,24 @@ def test_the_command(run: Command, tmp_path: Path) -> None:
     assert run("bpr", "train", *again)[0] == 0
     repeated = torch.load(tmp_path / "c.pt", weights_only=True)
     assert all(torch.equal(value, repeated["model"][name]) for name, value in state["model"].items())
+
+
+def test_without_results_it_learns_from_masks_made_worse(run: Command, tmp_path: Path) -> None:
+    assert run("prepare_data", "shapes", "--root", ".", "--train-count", "1", "--val-count", "2")[0] == 0
+    path = tmp_path / "annotations/instances_val2017.json"
+    truth = GroundTruth(json.loads(path.read_text()), str(path))
+    objects = truth.coco.dataset["annotations"]
+    entries = worse_entries(truth, seed=3)
+    assert [e["image_id"] for e in entries] == [one["image_id"] for one in objects for _ in range(WORSE)]
+    masks = coco_mask.decode([e["segmentation"] for e in entries])
+    own = coco_mask.decode([one["segmentation"] for one in objects for _ in range(WORSE)])
+    changed = (masks != own).any((0, 1))
+    assert changed.mean() > 0.5 and not np.array_equal(masks[..., 0], masks[..., 1])
+    files = ("--annotations", str(path), "--images", "val2017", "--out", "b.pt")
+    code, out, err = run("bpr", "train", *files, "--iterations", "1", "--batch", "2", "--workers", "0")
+    assert code == 0 and "detections to learn from" in out, err
+    code, _, err = run("bpr", "refine", "--checkpoint", "b.pt", *files)
+    assert code == 2 and "--results" in err
 
 
 def test_an_interrupted_training_goes_on(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
