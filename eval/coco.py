@@ -10,12 +10,13 @@ import io
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from data.annotations import Id
+from eval.bootstrap import replicates
 from eval.checks import Found, GroundTruth
 from eval.matching import BoundaryEval, MaskEval, Match
 
@@ -27,10 +28,12 @@ class Scores:
     Attributes:
         summary: by name; COCO's are AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl.
         per_category: AP by category name.
+        replicates: AP of images drawn again, see :mod:`eval.bootstrap`; empty unless asked for.
     """
 
     summary: dict[str, float | None]
     per_category: dict[str, float | None]
+    replicates: list[float] = field(default_factory=list)
 
 
 def evaluate_coco(
@@ -39,6 +42,7 @@ def evaluate_coco(
     metrics: Sequence[str],
     dilation_ratio: float,
     processes: int = 1,
+    bootstrap: int = 0,
 ) -> dict[str, Scores]:
     """COCO's twelve numbers by masks ("segm") and by boundaries ("boundary"); the mask IoUs are computed once.
 
@@ -48,13 +52,14 @@ def evaluate_coco(
         metrics: any; others than these two are passed over.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
         processes: that match; images are divided among them. The numbers do not depend on it.
+        bootstrap: draws of the images for ``replicates``.
     """
     if processes == 1:
         evaluators = _matched(ground_truth, detections, metrics, dilation_ratio)
     else:
         evaluators = _matched_together(ground_truth, detections, metrics, dilation_ratio, processes)
     names = ground_truth.category_names
-    return {metric: _scores(evaluator, names) for metric, evaluator in evaluators.items()}
+    return {metric: _scores(evaluator, names, bootstrap) for metric, evaluator in evaluators.items()}
 
 
 def _matched(
@@ -109,9 +114,9 @@ def _matches(
     }
 
 
-def _scores(evaluator: MaskEval, names: Mapping[Id, str]) -> Scores:
+def _scores(evaluator: MaskEval, names: Mapping[Id, str], bootstrap: int) -> Scores:
     accumulated(evaluator)
-    return Scores(_summary(evaluator), per_category(evaluator, names))
+    return Scores(_summary(evaluator), per_category(evaluator, names), replicates(evaluator, bootstrap))
 
 
 def accumulated(evaluator: MaskEval) -> MaskEval:

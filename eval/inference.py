@@ -44,6 +44,7 @@ def evaluate_model(
     progress: bool = True,
     results_path: str | Path | None = None,
     category_ids: Sequence[int] | None = None,
+    bootstrap: int = 0,
 ) -> dict[str, Any]:
     """Score a detector on a data set's ground truth.
 
@@ -62,6 +63,7 @@ def evaluate_model(
         results_path: file for the final detections, as COCO results.
         category_ids: of the model's classes, where these are more than the data set's; detections of the others are
             left out.
+        bootstrap: draws of the images for "replicates".
 
     Returns:
         The same on every process.
@@ -87,7 +89,7 @@ def evaluate_model(
     outcome: Any = None
     if ground_truth is not None:
         try:
-            outcome = _score(ground_truth, parts, metrics, dilation_ratio, results_path)
+            outcome = _score(ground_truth, parts, metrics, dilation_ratio, results_path, bootstrap)
             outcome["seconds"]["total"] = time.perf_counter() - begin
         except InputError as error:
             outcome = error  # the other processes wait for an answer
@@ -186,6 +188,7 @@ def _score(
     metrics: Sequence[str],
     dilation_ratio: float,
     results_path: str | Path | None,
+    bootstrap: int,
 ) -> dict[str, Any]:
     """Join what all processes found, and score it."""
     found: Found = {}
@@ -206,10 +209,11 @@ def _score(
     kinds = {"coarse": final}
     if refined:
         kinds = {"coarse": [entry for image in order for entry in found[image][0] or ()], "refined": final}
-    result: dict[str, Any] = {"per_category": {}}
+    result: dict[str, Any] = {"per_category": {}, "replicates": {}}
     for kind, entries in kinds.items():
-        scores = evaluate_detections(ground_truth, entries, metrics, dilation_ratio, "detections")
+        scores = evaluate_detections(ground_truth, entries, metrics, dilation_ratio, "detections", bootstrap=bootstrap)
         result[kind] = {metric: values.summary for metric, values in scores.items()}
+        result["replicates"][kind] = {metric: values.replicates for metric, values in scores.items()}
         result["per_category"][kind] = {metric: values.per_category for metric, values in scores.items()}
     seconds = {key: max(times[key] for _, times, *_ in parts) for key in ("load", "forward", "encode")}
     seconds["match"] = time.perf_counter() - begin

@@ -24,6 +24,7 @@ def evaluate_detections(
     dilation_ratio: float = DILATION_RATIO,
     name: str = "results",
     processes: int = 1,
+    bootstrap: int = 0,
 ) -> dict[str, Scores]:
     """Score COCO results.
 
@@ -34,6 +35,7 @@ def evaluate_detections(
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
         name: of the results file, for error messages.
         processes: that match detections for "segm" and "boundary".
+        bootstrap: draws of the images, whose AP these two give as ``replicates``, see :mod:`eval.bootstrap`.
 
     Raises:
         InputError: for broken entries, for image or category ids that the ground truth does not have (LVIS lacks some
@@ -50,9 +52,9 @@ def evaluate_detections(
                 file=sys.stderr,
             )
     checked = check_detections(detections, ground_truth, name)
-    scores = (
-        evaluate_coco(ground_truth, checked, metrics, dilation_ratio, processes) if set(metrics) & set(USUAL) else {}
-    )
+    scores = {}
+    if set(metrics) & set(USUAL):
+        scores = evaluate_coco(ground_truth, checked, metrics, dilation_ratio, processes, bootstrap)
     if "lvis" in metrics:
         if has_cocos_ids(checked, ground_truth):
             print(

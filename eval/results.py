@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+
+from eval.bootstrap import standard_error
 
 LISTED = 3  # images that could not be used and are named
 _ROWS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -39,6 +43,23 @@ def format_table(metrics: Mapping[str, Any]) -> str:
                 cells.append("-" if None in values else f"{values[1] - values[0]:+.1f}")
             line += "  " + "".join(f"{value:>{cell}}" for value in cells)
         lines.append(line)
+    return "\n".join(lines)
+
+
+def format_errors(replicates: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Standard errors over images in a line for each metric, that of the change from paired draws.
+
+    Args:
+        replicates: "coarse", "refined" or "results" -> metric -> AP of images drawn again.
+    """
+    lines = []
+    for kind in next(iter(replicates.values())):
+        drawn = {name: np.array(values[kind]) for name, values in replicates.items()}
+        if {"coarse", "refined"} <= set(drawn):
+            drawn["change"] = drawn["refined"] - drawn["coarse"]
+        errors = ", ".join(f"{name} {standard_error(values):.2f}" for name, values in drawn.items())
+        count = len(next(iter(drawn.values())))
+        lines.append(f"standard error of {_TITLES[kind]} over images, {count} draws: {errors}")
     return "\n".join(lines)
 
 

@@ -58,7 +58,7 @@ from eval.degraded import evaluate_degraded, format_degraded
 from eval.diagnostics.study import KINDS, refinement_study
 from eval.inference import evaluate_model
 from eval.metrics import METRICS, USUAL, evaluate_detections
-from eval.results import format_categories, format_summary, format_table
+from eval.results import format_categories, format_errors, format_summary, format_table
 from models import load_model
 from models.predictor import Predictor
 from sharpcontour.detections import Category
@@ -120,6 +120,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--results-out", metavar="FILE", help="write the detections of --checkpoint to this file, as COCO results")
     add("--per-category", action="store_true", help="show the AP of every category too")
     add("--study", action="store_true", help="also refine contours of known quality (needs a refined model)")
+    add(
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="standard errors over images, of AP and of its change, from N draws of the images (200 will do)",
+    )
     add("--batch", type=int, default=1, metavar="N", help="images of one forward pass (default: 1)")
     add("--workers", type=int, metavar="N", help="loader processes (default: as in training)")
     add(
@@ -146,8 +153,10 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--annotations goes with --results; with --checkpoint give --val-json and --val-images")
     if args.results and args.study:
         raise InputError("--study needs a model: it goes with --checkpoint")
-    if min(args.batch, args.processes) < 1 or (args.workers or 0) < 0:
-        raise InputError("--batch and --processes must be 1 or more, --workers 0 or more")
+    if min(args.batch, args.processes) < 1 or min(args.workers or 0, args.bootstrap) < 0:
+        raise InputError("--batch and --processes must be 1 or more, --workers and --bootstrap 0 or more")
+    if args.bootstrap and not set(args.metrics) <= set(USUAL):
+        raise InputError("--bootstrap is for the metrics segm and boundary")
     read = (args.results, args.annotations, args.checkpoint, args.val_json)
     for path, other in ((args.json, args.results_out), (args.results_out, args.json)):
         if path:
@@ -160,16 +169,21 @@ def evaluate_results(args: argparse.Namespace) -> None:
     data = convert(annotations, progress=True) if annotations.is_dir() else read_json(annotations)
     truth = GroundTruth(data, args.annotations)
     found = read_submission(args.results, truth) if Path(args.results).is_dir() else read_json(args.results)
-    scores = evaluate_detections(truth, found, args.metrics, args.dilation_ratio, args.results, args.processes)
-    numbers = {metric: values.summary for metric, values in scores.items()}
+    how = (args.metrics, args.dilation_ratio, args.results, args.processes, args.bootstrap)
+    scores = evaluate_detections(truth, found, *how)
+    numbers: dict[str, Any] = {metric: values.summary for metric, values in scores.items()}
     categories = {metric: values.per_category for metric, values in scores.items()}
     print(format_table({"results": numbers}))
     if args.per_category:
         print(format_categories(categories))
+    drawn = {metric: values.replicates for metric, values in scores.items() if values.replicates}
+    if drawn:
+        print(format_errors({"results": drawn}))
     with_some = len({one["image_id"] for one in found})
     print(f"{len(found)} detections on {with_some} of {len(truth.sizes)} images")
     if args.json:
-        save_results(numbers | ({"per_category": categories} if args.per_category else {}), args.json)
+        more = ({"per_category": categories} if args.per_category else {}) | ({"replicates": drawn} if drawn else {})
+        save_results(numbers | more, args.json)
 
 
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
@@ -194,17 +208,21 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         dilation_ratio=args.dilation_ratio,
         results_path=args.results_out,
         category_ids=predictor.category_ids,
+        bootstrap=args.bootstrap,
     )
     final = "refined" if "refined" in result else "coarse"
     say(world, format_table(result))
     if args.per_category:
         say(world, format_categories(result["per_category"][final]))
+    if args.bootstrap:
+        say(world, format_errors(result["replicates"]))
     say(world, format_summary(result))
     if args.json and world.main:
         before = {"coarse": result["coarse"]} if final == "refined" else {}
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
+        drawn = {"replicates": result["replicates"]} if args.bootstrap else {}
         left_out = {"left_out": result["left_out"]} if result["left_out"] else {}
-        save_results(result[final] | before | categories | left_out, args.json)
+        save_results(result[final] | before | categories | drawn | left_out, args.json)
     if args.study:
         say(world, format_study(study(predictor, config)))
     distributed.stop()

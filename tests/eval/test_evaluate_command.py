@@ -196,3 +196,15 @@ def test_other_categories_than_the_models(files: tuple[Path, Any, Any], command:
     code, _, told = command("--checkpoint", "d.pt", "--val-json", "own.json", "--val-images", ".", "--device", "cpu")
     assert code == 2 and told.count("\n") == 1
     assert "own.json: its categories are not those of the model; only in the data: 3 c3, 7 c7, 9 c9" in told
+
+
+def test_standard_errors(command: Command) -> None:
+    code, out, err = command(
+        "--results", "r.json", "--annotations", "gt.json.gz", "--bootstrap", "5", "--json", "errors.json"
+    )
+    assert code == 0 and "standard error of Boundary AP over images, 5 draws: results " in out, err
+    assert len(json.loads(Path("errors.json").read_text())["replicates"]["segm"]) == 5
+    code, _, err = command(
+        "--results", "r.json", "--annotations", "gt.json.gz", "--bootstrap", "5", "--metrics", "lvis"
+    )
+    assert code == 2 and "--bootstrap is for the metrics segm and boundary" in err
