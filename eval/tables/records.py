@@ -2,7 +2,8 @@
 
 A record is what one cell measured with one seed, a JSON object with "coarse" and "refined" (metric -> number by name,
 as of :func:`eval.inference.evaluate_model`) and with what made it: "command", "commit", "iterations" and
-"images_per_batch" of the run. Where the refiner of another run did it, "refiner" says what made that one.
+"images_per_batch" of the run. Where the refiner of another run did it, "refiner" says what made that one. Where the
+validation images are few, "coarse" and "refined" also have "replicates", metric -> AP of images drawn again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from eval.bootstrap import standard_error
 from eval.pictures.plot import Curve
 from eval.tables.paper import METRICS, RUNS, Cell, Row, Table
 from models.zoo import title_of
@@ -21,6 +25,7 @@ from sharpcontour.io.files import read_json
 Records = Mapping[int, dict[str, Any]]
 """Seed -> record of the cell with that seed."""
 NOT_RUN = "not run"
+ERRORS = 2.0  # standard errors, up to which a gain is called none
 
 
 def record_name(cell: Cell, seed: int) -> str:
@@ -69,7 +74,7 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
     """Every row of a table: title, seeds, and for each metric "paper", "ours", "difference" and both gains.
 
     "ours" is the mean over the seeds, with "low" and "high"; gains are counted from another row, ours over the seeds
-    that both have. What is unknown is None.
+    that both have, with "gain_error", the standard error over images (paired draws). What is unknown is None.
     """
     records = {row.title: read_records(folder, row.cell) for row in table.rows}
     rows_by_title = {row.title: row for row in table.rows}
@@ -95,6 +100,7 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
                 "difference": None if paper is None or ours is None else ours - paper,
                 "paper_gain": None if paper is None or start is None else paper - start,
                 "our_gain": statistics.fmean(found[s] - before[s] for s in common) if common else None,
+                "gain_error": _gain_error(row, base, metric, records, common) if base else None,
             }
         result.append(line)
     return result
@@ -108,6 +114,21 @@ def _values(row: Row, metric: str, records: Records, times: Mapping[str, Any] | 
     kind, name = METRICS[metric]
     found = {seed: record.get(row.cell.kind, {}).get(kind, {}).get(name) for seed, record in records.items()}
     return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _gain_error(row: Row, base: Row, metric: str, records: Mapping[str, Records], seeds: list[int]) -> float | None:
+    """Standard error over images of the gain of a row, averaged over ``seeds``; None where no images were drawn."""
+    differences = []
+    for seed in seeds:
+        drawn = []
+        for one in (row, base):
+            kind, name = METRICS.get(metric, ("", ""))
+            values = records[one.title].get(seed, {}).get(one.cell.kind, {}).get("replicates", {}).get(kind)
+            if not values or name != "AP":
+                return None
+            drawn.append(np.array(values))
+        differences.append(drawn[0] - drawn[1])
+    return standard_error(np.mean(differences, 0)) if differences else None
 
 
 def _made_by(records: Records) -> list[dict[str, Any]]:
@@ -151,7 +172,16 @@ def _line(line: dict[str, Any], metric: str) -> str:
     cells = [
         "" if value["paper"] is None else f"{value['paper']:.1f}",
         ours,
-        *("" if value[key] is None else f"{value[key]:+.1f}" for key in ("difference", "paper_gain", "our_gain")),
+        *("" if value[key] is None else f"{value[key]:+.1f}" for key in ("difference", "paper_gain")),
+        _gain(value["our_gain"], value["gain_error"]),
         " ".join(map(str, value["seeds"])),
     ]
     return f"| {line['title']} | {' | '.join(cells)} |"
+
+
+def _gain(gain: float | None, error: float | None) -> str:
+    if gain is None:
+        return ""
+    if error is None:
+        return f"{gain:+.1f}"
+    return f"{'none: ' if abs(gain) <= ERRORS * error else ''}{gain:+.1f} ± {error:.1f}"

@@ -23,6 +23,7 @@ BODIES = {
 SMALL = ("shapes", "photos")  # data sets of small models and short trainings
 BPR_UPDATES = 600  # of 32 patches, on these: about as long as a training of the refiner alone
 START_UPDATES = 6000  # of the training that gives all others on photographs their body
+DRAWS = 200  # of the validation images, for standard errors
 MADE_BY = "made_by.json"  # in the folder of a training: its command, and the commit it was last run with
 
 
@@ -59,8 +60,9 @@ class Work:
                 self.train(run, seed)
         if cell.refined_by:
             scores = self.refine_results(cell, seed)
-        elif cell.settings:
-            scores = self.evaluate(self._folder(cell.run, seed), "--set", *cell.settings)
+        elif cell.settings or self._few_images:
+            changed = ["--set", *cell.settings] if cell.settings else []
+            scores = self.evaluate(self._folder(cell.run, seed), *changed)
         else:
             metrics = self._metrics(cell.run, seed)
             scores = {kind: metrics[kind] for kind in ("coarse", "refined") if metrics.get(kind)}
@@ -164,7 +166,8 @@ class Work:
     def _scored(self, options: list[str], processes: int = 1) -> dict[str, Any]:
         """The JSON of evaluate.py; in a file of this process, since several may work at once."""
         out = self.runs / f"scores.{os.getpid()}.json"
-        call(["scripts/evaluate.py", *options, "--json", str(out)], processes)
+        errors = ["--bootstrap", str(DRAWS)] if self._few_images else []
+        call(["scripts/evaluate.py", *options, *errors, "--json", str(out)], processes)
         found: dict[str, Any] = read_json(out)
         out.unlink()
         return found
@@ -175,6 +178,11 @@ class Work:
         asked = [value.partition("=")[2] for value in self.args.overrides if value.startswith("train.iterations=")]
         updates = int(asked[-1]) if asked and asked[-1].isdecimal() else START_UPDATES
         return self._folder(START, 0) / "checkpoints" / f"step_{updates:08d}.pt"
+
+    @property
+    def _few_images(self) -> bool:
+        """Whether the validation images are so few that gains need a standard error over them."""
+        return bool(self.args.data == "photos")
 
     @property
     def _with_lvis(self) -> bool:
@@ -272,8 +280,9 @@ def call(command: list[str], processes: int = 1) -> None:
 
 def split(scores: dict[str, Any]) -> dict[str, Any]:
     """Split the JSON of evaluate.py into the host's scores and the refined ones."""
-    coarse = scores.pop("coarse", None)
-    return {"coarse": scores} if coarse is None else {"coarse": coarse, "refined": scores}
+    coarse, drawn = scores.pop("coarse", None), scores.pop("replicates", {})
+    kinds = {"coarse": scores} if coarse is None else {"coarse": coarse, "refined": scores}
+    return {kind: found | ({"replicates": drawn[kind]} if drawn else {}) for kind, found in kinds.items()}
 
 
 def commit() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from eval.pictures.plot import Curve, plot
@@ -103,6 +104,23 @@ def test_means_gains_and_differences(tmp_path: Path) -> None:
     assert "- `train mask_rcnn` at abc: 9 updates of 2 images" in text
 
 
+def test_a_gain_within_its_error_is_called_none(tmp_path: Path) -> None:
+    host, sharp = Cell("mask_rcnn"), Cell("mask_rcnn_refine", "refined")
+    table = Table("t", ("AP", "Boundary AP"), (Row("host", host), Row("sharp", sharp, {}, "host")))
+    write(tmp_path, host, 0, (60, 40), None)
+    write(tmp_path, sharp, 0, (60, 40), (61, 45))
+    for cell, kind, masks in ((host, "coarse", [59, 61, 60]), (sharp, "refined", [60, 62, 62])):
+        path = tmp_path / record_name(cell, 0)
+        record = json.loads(path.read_text())
+        record[kind]["replicates"] = {"segm": masks, "boundary": masks}
+        path.write_text(json.dumps(record))
+    lines = compare(table, tmp_path, None)
+    assert lines[1]["AP"]["gain_error"] == pytest.approx(np.std([1, 1, 2], ddof=1))  # of the pairs
+    assert lines[0]["AP"]["gain_error"] is None
+    text = markdown(3, table, lines, "about")
+    assert "| none: +1.0 ± 0.6 |" in text and "| +5.0 ± 0.6 |" in text
+
+
 def test_settings_and_refiners_have_records_of_their_own(tmp_path: Path) -> None:
     usual = Cell("mask_rcnn_refine", "refined")
     changed = Cell("mask_rcnn_refine", "refined", ("sharpcontour.evolution.ratio=0.006",))
@@ -184,6 +202,8 @@ class FakeCommands:
             (folder / "metrics.json").write_text(json.dumps({"step": 5, "coarse": scores(60, 50), **refined}))
         elif command[0] == "scripts/evaluate.py" and "--json" in value:
             found = scores(70, 60) | ({"coarse": scores(60, 50)} if "--set" in command else {})
+            if "--bootstrap" in command:
+                found["replicates"] = {kind: {"segm": [69.0, 71.0], "boundary": [59, 61]} for kind in ("coarse",)}
             Path(value["--json"]).write_text(json.dumps(self.lvis if "lvis" in command else found))
 
 
@@ -221,10 +241,15 @@ def test_models_on_photographs_begin_from_one_body(
     monkeypatch.setattr(module, "call", fake)
     assert call("--table", "1", "--data", "photos", "--root", "d", "--only", "dance", "condinst", "--seeds", "1") == 0
     start, *others = fake.seen
+    measured = [one for one in others if "scripts/evaluate.py" in one]
+    assert len(measured) == 2 and all("--bootstrap" in one for one in measured)
+    others = [one for one in others if one not in measured]
     assert "runs/reproduce/photos/start/seed0" in start and "train.iterations=6000" in start
     weights = "host.backbone.weights=runs/reproduce/photos/start/seed0/checkpoints/step_00006000.pt"
     assert len(others) == 2 and all(weights in one and "train.seed=1" in one for one in others)
-    assert all("photos" in one and "d" in one for one in fake.seen)
+    assert all("photos" in one and "d" in one for one in [start, *others])
+    record = json.loads(Path("results/photos/runs/dance-seed1.json").read_text())
+    assert record["coarse"]["segm"]["AP"] == 70 and record["coarse"]["replicates"]["segm"] == [69, 71]
     assert call("--table", "6", "--data", "photos", "--root", "d") == 2
 
 
