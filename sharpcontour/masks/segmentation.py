@@ -21,6 +21,7 @@ from sharpcontour.masks.run_lengths import RLE, counts_of, decode_counts, run_le
 UNUSUAL = "polygon written as points [x, y], or without the list around it, understood"
 """Kind of problem that :func:`flat_polygons` mends."""
 
+REACH = 10  # image sizes, how far away a vertex of a polygon may lie
 CHUNK = 512  # RLEs decoded in one pass: enough to spread the overhead, few enough to stay in the cache
 _COUNTS = re.compile(rb"(?:[P-o]{0,6}[0-O])+")  # numbers of at most seven characters, the last without bit 5
 _MEND = "encode the mask with pycocotools"
@@ -73,6 +74,14 @@ def _flat(points: Iterable[Iterable[float]]) -> list[float]:
     return [value for point in points for value in point]
 
 
+def reach_of(height: int, width: int) -> float:
+    """How far from 0 the coordinates of a polygon on an image of this size may lie, all in pixels.
+
+    COCO's routine walks along every edge in steps of a fifth of a pixel: a stray vertex far away would cost millions.
+    """
+    return float(REACH * max(height, width))
+
+
 def polygon_fault(values: object, reach: float = math.inf) -> str:
     """What is wrong with one polygon in words, "" if nothing is; no coordinate may be more than ``reach`` from 0."""
     if not isinstance(values, _LISTS) or (len(values) and isinstance(values[0], _LISTS)):
@@ -86,7 +95,7 @@ def polygon_fault(values: object, reach: float = math.inf) -> str:
         finite, far = False, False
     if not finite:
         return "a polygon has a coordinate that is not finite, or no number"
-    return "a polygon lies far outside the image" if far else ""
+    return f"a polygon has a vertex more than {REACH} image sizes away" if far else ""
 
 
 def size_fault(size: object, height: int, width: int) -> str:
@@ -124,7 +133,7 @@ def usable_part(segmentation: object, height: int, width: int) -> tuple[Any, lis
         one that left nothing last.
     """
     if isinstance(segmentation, list):
-        return _usable_polygons(segmentation)
+        return _usable_polygons(segmentation, reach_of(height, width))
     if not isinstance(segmentation, dict):
         return None, ["segmentation missing"]
     if size_fault(segmentation.get("size"), height, width):
@@ -136,16 +145,19 @@ def usable_part(segmentation: object, height: int, width: int) -> tuple[Any, lis
     return (segmentation, []) if runs[1::2].any() else (None, ["empty run lengths"])
 
 
-def _usable_polygons(segmentation: list[Any]) -> tuple[Any, list[str]]:
+def _usable_polygons(segmentation: list[Any], reach: float) -> tuple[Any, list[str]]:
     problems = []
     flat = flat_polygons(segmentation)
-    polygons = [polygon for polygon in flat if not polygon_fault(polygon)]
+    polygons = [polygon for polygon in flat if not polygon_fault(polygon, reach)]
     if not polygons:
-        return None, ["no polygon of three or more finite points"]
+        return None, [f"no polygon of three or more finite points within {REACH} image sizes"]
     if flat is not segmentation:
         problems.append(UNUSUAL)
     if len(polygons) < len(flat):
-        problems.append("polygon of fewer than three points or with values missing or not finite, left out")
+        problems.append(
+            "polygon of fewer than three points, with values missing or not finite, "
+            f"or more than {REACH} image sizes away, left out"
+        )
     return polygons, problems
 
 
@@ -165,8 +177,7 @@ def to_rle(segmentation: object, height: int, width: int) -> RLE:
         if not segmentation:
             raise ValueError("segmentation is empty")
         segmentation = flat_polygons(segmentation)
-        # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away would take for ever.
-        faults = (polygon_fault(polygon, reach=10 * max(height, width)) for polygon in segmentation)
+        faults = (polygon_fault(polygon, reach_of(height, width)) for polygon in segmentation)
         if fault := next(filter(None, faults), ""):
             raise ValueError(fault)
         return rle_of_polygons(segmentation, height, width)

@@ -107,6 +107,8 @@ BROKEN: list[tuple[dict[str, Any], str, bool, bool]] = [
     ({"segmentation": [[1, 2, None, 4, 5, 6]]}, "no polygon of three", False, False),
     ({"segmentation": []}, "no polygon of three", False, False),
     ({"segmentation": [[1, 2, 3, 4], SQUARE]}, "left out", True, True),
+    ({"segmentation": [[5, 5, 25, 5, 700, 25]], "area": None}, "within 10 image sizes", False, False),
+    ({"segmentation": [[5, 5, 25, 5, -1e12, 25], SQUARE], "area": None}, "10 image sizes away, left out", True, True),
     ({"segmentation": None}, "segmentation missing", False, False),
     ({"segmentation": SQUARE}, "understood", True, True),
     ({"segmentation": [[10, 8], [30.0, 8], [30, 28], [10, 28]]}, "understood", True, True),

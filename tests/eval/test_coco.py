@@ -165,7 +165,7 @@ BROKEN_ANNOTATIONS = [
     ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "three or more"),
     ({"segmentation": [[1, 2, 3, 4, 5, float("nan")]]}, "not finite, or no number"),
     ({"segmentation": [[1, 2, 3, 4, 5, "6"]]}, "not finite, or no number"),
-    ({"segmentation": [[1, 2, 3, 4, 5, 1e12]]}, "far outside"),
+    ({"segmentation": [[1, 2, 3, 4, 5, 1e12]]}, "vertex more than 10 image sizes away"),
     ({"segmentation": None}, "neither"),
     ({"segmentation": {"size": [200, 300]}}, "neither"),
     ({"segmentation": {"size": [300, 200], "counts": [60000]}}, "the mask is 200 x 300 pixels, the image 300 x 200"),
