@@ -21,6 +21,7 @@ from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Rings
 from sharpcontour.host import Target, TargetBuilder
 from sharpcontour.masks.packed import PackedMasks
+from sharpcontour.masks.segmentation import reach_of
 
 Resize = Literal["opencv", "detectron2", "torchvision", "mmcv"]
 
@@ -138,8 +139,7 @@ def polygons_to_crop(polygons: Sequence[np.ndarray], height: int, width: int) ->
     if w <= 0 or h <= 0:
         return Crop(0, 0, np.zeros((0, 0), np.uint8))
     origin = np.array([x0, y0], np.float64)
-    # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away must not cost millions of them.
-    reach = 8.0 * max(height, width)
+    reach = reach_of(height, width)
     shifted = [(np.clip(polygon.astype(np.float64), -reach, reach) - origin).ravel() for polygon in polygons]
     mask = coco_mask.decode(coco_mask.frPyObjects(shifted, h, w)).any(axis=2)
     return trim(Crop(int(x0), int(y0), mask.astype(np.uint8)))

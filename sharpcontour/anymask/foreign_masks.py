@@ -18,8 +18,14 @@ from sharpcontour.contours.tracing import TracedRings, is_hole, trace_window
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
 from sharpcontour.host import at_least_one_pixel
-from sharpcontour.masks.run_lengths import RLE
-from sharpcontour.masks.segmentation import flat_polygons, polygon_fault, read_runs, rle_of_polygons, size_fault
+from sharpcontour.masks.segmentation import (
+    flat_polygons,
+    polygon_fault,
+    reach_of,
+    read_runs,
+    rle_of_polygons,
+    size_fault,
+)
 
 
 @dataclass
@@ -140,7 +146,7 @@ def _traced(mask: Any, height: int, width: int) -> TracedRings:
     if isinstance(mask, dict):
         return _trace_runs(read_runs(mask, height, width), height)
     if isinstance(mask, (list, tuple)):
-        return _trace_runs(read_runs(_union(mask, height, width), height, width), height)
+        return _trace_runs(read_runs(rle_of_polygons(list(mask), height, width), height, width), height)
     if isinstance(mask, Tensor):
         mask = mask.detach().cpu().numpy()
     if not isinstance(mask, np.ndarray) or mask.ndim != 2:
@@ -172,7 +178,7 @@ def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | 
     """Checked polygons as they are where the even-odd rule means the same as their union, else None."""
     rings = []
     for polygon in polygons:
-        if fault := polygon_fault(polygon):
+        if fault := polygon_fault(polygon, reach_of(height, width)):
             raise ValueError(fault)
         rings.append(np.array(polygon, np.float64).reshape(-1, 2))
     if not rings:
@@ -182,14 +188,6 @@ def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | 
     apart = ((low[:, None] > high + 1) | (high[:, None] + 1 < low)).any(2) | np.eye(len(rings), dtype=bool)
     inside = low.min() >= 0 and (high <= (width, height)).all()
     return rings if inside and apart.all() else None
-
-
-def _union(polygons: Sequence[Any], height: int, width: int) -> RLE:
-    """The union of checked polygons as an RLE."""
-    # Every edge is walked in steps of a fifth of a pixel: a stray vertex far away must not cost millions of them.
-    reach = 8.0 * max(height, width)
-    flat = [np.clip(np.asarray(polygon, np.float64), -reach, reach) for polygon in polygons]
-    return rle_of_polygons(flat, height, width)
 
 
 def _rings(rings: Sequence[np.ndarray]) -> tuple[list[Ring], TracedRings]:

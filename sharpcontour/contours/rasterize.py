@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.masks.run_lengths import RLE, changes_to_rle, decode_counts, rles_to_masks
+from sharpcontour.masks.segmentation import reach_of
 
 # COCO's polygon routine: any other rasteriser (cv2.fillPoly paints the outline too) costs several points of IoU.
 
@@ -52,9 +53,6 @@ def _object_rle(rings: Rings, height: int, width: int) -> RLE:
 
 
 def _flat(ring: Ring, height: int, width: int) -> np.ndarray:
-    """The coordinates as one float64 vector, kept within eight image sizes.
-
-    The routine walks along every edge in steps of a fifth of a pixel, so a stray vertex far away would cost millions.
-    """
-    reach = 8 * max(height, width)
+    """The coordinates as one float64 vector, kept within the reach of polygons that are read."""
+    reach = reach_of(height, width)
     return np.clip(ring, -reach, reach).astype(np.float64).ravel()

@@ -95,7 +95,7 @@ def polygon_fault(values: object, reach: float = math.inf) -> str:
         finite, far = False, False
     if not finite:
         return "a polygon has a coordinate that is not finite, or no number"
-    return f"a polygon has a vertex more than {REACH} image sizes away" if far else ""
+    return f"a polygon has a vertex more than {REACH} image sizes away; give pixels of this image" if far else ""
 
 
 def size_fault(size: object, height: int, width: int) -> str:

@@ -74,9 +74,9 @@ def test_polygons_have_the_pixels_that_pycocotools_gives_them() -> None:
     objects += [[polygon(2, 20), polygon(25, 55)] for _ in range(5)]  # apart
     objects += [[polygon(2, 40), polygon(15, 55)] for _ in range(5)]  # overlapping: their union
     objects += [[polygon(-40, 140)] for _ in range(20)]  # leaving the image
-    objects += [[[1e9, -1e9, 30.0, 20.0, 5.0, 5.0]], [[-9.0, -9, -1, -9, -1, -1]]]  # far away, and outside
+    objects += [[[0.0, 0, 900, 60, 0, 60]], [[-9.0, -9, -1, -9, -1, -1]]]  # as far away as can be, and outside
     given = read_masks(objects, H, W)
-    for rings, polygons in zip(given.objects[:-2], objects[:-2], strict=True):
+    for rings, polygons in zip(given.objects, objects, strict=True):
         union = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, H, W))).astype(bool)
         assert np.array_equal(rings_to_masks([rings], H, W)[0], union)
     for rings, polygons in zip(given.objects[:25], objects[:25], strict=True):  # not reduced to whole pixels
@@ -102,6 +102,10 @@ BROKEN = {
     "two points not in a list": ([[1.0, 1, 5, 5]], r"masks\[0\]: a polygon must be a flat list"),
     "points of three numbers": ([[[[1.0, 1, 0], [5, 5, 0], [2, 2, 0]]]], r"masks\[0\]: a polygon must be a flat list"),
     "nan": ([SQUARE, [[1.0, 1, float("nan"), 5, 2, 2]]], r"masks\[1\]: a polygon has a coordinate that is not finite"),
+    "far vertex": (
+        [SQUARE, [[1e4, -1e4, 30.0, 20, 5, 5]]],
+        r"masks\[1\]: a polygon has a vertex more than 10 image sizes away; give pixels of this image",
+    ),
     "nothing known": ([SQUARE, None], r"masks\[1\]: NoneType is neither"),
     "four dimensions": (np.zeros((2, 1, H, W), bool), r"shape \(K, 60, 90\); this one has \(2, 1, 60, 90\)"),
     "one mask alone": (np.zeros((H, W), bool), r"shape \(K, 60, 90\)"),
