@@ -125,7 +125,13 @@ class Changes:
 
     def report(self, harmed: int) -> list[str]:
         """Lines of text; ``harmed`` of the kept ones would have got worse."""
-        kept = Counter({"empty": self.empty, "too small": self.kept - harmed, "would have got worse": harmed})
+        kept = Counter(
+            {
+                "empty": self.empty,
+                "too small or nothing to mend": self.kept - harmed,
+                "would have got worse": harmed,
+            }
+        )
         total = self.refined + kept.total()
         why = ", ".join(f"{count} {reason}" for reason, count in kept.items())
         lines = [f"{total} masks: {self.refined} refined, {kept.total()} kept as they were ({why})"]

@@ -98,7 +98,8 @@ class Predictor:
 
         Returns:
             The same K instances in the same order, in pixels of the image; ``coarse`` as they were given. One that is
-            empty, too small, or would get worse keeps exactly its pixels; then ``rings[k] is coarse.rings[k]``.
+            empty, too small, or would get worse, and with AnyMask one in which nothing moves, keeps exactly its
+            pixels; then ``rings[k] is coarse.rings[k]``.
 
         Raises:
             InputError: if the model has no refiner, and for masks and boxes that are broken or do not fit the image.

@@ -8,11 +8,11 @@
 
 The refiner is that of the package, or of a checkpoint, which need not be the detector's that made the results. Every
 entry of the input is in the output, in its place and with all of its fields; only "segmentation" changes, to run
-lengths, and only where a mask was refined. Masks that are empty, too small, or would get worse stay as they are, and so
-do entries that cannot be used (no segmentation, run lengths of another size than the image's, ...), which are counted
-at the end. What is done is written to R2.json.part image by image: after an interruption the same command goes on from
-there. An image that fails (out of memory, ...) is left as it was; then the command ends with status 1, and run again
-tries the images that failed, and only these.
+lengths, and only where a mask was refined. Masks that are empty, too small, right already, or would get worse stay as
+they are, and so do entries that cannot be used (no segmentation, run lengths of another size than the image's, ...),
+which are counted at the end. What is done is written to R2.json.part image by image: after an interruption the same
+command goes on from there. An image that fails (out of memory, ...) is left as it was; then the command ends with
+status 1, and run again tries the images that failed, and only these.
 
 The file of an image is the "file_name" in the annotations; without annotations the "file_name" of its entries, if they
 have one (as those of predict.py do, and upright like there), else the file in the folder whose name is the image id as

@@ -37,8 +37,8 @@ def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObject
         given: the objects, in pixels of the image.
 
     Returns:
-        K objects in the same pixels. One that nothing moves (empty, too small, or refinement did harm) is
-        ``given.objects[k]`` itself; of others what did not move keeps its vertices.
+        K objects in the same pixels. One that nothing moves (empty, too small, already right, or refinement did harm)
+        is ``given.objects[k]`` itself; of others what did not move keeps its vertices.
     """
     objects = list(given.objects)
     boxes = given.boxes().numpy().astype(np.float64)

@@ -120,7 +120,10 @@ def test_every_entry_comes_back_in_its_place(command: Command) -> None:
         a, b = (decode(x["segmentation"], H, W).astype(bool) for x in (found[k], after[k]))
         assert 0.6 < (a & b).sum() / (a | b).sum() < 1.0
     assert after[3] == found[3]
-    assert "5 masks: 4 refined, 1 kept as they were (1 empty, 0 too small, 0 would have got worse)" in shown
+    assert (
+        "5 masks: 4 refined, 1 kept as they were (1 empty, 0 too small or nothing to mend, 0 would have got worse)"
+        in shown
+    )
     assert "4 of the refined changed; IoU of before and after: mean 0." in shown
     assert "3 images, " in shown and "results are in out/refined.json" in shown
 
@@ -305,7 +308,10 @@ def test_changes_are_counted() -> None:
     assert (changes.refined, changes.same, changes.empty, changes.kept) == (2, 1, 1, 1)
     assert changes.moved == (a ^ b).sum() and changes.pixels == 2 * a.sum()
     first, second = changes.report(harmed=1)
-    assert first == "4 masks: 2 refined, 2 kept as they were (1 empty, 0 too small, 1 would have got worse)"
+    assert (
+        first
+        == "4 masks: 2 refined, 2 kept as they were (1 empty, 0 too small or nothing to mend, 1 would have got worse)"
+    )
     assert second.startswith(f"1 of the refined changed; IoU of before and after: mean {(1 + iou) / 2:.3f}")
 
 
