@@ -24,6 +24,7 @@ from sharpcontour.detections import CocoResult, Detections
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target
 from sharpcontour.io.files import save_results
+from sharpcontour.statistics import EvolutionStatistics
 
 Entries = list[CocoResult]
 Found = dict[int, tuple[Entries | None, Entries]]
@@ -109,9 +110,9 @@ def _detect(
     progress: bool,
 ) -> tuple[Found, dict[str, float], dict[str, Any]]:
     """Results, seconds and refiner statistics of this process."""
-    counted = hasattr(model, "refiner_stats")
-    if counted:
-        model.reset_refiner_stats()
+    statistics: EvolutionStatistics | None = getattr(model, "statistics", None)  # of a host with a refiner
+    if statistics is not None:
+        statistics.start()
     training = model.training
     model.eval()
     seconds = {"load": 0.0, "forward": 0.0}
@@ -131,7 +132,7 @@ def _detect(
     finally:
         model.train(training)
     seconds["encode"] = encoder.seconds
-    return found, seconds, model.refiner_stats() if counted else {}
+    return found, seconds, {} if statistics is None else statistics.finish()
 
 
 class _Encoder:

@@ -182,7 +182,7 @@ class Job:
     def _refine(self, image: ImageFile) -> dict[str, Any]:
         """Refine the usable entries of an image: a record of plain values."""
         model: Any = self.predictor.model
-        model.reset_refiner_stats()  # an image that failed has left its counts
+        model.statistics.reset()  # an image that failed has left its counts
         pixels = self._pixels(image)
         size = (pixels.shape[0], pixels.shape[1])
         changes, broken_entries, changed, seen = Changes(), [], {}, []
@@ -201,7 +201,7 @@ class Job:
                     own = category_of(self.entries[indices[k]])
                     changes.compare(self.truth, image.id, [own], [(before, after)])
         much = sum(seen) / (len(seen) + 1)
-        counts = asdict(changes) | {"harmed": model.refiner_stats()["restored"]}
+        counts = asdict(changes) | {"harmed": model.statistics.restored}
         return {"changed": changed, "counts": counts, "broken": broken_entries, "much": much}
 
     def _pixels(self, image: ImageFile) -> np.ndarray:

@@ -41,6 +41,9 @@ class RefinedModel(nn.Module):
     Args:
         host: a :class:`~sharpcontour.host.Host`.
         refiner: made for it, see :func:`build_refiner`.
+
+    Attributes:
+        statistics: of all evolutions; :meth:`EvolutionStatistics.summary` says what is in them.
     """
 
     def __init__(self, host: nn.Module, refiner: SharpContour) -> None:
@@ -61,19 +64,6 @@ class RefinedModel(nn.Module):
     def target_builder(self) -> TargetBuilder:
         """What a loader worker adds to every training target."""
         return partial(_build_target, self.host.target_builder)
-
-    def reset_refiner_stats(self) -> None:
-        """Begin to collect the statistics that :meth:`refiner_stats` returns."""
-        self.statistics.reset()
-        self.statistics.enabled = True
-
-    def refiner_stats(self) -> dict[str, int | float | list[float]]:
-        """Statistics of all evolutions since :meth:`reset_refiner_stats`, whose collection this ends.
-
-        :meth:`EvolutionStatistics.summary` says what they are.
-        """
-        self.statistics.enabled = False
-        return self.statistics.summary()
 
     def forward(self, images: list[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """With targets the losses by name (training), without them one :class:`Detections` an image."""

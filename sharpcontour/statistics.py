@@ -10,22 +10,40 @@ from sharpcontour.evolution import Evolution
 
 
 class EvolutionStatistics:
-    """Sums over all contours since :meth:`reset`; collects nothing until ``enabled``: self-crossings cost time."""
+    """Counts of all evolutions since :meth:`reset`; from :meth:`start` to :meth:`finish` also what costs time.
+
+    Attributes:
+        contours: how many have evolved.
+        restored: instances that kept their coarse contour, since refinement did harm.
+    """
 
     def __init__(self) -> None:
-        self.enabled = False
+        self._measures = False
         self.reset()
 
     def reset(self) -> None:
+        """Set all counts to zero."""
         self.contours, self.restored = 0, 0
         self._sums: dict[str, Tensor] = {}
 
+    def start(self) -> None:
+        """Reset, and from now on measure sharpness, flips and self-crossings too; the last take O(N^2) a contour."""
+        self.reset()
+        self._measures = True
+
+    def finish(self) -> dict[str, int | float | list[float]]:
+        """The :meth:`summary` since :meth:`start`; resets, and measures no more."""
+        found = self.summary()
+        self.reset()
+        self._measures = False
+        return found
+
     def add(self, course: Evolution, restored: list[int]) -> None:
         """Count one evolution; ``restored`` are the instances that kept their coarse contour."""
-        if not self.enabled:
-            return
         self.restored += len(restored)
         self.contours += len(course.steps[0])
+        if not self._measures:
+            return
         means = {"flip_share": course.flipped, "sharpness": course.sharpness}
         rows = {name: [value.float().mean(1).sum() for value in values] for name, values in means.items() if values}
         crossings = {"crossing_before": course.steps[0], "crossing_after": course.steps[-1]}
@@ -35,7 +53,7 @@ class EvolutionStatistics:
             self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def summary(self) -> dict[str, int | float | list[float]]:
-        """Counts, and means per contour, of all evolutions since :meth:`reset`.
+        """Counts, and means per contour, of all evolutions since :meth:`start`.
 
         "contours", "restored" (instances that kept their coarse contour), and of each evolution that tells them
         "flip_share" (vertices that flipped in each iteration), "sharpness" (mean |phi - 0.5| before each),

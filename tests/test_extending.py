@@ -128,9 +128,9 @@ def test_another_evolution_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = build_model(confident("dance"), 2, SharpContourConfig())
     shapes = model.host.fine_channels, model.host.controller_shape, model.host.context_channels
     model.refiner = SharpContour(SharpContourConfig(), *shapes, evolve=bisect)
-    model.reset_refiner_stats()
+    model.statistics.start()
     trains(model)
-    stats = model.refiner_stats()
+    stats = model.statistics.finish()
     assert stats["contours"] > 0 and "flip_share" not in stats
 
 

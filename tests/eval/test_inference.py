@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -63,13 +64,12 @@ class Model(nn.Module):
         self.refine = refine
         self.calls = 0
         if refine:
-            self.reset_refiner_stats = self._reset
-            self.refiner_stats = self._stats
+            self.statistics = SimpleNamespace(start=self._start, finish=self._finish)
 
-    def _reset(self) -> None:
+    def _start(self) -> None:
         self.calls = 0
 
-    def _stats(self) -> dict[str, Any]:
+    def _finish(self) -> dict[str, Any]:
         return {"contours": self.calls, "restored": 1, "flip_share": [float(self.calls), 0.5], "sharpness": 0.25}
 
     def forward(self, images: list[torch.Tensor]) -> list[Detections]:

@@ -131,13 +131,13 @@ def test_a_hole_moves_into_its_own_direction(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_harm_gives_the_given_rings_back(predictor: Predictor) -> None:
     predictor.model.refiner.config.evolution.min_iou = 2.0  # nothing is good enough
-    predictor.model.reset_refiner_stats()
+    predictor.model.statistics.reset()
     masks = [*scene(), [[10.1, 10.3, 40.7, 12.9, 30.5, 40.1]]]
     sharp = predictor.refine(image(), masks)
     assert sharp.coarse is not None
     assert all(sharp.rings[k] is sharp.coarse.rings[k] for k in range(6))
     assert sharp.rles() == sharp.coarse.rles()
-    assert predictor.model.refiner_stats()["restored"] == 4  # the others were never tried
+    assert predictor.model.statistics.restored == 4  # the others were never tried
 
 
 def test_small_parts_of_a_refined_object_stay(predictor: Predictor) -> None:

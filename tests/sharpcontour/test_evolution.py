@@ -58,7 +58,7 @@ def test_vertices_move_to_the_boundary_from_both_sides(start: float, hole: bool,
 def test_statistics_follow_the_course_whatever_its_iterations(iterations: int) -> None:
     course = run(torch.cat([circle(38.0), circle(30.0)]), disc(40.0), iterations=iterations)
     statistics = EvolutionStatistics()
-    statistics.enabled = True
+    statistics.start()
     statistics.add(course, restored=[1])
     found = statistics.summary()
     assert found["contours"] == 2 and found["restored"] == 1
