@@ -68,7 +68,7 @@ class PointConfig:
     sigma: float = 0.02  # of sqrt(A): spread across the boundary; paper silent: about half of the evolution's reach
     min_sigma: float = 1.0  # px, its floor
     uniform: float = 0.1  # share drawn uniformly from the enlarged box; paper silent: phi must be defined there too
-    given: float = 0.0  # share drawn around the given contour, of hosts that have one in training
+    given: float = 0.0  # share of all points drawn around the given contour, of hosts that have one in training
     enlarge: float = 0.1  # of width and height, by which that box is larger on every side
 
 

@@ -57,7 +57,8 @@ def sample_points(
         target_index: (K,) int64, the object of each instance.
         config: how many points, and where.
         given: (K, S, 4) from :func:`boundary_samples`, of the contours that the instances begin from; the share
-            ``config.given`` of the band is drawn around these, many of them close by: there phi learns when to stay.
+            ``config.given`` of all Q points, but no more than are not uniform, is drawn around these, many of them
+            close by: there phi learns when to stay.
 
     Returns:
         points (K, Q, 2) and labels (K, Q) float32, 1 outside and 0 inside; off the image is outside.
@@ -70,7 +71,7 @@ def sample_points(
     pick = torch.randint(boundary.shape[1], (k, band), device=boundary.device)
     near = boundary[target_index[:, None], pick]
     if given is not None:
-        count = round(config.points * config.given)
+        count = min(round(config.points * config.given), band)
         own = given.gather(1, (pick[:, :count] % given.shape[1])[..., None].expand(-1, -1, 4))
         near = torch.cat([own, near[:, count:]], 1)
     across = torch.randn(k, band, 1, device=boundary.device) * sigma[:, None, None]

@@ -162,6 +162,17 @@ def test_training_points_lie_near_the_boundary_and_are_labelled_by_the_mask() ->
     assert off_image.any() and (labels[1][off_image] == 1).all()
 
 
+@pytest.mark.parametrize(("share", "count"), [(0.4, 80), (1.0, 180)])
+def test_the_share_around_given_contours_is_of_all_points_that_are_not_uniform(share: float, count: int) -> None:
+    boundary, boxes, masks = square_object()
+    far = [np.array([[-500, -500], [-400, -500], [-400, -400]], np.float32)]
+    given = torch.from_numpy(boundary_samples([far], 50, np.random.default_rng(1)))
+    config = PointConfig(points=200, uniform=0.1, given=share)
+    points, labels = sample_points(boundary, boxes, masks, torch.tensor([1]), config, given)
+    assert points.shape == (1, 200, 2) and labels.shape == (1, 200)
+    assert (points[0, :, 0] < -300).nonzero()[:, 0].tolist() == list(range(count))
+
+
 def test_boundary_samples_cover_all_rings_by_length() -> None:
     rings = [
         np.array([[0, 0], [30, 0], [30, 30], [0, 30]], np.float32),
