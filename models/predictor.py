@@ -102,7 +102,8 @@ class Predictor:
             pixels; then ``rings[k] is coarse.rings[k]``.
 
         Raises:
-            InputError: if the model has no refiner, and for masks and boxes that are broken or do not fit the image.
+            InputError: if the model has no refiner, for masks and boxes that are broken or do not fit the image, and
+                for scores and labels that are not K numbers.
         """
         check_image(image)
         if not isinstance(self.model, RefinedModel):

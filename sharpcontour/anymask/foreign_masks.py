@@ -110,13 +110,20 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
     if boxes is None:
         return default
     rows = boxes.detach().cpu().numpy() if isinstance(boxes, Tensor) else boxes
-    if len(rows) != len(default):
-        raise InputError(f"there are {len(rows)} boxes for {len(default)} masks; give each its own, or None")
+    try:
+        count = len(rows)
+    except TypeError:
+        raise InputError(f"boxes must be x0, y0, x1, y1 for each mask, or None; not {rows!r:.80}") from None
+    if count != len(default):
+        raise InputError(f"there are {count} boxes for {len(default)} masks; give each its own, or None")
     found = default.clone()
     for k, row in enumerate(rows):
         if row is None:
             continue
-        box = np.asarray(row)
+        try:
+            box = np.asarray(row)
+        except ValueError:  # rows of several lengths
+            box = np.zeros(0)
         if box.shape != (4,) or box.dtype.kind not in "iuf" or not np.isfinite(box).all():
             raise InputError(f"boxes[{k}] is not x0, y0, x1, y1, four finite numbers: {row}")
         if not (box[:2] <= box[2:]).all():

@@ -75,7 +75,8 @@ class MaskRefiner:
             nothing moves keeps exactly its pixels; then ``rings[k] is coarse.rings[k]``.
 
         Raises:
-            InputError: for an image that cannot be read, and for masks and boxes that are broken or do not fit it.
+            InputError: for an image that cannot be read, for masks and boxes that are broken or do not fit it, and for
+                scores and labels that are not K numbers.
         """
 
         def fit(size: tuple[int, int]) -> tuple[GivenObjects, Detections]:
@@ -170,10 +171,18 @@ def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:
     """``values`` in the type of ``default``, on the CPU; that itself where there are none."""
     if values is None:
         return default
-    found = torch.as_tensor(values).cpu()
+    kind = "number" if default.is_floating_point() else "whole number"
+    try:
+        found = torch.as_tensor(values).cpu()
+        usable = kind == "number" or not bool(found.double().frac().any())
+    except (TypeError, ValueError, RuntimeError):
+        usable = False
+    if not usable:
+        shown = " ".join(repr(values).split())[:80]
+        raise InputError(f"{name} must be one {kind} for each of the {count} masks, or left out; not {shown}")
     if found.shape != (count,):
         raise InputError(
-            f"{name} must be one number for each of the {count} masks; their shape is {tuple(found.shape)}"
+            f"{name} must be one {kind} for each of the {count} masks; their shape is {tuple(found.shape)}"
         )
     return found.to(default.dtype)
 

@@ -131,7 +131,10 @@ def test_boxes_are_made_valid() -> None:
     for boxes in ([None] * 3, torch.zeros(4, 4)[:3]):
         with pytest.raises(InputError, match="there are 3 boxes for 4 masks"):
             valid_boxes(boxes, default, H, W)
-    for row in ([1, 2, 3], [1, 2, 3, float("nan")], "box"):
+    for boxes in (5, torch.tensor(5.0)):
+        with pytest.raises(InputError, match=r"boxes must be x0, y0, x1, y1 for each mask, or None; not .*5"):
+            valid_boxes(boxes, default, H, W)
+    for row in ([1, 2, 3], [1, 2, 3, float("nan")], "box", [[1, 2], 3]):
         with pytest.raises(InputError, match=r"boxes\[3\] is not x0, y0, x1, y1"):
             valid_boxes([None, None, None, row], default, H, W)
 

@@ -67,9 +67,19 @@ def test_the_same_instances_come_back(predictor: Predictor) -> None:
 def test_without_scores_and_labels(predictor: Predictor) -> None:
     sharp = predictor.refine(image(), scene()[:2])
     assert sharp.scores.tolist() == [1, 1] and sharp.labels.tolist() == [0, 0]
-    for name in ("scores", "labels"):
-        with pytest.raises(InputError, match=rf"{name} must be one number for each of the 2 masks"):
+    for name, kind in (("scores", "number"), ("labels", "whole number")):
+        with pytest.raises(InputError, match=rf"{name} must be one {kind} for each of the 2 masks; .* \(1,\)"):
             predictor.refine(image(), scene()[:2], **{name: [1]})
+        for wrong in (["cup", "saucer"], [None, None], [1, [2]], {"a": 1}, np.array(["a" * 99, "b"])):
+            with pytest.raises(
+                InputError, match=rf"{name} must be one {kind} for each of .* or left out; not "
+            ) as told:
+                predictor.refine(image(), scene()[:2], **{name: wrong})
+            assert "\n" not in str(told.value)
+    for wrong in ([1.7, 2], [float("nan"), 1], [float("inf"), 1]):
+        with pytest.raises(InputError, match=r"labels must be one whole number .*; not "):
+            predictor.refine(image(), scene()[:2], labels=wrong)
+    assert predictor.refine(image(), scene()[:2], labels=[1.0, 2]).labels.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("masks", [[], np.zeros((0, H, W), bool), np.zeros((2, H, W), bool)])
