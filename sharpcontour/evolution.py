@@ -32,7 +32,8 @@ class Evolution:
     """The course of an evolution; a rule of one's own may leave all but ``steps`` empty.
 
     Attributes:
-        steps: n + 1 tensors (R, N, 2), C(0) to C(n).
+        steps: n + 1 tensors (R, N, 2), C(0) to C(n) in network-input pixels. With ``min_gain`` the vertices of the last
+            one that gained too little are back where they were in C(0); the lists below tell of the march before it.
         sharpness: n tensors (R, N), |phi - 0.5| at the beginning of each iteration: what the paper calls the
             uncertainty of phi, large where phi is sure.
         active: n tensors (R, N) bool, the vertices that took part in each iteration.
@@ -45,6 +46,49 @@ class Evolution:
     active: list[Tensor] = field(default_factory=list)
     flipped: list[Tensor] = field(default_factory=list)
     moves: list[Tensor] = field(default_factory=list)
+
+
+def displaced(x: Tensor, m: Tensor, s: Tensor, d: Tensor) -> Tensor:
+    """Eq. (1): vertices x (..., 2) after m (...) steps of length s (...) in the directions d (..., 2)."""
+    m, s = m[..., None], s[..., None]
+    return x + m * s * d
+
+
+def step_length(phi: Tensor, area: Tensor, config: EvolutionConfig) -> Tensor:
+    """Step lengths s = lambda sqrt(A) |phi - 0.5| of vertices (R, N) in pixels, fixed for an iteration (section 3.1).
+
+    Paper silent on "w/o adaptive step" (Table 5): the factor is its maximum 0.5, so that the longest step stays the
+    same.
+    """
+    sharpness = (phi - 0.5).abs() if config.adaptive_step else torch.full_like(phi, 0.5)
+    return config.ratio * area.sqrt()[:, None] * sharpness
+
+
+def _march(
+    x: Tensor, d: Tensor, s: Tensor, phi: Tensor, classify: Classifier, config: EvolutionConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """How far every vertex goes: m (R, N) int64, the moves up to its flipping point, or M without one.
+
+    Returns:
+        m, whether there was a flipping point (R, N), and phi after 1 to M moves (R, N, M).
+    """
+    rings, n = phi.shape
+    count = torch.arange(1, config.max_steps + 1, device=x.device)
+    candidates = displaced(x[:, :, None], count, s[:, :, None], d[:, :, None])
+    ahead = classify(candidates.flatten(1, 2)).sigmoid().view(rings, n, config.max_steps)
+    flips = (ahead > 0.5) != (phi > 0.5)[..., None]
+    flip = flips.any(-1)
+    return torch.where(flip, flips.float().argmax(-1) + 1, config.max_steps), flip, ahead
+
+
+def _crossing(phi: Tensor, ahead: Tensor, moves: Tensor, flip: Tensor) -> Tensor:
+    """m (R, N) to where phi crosses 0.5 within the last step before a flip, by linear interpolation."""
+    path = torch.cat([phi[..., None], ahead], -1)
+    after = path.gather(-1, moves[..., None])[..., 0]
+    before = path.gather(-1, moves[..., None] - 1)[..., 0]
+    gap = before - after
+    share = ((before - 0.5) / torch.where(gap == 0, 1.0, gap)).clamp(0, 1)
+    return torch.where(flip, moves - 1 + share, moves)
 
 
 def evolve(
@@ -92,10 +136,20 @@ def evolve(
         course.moves.append(moves * active)
     if config.min_gain and config.iterations:
         outwards = outward_normals(vertices, config.normal_window) * away
-        gain = neighbourly(expected_gain(vertices, course.steps[-1], outwards, classify))
-        worthwhile = gain > config.min_gain * area.sqrt()[:, None]
-        course.steps[-1] = torch.where(worthwhile[..., None], course.steps[-1], vertices)
+        course.steps[-1] = _take_back(vertices, course.steps[-1], outwards, area, classify, config)
     return course
+
+
+def _take_back(
+    start: Tensor, end: Tensor, outwards: Tensor, area: Tensor, classify: Classifier, config: EvolutionConfig
+) -> Tensor:
+    """The vertices at ``end`` (R, N, 2), and at ``start`` where too little is gained by the whole way from there.
+
+    Not in the paper. The gain that counts is ``min_gain`` times sqrt(A).
+    """
+    gain = neighbourly(expected_gain(start, end, outwards, classify))
+    worthwhile = gain > config.min_gain * area.sqrt()[:, None]
+    return torch.where(worthwhile[..., None], end, start)
 
 
 def expected_gain(start: Tensor, end: Tensor, outwards: Tensor, classify: Classifier) -> Tensor:
@@ -124,49 +178,6 @@ def neighbourly(values: Tensor) -> Tensor:
     around = min(GAIN_NEIGHBOURS, (n - 1) // 2)
     padded = torch.cat([values[:, n - around :], values, values[:, :around]], 1)
     return F.avg_pool1d(padded[:, None], 2 * around + 1, stride=1)[:, 0]
-
-
-def displaced(x: Tensor, m: Tensor, s: Tensor, d: Tensor) -> Tensor:
-    """Eq. (1): vertices x (..., 2) after m (...) steps of length s (...) in the directions d (..., 2)."""
-    m, s = m[..., None], s[..., None]
-    return x + m * s * d
-
-
-def step_length(phi: Tensor, area: Tensor, config: EvolutionConfig) -> Tensor:
-    """Step lengths s = lambda sqrt(A) |phi - 0.5| of vertices (R, N) in pixels, fixed for an iteration (section 3.1).
-
-    Paper silent on "w/o adaptive step" (Table 5): the factor is its maximum 0.5, so that the longest step stays the
-    same.
-    """
-    sharpness = (phi - 0.5).abs() if config.adaptive_step else torch.full_like(phi, 0.5)
-    return config.ratio * area.sqrt()[:, None] * sharpness
-
-
-def _march(
-    x: Tensor, d: Tensor, s: Tensor, phi: Tensor, classify: Classifier, config: EvolutionConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    """How far every vertex goes: m (R, N) int64, the moves up to its flipping point, or M without one.
-
-    Returns:
-        m, whether there was a flipping point (R, N), and phi after 1 to M moves (R, N, M).
-    """
-    rings, n = phi.shape
-    count = torch.arange(1, config.max_steps + 1, device=x.device)
-    candidates = displaced(x[:, :, None], count, s[:, :, None], d[:, :, None])
-    ahead = classify(candidates.flatten(1, 2)).sigmoid().view(rings, n, config.max_steps)
-    flips = (ahead > 0.5) != (phi > 0.5)[..., None]
-    flip = flips.any(-1)
-    return torch.where(flip, flips.float().argmax(-1) + 1, config.max_steps), flip, ahead
-
-
-def _crossing(phi: Tensor, ahead: Tensor, moves: Tensor, flip: Tensor) -> Tensor:
-    """m (R, N) to where phi crosses 0.5 within the last step before a flip, by linear interpolation."""
-    path = torch.cat([phi[..., None], ahead], -1)
-    after = path.gather(-1, moves[..., None])[..., 0]
-    before = path.gather(-1, moves[..., None] - 1)[..., 0]
-    gap = before - after
-    share = ((before - 0.5) / torch.where(gap == 0, 1.0, gap)).clamp(0, 1)
-    return torch.where(flip, moves - 1 + share, moves)
 
 
 EvolutionRule = Callable[[Tensor, Tensor, Tensor, Tensor, Classifier, EvolutionConfig], Evolution]
