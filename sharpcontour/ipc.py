@@ -97,12 +97,11 @@ class PointClassifier(nn.Module):
         with torch.autocast(described.fine.device.type, enabled=False):
             f = sample_features(described.fine.float(), described.stride, described.image_index[instance], points)
             c = relative_places(points, described.boxes[instance])
-            if described.distance is not None:  # [f; c; d; side]
+            if described.distance is not None:  # c becomes [x; y; distance; side]
                 stride = described.stride * described.fine.shape[3] / described.distance.shape[3]
-                d = sample_features(described.distance.float(), stride, instance, points)
-                d = d.transpose(1, 2)
-                # What phi is to say of a contour that is right jumps there: no small MLP makes that of d alone.
-                c = torch.cat([c, DISTANCE_SCALE * d, torch.tanh(SIDE_SCALE * d)], 2)
+                distance = sample_features(described.distance.float(), stride, instance, points).transpose(1, 2)
+                # What phi is to say of a right contour jumps there: no small MLP makes that of the distance alone.
+                c = torch.cat([c, DISTANCE_SCALE * distance, torch.tanh(SIDE_SCALE * distance)], 2)
             return dynamic_mlp(described.theta.float()[instance], f, c, self.config)
 
     def unused(self) -> Tensor:
@@ -185,7 +184,7 @@ class Controller(nn.Module):
 
 
 def layer_sizes(config: ClassifierConfig) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every layer of the MLP; the first one reads the relative x and y, then the feature.
+    """(inputs, outputs) of every layer of the MLP; the first one's inputs are [c; f], see :func:`dynamic_mlp`.
 
     "Three hidden layers" (section 3.2) are read literally: three of them and an output layer, 865 parameters.
     """
@@ -221,6 +220,9 @@ def initial_parameters(config: ClassifierConfig) -> Tensor:
 def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -> Tensor:
     """Evaluate the MLP at every row of points, with the weights that were generated for its instance.
 
+    The paper writes the input as [f; c] (section 3.2). Here theta holds the first layer's columns for [c; f]: another
+    numbering of the same weights, which controllers trained here depend on.
+
     Args:
         theta: (R, P), all weights (row-major [out, in]) and then all biases.
         f: (R, C, Q) fine-grained features.
@@ -234,7 +236,7 @@ def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -
     parts = theta.split([i * o for i, o in sizes] + [o for _, o in sizes], 1)
     weights = [part.view(-1, o, i) for part, (i, o) in zip(parts, sizes, strict=False)]
     biases = [part[..., None] for part in parts[len(sizes) :]]
-    # The first layer reads [f; c] (section 3.2): W [f; c] = W_f f + W_c c, which saves a copy of all features.
+    # W [c; f] = W_c c + W_f f, which saves a copy of all features.
     w_c, w_f = weights[0].split([c.shape[2], f.shape[1]], 2)
     x = torch.baddbmm(biases[0], w_c, c.transpose(1, 2))
     x = torch.baddbmm(x, w_f, f)
