@@ -69,6 +69,7 @@ class Updater:
         with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
                 values = model(images, targets)
+            # Eq. (3), L = L_s + mu L_IPC; a model without the refiner has L_s alone.
             total = torch.stack([value for name, value in values.items() if name.startswith("loss")]).sum()
             poison = torch.where(total.detach().isfinite(), 1.0, math.nan)
             self.scaler.scale(total * poison / self.config.accumulation).backward()

@@ -14,7 +14,8 @@ def ipc_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
 
     Args:
         logits: of phi, any shape; y_hat of eq. (2) is phi itself, since a hard label has no gradient.
-        labels: same shape, 1 outside and 0 inside.
+        labels: y of eq. (2), same shape: 1 outside and 0 inside.
+        config: gamma, and the limits of alpha.
 
     Returns:
         The mean over the points (paper silent: with it mu = 10 gives the size of a mask loss at the start).

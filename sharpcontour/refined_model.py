@@ -35,8 +35,9 @@ def build_refiner(config: SharpContourConfig, host: Host) -> SharpContour:
 class RefinedModel(nn.Module):
     """A host with SharpContour behind it; called like the host itself.
 
-    Joint training minimises L = L_s + mu L_IPC (eq. 3). With ``config.train_host`` off the host stays as it is,
-    normalisation statistics included, and only the refiner learns ("training alone", Table 3).
+    Joint training minimises L = L_s + mu L_IPC (eq. 3), L_s being the host's own losses: :meth:`forward` gives the
+    terms, ``engine/update.py`` adds them. With ``config.train_host`` off the host stays as it is, normalisation
+    statistics included, and only the refiner learns ("training alone", Table 3).
 
     Args:
         host: a :class:`~sharpcontour.host.Host`.
@@ -75,7 +76,8 @@ class RefinedModel(nn.Module):
             with torch.no_grad():
                 losses, inputs = {}, self.host.training_instances(images, targets)
         ours = self.refiner.loss(inputs, targets)
-        # Eq. (3): L = L_s + mu L_IPC; who trains sums up all that is named "loss...".
+        # Eq. (3), L = L_s + mu L_IPC: ``losses`` are L_s in parts, "loss_ipc" is mu L_IPC. The sum of all that is named
+        # "loss..." is formed in engine/update.py, Updater.backward.
         return {**losses, **ours, "loss_ipc": self.refiner.loss_weight * ours["loss_ipc"]}
 
     @torch.no_grad()
