@@ -144,4 +144,4 @@ class MaskHost(nn.Module):
 
     def describe(self, encoded: Any, boxes: list[Tensor]) -> RefinerInputs:
         """Boxes alone do not tell which mask is meant."""
-        raise InputError("anymask looks at masks, not at boxes; see sharpcontour.anymask.refinement")
+        raise InputError("anymask looks at masks, not at boxes; see sharpcontour.anymask.in_windows")

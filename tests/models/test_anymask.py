@@ -17,6 +17,7 @@ from data.transforms import Crop, Instances, cut_instances, window_around
 from models import Predictor, build_model, load_model
 from models.anymask import AnyMask
 from sharpcontour import InputError, SharpContourConfig
+from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.network import SIDE, AnyMaskConfig
 from sharpcontour.anymask.refiner import load_refiner
 from sharpcontour.anymask.views import LARGEST, plan_views
@@ -218,6 +219,8 @@ def test_it_finds_nothing_by_itself() -> None:
     one = model().eval()
     with pytest.raises(InputError, match="anymask detects nothing; give it masks"):
         one([torch.zeros(3, 64, 64)])
+    with pytest.raises(InputError, match=f"not at boxes; see {refine_in_windows.__module__}"):
+        one.host.describe(None, [])
     assert not AnyMask.finds
 
 
