@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from data.transforms import Resize, resize_image, to_tensor
+from sharpcontour.anymask.by_boxes import refine_by_boxes
 from sharpcontour.anymask.in_windows import refine_in_windows
-from sharpcontour.anymask.refinement import refine_given
 from sharpcontour.anymask.refiner import as_detections
 from sharpcontour.detections import Category, Detections
 from sharpcontour.errors import InputError
@@ -111,7 +111,7 @@ class Predictor:
         size = (image.shape[0], image.shape[1])
         given, coarse = as_detections(masks, boxes, scores, labels, size)
         if self.finds:
-            shapes = refine_given(self.model, self.resized(image), given, coarse.boxes, size)
+            shapes = refine_by_boxes(self.model, self.resized(image), given, coarse.boxes, size)
         else:
             shapes = refine_in_windows(self.model, image, given)
         return replace(coarse, shapes=shapes, coarse=coarse)

@@ -1,4 +1,4 @@
-"""Refining masks from anywhere: pixel arrays, COCO run lengths or COCO polygons, of one image.
+"""Reading masks from anywhere: pixel arrays, COCO run lengths or COCO polygons, of one image.
 
 They become rings with exactly their pixels; one mask is looked at at a time, in the columns that it fills.
 """

@@ -10,7 +10,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-import sharpcontour.anymask.refinement
+import sharpcontour.anymask.by_boxes
 from models import Predictor, build_model
 from models.fcos.targets import Grid, assign, neighbourhoods, responsible
 from sharpcontour import InputError, RefinedModel, SharpContourConfig
@@ -180,7 +180,7 @@ def test_instances_come_in_parts_and_the_image_once(predictor: Predictor, monkey
     for name in ("encode", "describe"):
         method = getattr(host, name)
         monkeypatch.setattr(host, name, lambda *a, m=method, n=name: calls.append((n, *a)) or m(*a))
-    monkeypatch.setattr(sharpcontour.anymask.refinement, "AT_ONCE", 3)
+    monkeypatch.setattr(sharpcontour.anymask.by_boxes, "AT_ONCE", 3)
     parts = predictor.refine(image(), masks, boxes)
     assert [call[0] for call in calls] == ["encode", "describe", "describe", "describe"]
     network = parts.boxes[[0, 1, 2, 4, 5, 6, 7]] * 1.6

@@ -18,7 +18,7 @@ AT_ONCE = 128  # instances described together: 256 x 14 x 14 float32 features of
 
 
 @torch.inference_mode()
-def refine_given(
+def refine_by_boxes(
     model: RefinedModel, image: Tensor, given: GivenObjects, boxes: Tensor, size: tuple[int, int]
 ) -> list[Rings]:
     """Refine K objects on one image; the image passes the network once, the objects follow in parts.
