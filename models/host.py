@@ -16,7 +16,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.host import RefinerInputs, Target, TargetBuilder
 
 
-class Host(nn.Module):
+class HostBase(nn.Module):
     """Base of the host models: puts images into a batch and tells training from prediction.
 
     Images are tensors (3, H, W), RGB, values 0 to 255 (uint8, or float32), at network-input size, on any device. All
@@ -103,13 +103,13 @@ class Host(nn.Module):
         return padded, sizes
 
 
-def missing_parts(host: type[Host]) -> list[str]:
+def missing_parts(host: type[HostBase]) -> list[str]:
     """The names of the parts that a host class must define and does not."""
     lacking = [name for name in ("title", "config_type") if not hasattr(host, name)]
     if host.finds and hasattr(host, "config_type") and "backbone" not in host.config_type.__dataclass_fields__:
         lacking.append("config_type.backbone")  # loading a checkpoint would fetch the weights of one by another name
     methods = ("small", "losses", "training_instances", "detect", "encode", "describe")
-    return lacking + [f"{name}()" for name in methods if getattr(host, name) is getattr(Host, name)]
+    return lacking + [f"{name}()" for name in methods if getattr(host, name) is getattr(HostBase, name)]
 
 
 def _nothing_more(target: Target, rng: np.random.Generator) -> Target:

@@ -8,7 +8,7 @@ from models.anymask import AnyMask
 from models.condinst import CondInst
 from models.dance import DANCE
 from models.deepsnake import DeepSnake
-from models.host import Host, missing_parts
+from models.host import HostBase, missing_parts
 from models.mask_rcnn import MaskRCNN
 from models.pointrend import PointRend
 from models.refinemask import RefineMask
@@ -28,7 +28,7 @@ MODELS: dict[str, Any] = {
 """Name on the command line and in checkpoints -> class, which brings title, configuration and presets."""
 
 
-def host_class(name: str) -> type[Host]:
+def host_class(name: str) -> type[HostBase]:
     """The class of a model by its name.
 
     Raises:
@@ -51,7 +51,7 @@ def title_of(name: str) -> str:
 
 def build_model(
     host_config: Any, num_classes: int, sharpcontour: SharpContourConfig | None = None
-) -> Host | RefinedModel:
+) -> HostBase | RefinedModel:
     """A host model, behind it the refiner if ``sharpcontour`` is given.
 
     Args:
@@ -66,7 +66,7 @@ def build_model(
     if name is None:
         raise InputError(f"no model in models/zoo.py has a configuration of type {type(host_config).__name__}")
     make: Any = host_class(name)
-    host: Host = make(host_config, num_classes)
+    host: HostBase = make(host_config, num_classes)
     unset = [key for key in ("fine_channels", "controller_shape") if not hasattr(host, key)]
     if unset:
         raise InputError(f"model {name}: its __init__ sets no {' and no '.join(unset)}; see docs/extending.md")

@@ -13,7 +13,7 @@ from models.backbone import Backbone
 from models.boxes import image_limits
 from models.fcos.detector import FCOS, Found, Predictions
 from models.fcos.targets import Grid, neighbourhoods, responsible
-from models.host import Host, image_indices, per_image
+from models.host import HostBase, image_indices, per_image
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Contours
 from sharpcontour.detections import Detections
@@ -52,7 +52,7 @@ class Places:
         return self.grid.level[self.location]
 
 
-class FCOSHost(Host):
+class FCOSHost(HostBase):
     """A detector and something that gives its instances their shape, on one pyramid and trained together.
 
     The refiner steers each instance's classifier by the box tower's features around the instance's location (section

@@ -15,7 +15,7 @@ from torchvision.ops import roi_align
 
 from models.backbone import Backbone, BackboneConfig, small_body
 from models.boxes import clip_boxes, image_limits, indexed_boxes, jitter_boxes
-from models.host import Host, image_indices, per_image
+from models.host import HostBase, image_indices, per_image
 from models.two_stage.matching import draw, match
 from models.two_stage.roi import BoxHead, BoxHeadConfig, Pool, PoolConfig
 from models.two_stage.rpn import RPN, Proposals, RPNConfig
@@ -71,7 +71,7 @@ class RoIs:
     target_index: Tensor | None = None
 
 
-class TwoStage(Host):
+class TwoStage(HostBase):
     """Proposal network, box head and a mask branch on one pyramid, trained together.
 
     The refiner reads P2, the highest-resolution level (section 3.2); the controller shares the mask branch's features

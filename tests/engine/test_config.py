@@ -13,7 +13,7 @@ import pytest
 
 from engine.config import Config, TrainConfig, apply_overrides, describe, differences, flat
 from engine.recipes import RECIPES
-from models import MODELS, Host, build_model
+from models import MODELS, HostBase, build_model
 from models.backbone import BackboneConfig
 from models.mask_rcnn import MaskRCNN
 from sharpcontour.errors import InputError
@@ -110,7 +110,7 @@ def test_an_unknown_model_is_named() -> None:
 
 
 def test_a_model_that_lacks_a_part_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Half(Host):
+    class Half(HostBase):
         title = "Half"
 
     monkeypatch.setitem(MODELS, "half", Half)
@@ -141,7 +141,7 @@ def test_a_model_that_forgets_what_the_refiner_reads_is_told(monkeypatch: pytest
         config_type = Settings
 
         def __init__(self, config: Settings, num_classes: int) -> None:
-            Host.__init__(self, config.backbone)
+            HostBase.__init__(self, config.backbone)
 
     monkeypatch.setitem(MODELS, "blind", Blind)
     with pytest.raises(InputError, match="model blind: its __init__ sets no fine_channels and no controller_shape"):
