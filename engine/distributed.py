@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.device import choose_device
 
 # How long a process waits for the others, e.g. while rank 0 scores an evaluation.
 TIMEOUT = timedelta(hours=1)

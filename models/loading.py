@@ -15,6 +15,7 @@ from models.predictor import Predictor
 from models.zoo import MODELS, build_model
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
+from sharpcontour.io.device import choose_device
 from sharpcontour.io.plain import from_dict
 from sharpcontour.io.weights import not_finite
 
@@ -32,7 +33,7 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Predict
 
     Args:
         path: of the checkpoint, or of a run's folder for its newest one that can be read.
-        device: "auto" takes the GPU if there is one.
+        device: that it computes on; "auto" takes the first of cuda, mps and cpu that is there.
 
     Raises:
         InputError: where the file is missing, is no checkpoint, or does not fit the model it names, and where the
@@ -47,7 +48,7 @@ def predictor_of(path: Path, checkpoint: dict[str, Any], device: str | torch.dev
     Args:
         path: of the checkpoint, for error messages.
         checkpoint: its contents, from :func:`find_checkpoint`.
-        device: "auto" takes the GPU if there is one.
+        device: that it computes on; "auto" takes the first of cuda, mps and cpu that is there.
 
     Raises:
         InputError: where the contents do not fit the model they name, and where the device is not there.
@@ -64,17 +65,12 @@ def predictor_of(path: Path, checkpoint: dict[str, Any], device: str | torch.dev
         host_config.backbone.weights = "none"  # the checkpoint has them
     model = build_model(host_config, len(categories), refiner)
     load_weights(model, checkpoint, path)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     data = config["data"]
     # The drawn images are used as they are, so theirs is the size the model knows.
     short_side = data["shapes_size"] if data["name"] == "shapes" else data["test_short_side"]
     resize = data.get("resize", "opencv")
-    try:
-        model.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch has several for a device that is not there
-        raise InputError(f"device {device}: cannot be used ({str(error).splitlines()[0]}); choose cpu") from error
-    return Predictor(model.eval(), categories, short_side, data["test_max_side"], resize, config)
+    model.to(choose_device(device)).eval()
+    return Predictor(model, categories, short_side, data["test_max_side"], resize, config)
 
 
 def find_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:

@@ -42,7 +42,7 @@ from models.predictor import Predictor
 from models.zoo import title_of
 from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import read_image
 from sharpcontour.refined_model import RefinedModel

@@ -34,7 +34,7 @@ from eval.checks import GroundTruth, check_detections
 from eval.metrics import evaluate_detections
 from eval.results import format_table
 from models.bpr import BPR, BPRConfig
-from sharpcontour.io.command_line import DEVICES, choose_device
+from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 
 
@@ -77,13 +77,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True)
     for name, out in (("train", "checkpoint to write"), ("refine", "file for the refined results")):
-        add = tasks.add_parser(name).add_argument
+        task = tasks.add_parser(name)
+        add = task.add_argument
         without = " (default: worse masks of the annotated objects)" if name == "train" else ""
         add("--results", required=not without, metavar="R.json", help=f"COCO results{without}")
         add("--annotations", required=True, metavar="GT.json", help="COCO annotations of the same images")
         add("--images", required=True, metavar="DIR", help="folder of the images")
         add("--out", required=True, metavar="FILE", help=out)
-        add("--device", choices=DEVICES, default="auto", help="default: the first there is")
+        _cli.add_device(task)
         if name == "refine":
             add("--checkpoint", required=True, metavar="CKPT", help="of bpr.py train")
             continue

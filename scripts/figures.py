@@ -24,7 +24,7 @@ from models.predictor import Predictor
 from models.zoo import title_of
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.plain import from_dict
 from sharpcontour.pictures import drawing

@@ -42,7 +42,7 @@ from models.zoo import title_of
 from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import looks_like_image, read_image
 

@@ -49,7 +49,7 @@ from sharpcontour.app.command import refine_files
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import is_score
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.images import read_image
 from sharpcontour.refined_model import RefinedModel

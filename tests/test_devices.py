@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from models import build_model
 from sharpcontour import SharpContourConfig
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.device import choose_device
 from tests.models.helpers import TINY, confident, drawn, prepared
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,8 +78,21 @@ def test_nothing_on_the_device_is_float64(name: str) -> None:
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InputError, match="choose the device cpu"):
-        choose_device("mps")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name, told in (
+        ("mps", "device mps: this machine has no Apple GPU that torch can use; choose cpu, or auto"),
+        ("cuda", "device cuda: this machine has no CUDA device that torch can use; choose cpu, or auto"),
+        ("xpu", "device xpu: this machine has none that torch can use; choose cpu, or auto"),
+        ("gpu", "device gpu: torch knows none of this name; choose auto, cuda, mps, cpu"),
+    ):
+        with pytest.raises(InputError, match=f"^{told}$"):
+            choose_device(name)
+    assert choose_device("auto") == choose_device(torch.device("cpu")) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(InputError, match="go up to cuda:1"):
+        choose_device("cuda:2")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sharpcontour.anymask.network import AnyMaskConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import choose_device
+from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import write_whole
 from sharpcontour.io.images import read_fitting, read_image
 from sharpcontour.io.plain import from_dict, to_dict
@@ -120,8 +120,7 @@ def load_refiner(path: str | Path | None = None, device: str | torch.device = "c
     except (KeyError, TypeError, AttributeError, RuntimeError, InputError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: does not fit this version ({reason}); export it anew") from error
-    device = choose_device(device) if isinstance(device, str) else device
-    return MaskRefiner(model.to(device), state.get("about"))
+    return MaskRefiner(model.to(choose_device(device)), state.get("about"))
 
 
 def save_refiner(model: RefinedModel, about: dict[str, Any], path: str | Path) -> None:

@@ -26,7 +26,8 @@ from sharpcontour.detections import Detections
 from sharpcontour.formats import output_files
 from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask
-from sharpcontour.io.command_line import add_device, choose_device, run
+from sharpcontour.io.command_line import add_device, run
+from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.images import read_fitting
 

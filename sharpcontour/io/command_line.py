@@ -1,4 +1,4 @@
-"""What all commands share: mistakes are told in a line, and the device is chosen."""
+"""What all commands share: mistakes are told in a line, and the option ``--device``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from sharpcontour.errors import InputError
-
-DEVICES = ("auto", "cuda", "mps", "cpu")
+from sharpcontour.io.device import DEVICES
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -75,29 +72,5 @@ def _one_line(message: Any, category: Any, filename: str, lineno: int, line: str
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--device``, as :func:`choose_device` understands it."""
+    """Add the option ``--device``, as :func:`~sharpcontour.io.device.choose_device` understands it."""
     parser.add_argument("--device", choices=DEVICES, default="auto", help="default: the first that is there")
-
-
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of one process; every process of a machine gets its own GPU.
-
-    Raises:
-        InputError: where it is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        # Apple's GPU has no collectives.
-        if name == "mps" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            name = "cpu"
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise InputError("there is no GPU of Apple's here that torch can use; choose the device cpu, or auto")
-    if name != "cuda":
-        return torch.device(name)
-    count = torch.cuda.device_count()
-    if local_rank >= count:
-        raise InputError(
-            f"process {local_rank} of this machine has no GPU: {count} visible. Use --nproc-per-node {max(count, 1)}, "
-            "or the device cpu"
-        )
-    return torch.device("cuda", local_rank)

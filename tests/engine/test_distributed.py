@@ -21,6 +21,7 @@ from engine.update import Updater
 from eval.processes import broadcast_object, gather_objects
 from models.loading import newest_readable
 from sharpcontour.errors import InputError
+from sharpcontour.io.device import choose_device
 from tests.engine import toy
 
 EMPTY = toy.ToyData(empty=(2, 3, 6, 7, 10, 11))  # in order, rank 1 gets these of every batch of two per process
@@ -182,5 +183,5 @@ def test_everything_that_can_move_does() -> None:
 
 def test_more_processes_than_gpus_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InputError, match=r"2 visible\. Use --nproc-per-node 2"):
-        distributed.choose_device("cuda", 2)
+    with pytest.raises(InputError, match="2 visible; use --nproc-per-node 2"):
+        choose_device("cuda", 2)

@@ -50,6 +50,19 @@ def test_names_of_earlier_versions_are_understood(tmp_path: Path) -> None:
     assert all(torch.equal(value, loaded[key]) for key, value in model.state_dict().items())
 
 
+def test_the_device_is_chosen_as_the_commands_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = checkpoint_of(tmp_path / "c.pt", False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(InputError, match="this machine has no CUDA device"):
+        load_model(path, "cuda")
+    moved: list[torch.device] = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: moved.append(device) or self)
+    load_model(path)
+    assert moved == [torch.device("mps")]
+
+
 def image_of(height: int = 96, width: int = 128) -> np.ndarray:
     return drawn(3, 2, height, width)[0].permute(1, 2, 0).numpy()
 

@@ -1,0 +1,59 @@
+"""Where a process computes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from sharpcontour.errors import InputError
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+def choose_device(device: str | torch.device = "auto", local_rank: int = 0) -> torch.device:
+    """The device that is meant, which is there; every process of a machine gets its own GPU.
+
+    Args:
+        device: one of :data:`DEVICES`, where "auto" takes cuda, else mps, else cpu; or any other device that torch
+            knows, such as "cuda:1".
+        local_rank: number of this process on its machine, and of the GPU that "cuda" means.
+
+    Raises:
+        InputError: where there is no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        # Apple's GPU has no collectives.
+        if device == "mps" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            device = "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device}: torch knows none of this name; choose {', '.join(DEVICES)}") from error
+    if chosen.type == "cuda":
+        return _gpu(chosen, local_rank)
+    if chosen.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("device mps: this machine has no Apple GPU that torch can use; choose cpu, or auto")
+        return chosen
+    try:
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch has several for a device that is not there
+        raise InputError(f"device {chosen}: this machine has none that torch can use; choose cpu, or auto") from error
+    return chosen
+
+
+def _gpu(chosen: torch.device, local_rank: int) -> torch.device:
+    count = torch.cuda.device_count()
+    if count == 0:
+        raise InputError(f"device {chosen}: this machine has no CUDA device that torch can use; choose cpu, or auto")
+    if chosen.index is None and local_rank >= count:
+        raise InputError(
+            f"device cuda: process {local_rank} of this machine has no GPU: {count} visible; use --nproc-per-node "
+            f"{count}, or the device cpu"
+        )
+    gpu = local_rank if chosen.index is None else chosen.index
+    if gpu >= count:
+        raise InputError(f"device {chosen}: this machine's CUDA devices go up to cuda:{count - 1}; choose one of them")
+    return torch.device("cuda", gpu)
