@@ -44,7 +44,7 @@ from sharpcontour.io.files import check_writable, save_results
 def main() -> int:
     """Refine the worse masks and print the table."""
     args = parse_arguments()
-    read = (args.val_json, args.checkpoint, args.refiner, *args.against)
+    read = (args.val_json, args.checkpoint, args.weights, *args.against)
     for path in (args.json, args.pictures and Path(args.pictures) / "worst.png"):
         if path:
             check_writable(path, read)
@@ -52,7 +52,7 @@ def main() -> int:
     config = DataConfig(name="coco", val_json=args.val_json, val_images=args.val_images)
     dataset = build_dataset(config, "val")
     refiner: Any = (
-        load_model(args.checkpoint, world.device) if args.checkpoint else load_refiner(args.refiner, world.device)
+        load_model(args.checkpoint, world.device) if args.checkpoint else load_refiner(args.weights, world.device)
     )
     change_refiner(refiner.model, args.overrides)
     others = {name: method_of(name, world.device) for name in args.against}
@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--val-json", required=True, metavar="FILE", help="annotations in COCO format")
     add("--val-images", required=True, metavar="DIR", help="folder of their images")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--refiner", metavar="FILE", help="file of scripts/export.py (default: the package's weights)")
+    what.add_argument("--weights", metavar="FILE", help="file of scripts/export.py (default: the package's weights)")
     what.add_argument(
         "--checkpoint", metavar="CKPT", help="checkpoint of a model with a refiner, or the folder of a run"
     )

@@ -304,7 +304,7 @@ def _exports(folder: Path) -> None:
     entries = [entry, {**entry, "id": 2, "image_id": 2}]
     text = {"images": images, "annotations": entries, "categories": [{"id": 1, "name": "a"}]}
     (folder / "v.json").write_text(json.dumps(text))
-    command = ["evaluate_masks.py", "--refiner", "w.pt", "--val-json", "v.json", "--val-images", "."]
+    command = ["evaluate_masks.py", "--weights", "w.pt", "--val-json", "v.json", "--val-images", "."]
     command += ["--against", "grabcut", "run", "--kinds", "as_given", "dilated", "--json", "j.json", "--pictures", "p"]
     done = run_script(*command, cwd=folder)
     assert done.returncode == 0, done.stderr
