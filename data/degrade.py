@@ -25,6 +25,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from sharpcontour.masks.distance import signed_distance
+
 GRID = 28  # cells of a coarse mask, as mask heads predict it
 TWICE = 0.2  # share of training masks that are made worse in two ways
 IN_PLACES = 0.3  # share of those ways that are taken in places only
@@ -141,19 +143,12 @@ def _polygon(mask: np.ndarray, box: Box, strength: float, rng: np.random.Generat
     return worse.astype(bool)
 
 
-def _distance(mask: np.ndarray) -> np.ndarray:
-    """Signed distance to the outline in pixels, negative inside."""
-    inside = mask.astype(np.uint8)
-    out = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5) if not mask.all() else np.zeros(mask.shape, np.float32)
-    return np.where(mask, 0.5 - cv2.distanceTransform(inside, cv2.DIST_L2, 5), out - 0.5)
-
-
 def _dilated(mask: np.ndarray, box: Box, strength: float, rng: np.random.Generator) -> np.ndarray:
-    return _distance(mask) < 0.025 * strength * _size(box)
+    return signed_distance(mask) < 0.025 * strength * _size(box)
 
 
 def _eroded(mask: np.ndarray, box: Box, strength: float, rng: np.random.Generator) -> np.ndarray:
-    return _distance(mask) < -0.025 * strength * _size(box)
+    return signed_distance(mask) < -0.025 * strength * _size(box)
 
 
 def _smoothed(mask: np.ndarray, box: Box, strength: float, rng: np.random.Generator) -> np.ndarray:

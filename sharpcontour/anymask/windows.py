@@ -13,6 +13,7 @@ import numpy as np
 from sharpcontour.anymask.network import DISTANCE_CELLS, SIDE
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.types import Rings
+from sharpcontour.masks.distance import signed_distance
 
 MARGIN = 0.15  # of the longer side of a box, on each side of it
 UNIT = 0.05  # of the square root of the box's area: the unit of distances
@@ -32,7 +33,7 @@ def to_window(points: np.ndarray, window: np.ndarray) -> np.ndarray:
     return (points - window[:2]) * (SIDE / (window[2:] - window[:2]))
 
 
-def signed_distance(rings: Rings, area: float) -> np.ndarray:
+def distance_map(rings: Rings, area: float) -> np.ndarray:
     """How far the cells of a window lie from an outline: in [-1, 1], negative inside, 0 on it.
 
     Args:
@@ -42,18 +43,15 @@ def signed_distance(rings: Rings, area: float) -> np.ndarray:
     Returns:
         (128, 128) float16; 1 stands for :data:`LIMIT` x :data:`UNIT` x the square root of the area, and for more.
     """
-    mask = rings_to_masks([rings], SIDE, SIDE)[0].view(np.uint8)
+    mask = rings_to_masks([rings], SIDE, SIDE)[0]
     if not mask.any():
         return np.ones((DISTANCE_CELLS, DISTANCE_CELLS), np.float16)
-    outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5) if not mask.all() else np.zeros(mask.shape, np.float32)
-    inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
-    pixels = np.where(mask > 0, 0.5 - inside, outside - 0.5)
-    cells = cv2.resize(pixels, (DISTANCE_CELLS, DISTANCE_CELLS), interpolation=cv2.INTER_AREA)
+    cells = cv2.resize(signed_distance(mask), (DISTANCE_CELLS, DISTANCE_CELLS), interpolation=cv2.INTER_AREA)
     return np.clip(cells / (LIMIT * UNIT * max(area, 1.0) ** 0.5), -1, 1).astype(np.float16)
 
 
 def distance_maps(objects: Sequence[Rings], windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """:func:`signed_distance` of K objects in pixels of an image: (K, 128, 128) float16.
+    """The :func:`distance_map` of K objects in pixels of an image: (K, 128, 128) float16.
 
     Args:
         objects: K lists of rings.
@@ -64,5 +62,5 @@ def distance_maps(objects: Sequence[Rings], windows: np.ndarray, boxes: np.ndarr
     for k, (rings, window, box) in enumerate(zip(objects, windows, boxes, strict=True)):
         scale = SIDE / (window[2] - window[0])
         area = float((box[2] - box[0]) * (box[3] - box[1]) * scale**2)
-        maps[k] = signed_distance([to_window(ring, window) for ring in rings], area)
+        maps[k] = distance_map([to_window(ring, window) for ring in rings], area)
     return maps
