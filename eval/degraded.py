@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from data import DatasetLike
 from data.degrade import KINDS, degrade
 from eval.boundary import boundary_iou
-from eval.processes import gather_objects
+from eval.processes import gather_objects, rank_and_size
 from eval.results import left_out_line
 from sharpcontour.anymask.refiner import MaskRefinerLike
 from sharpcontour.errors import InputError
@@ -75,9 +74,7 @@ def evaluate_degraded(
     Raises:
         InputError: where no object is large enough, or no image can be used.
     """
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    world = dist.get_world_size() if dist.is_initialized() else 1
-
+    rank, world = rank_and_size()
     methods = {"": refined_by(refiner), **(others or {})}
     truth = dataset.ground_truth()
     of_image = judged_objects(truth["annotations"])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
@@ -19,7 +18,7 @@ from data import DatasetLike
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth, ground_truth_of
 from eval.metrics import USUAL, evaluate_detections
-from eval.processes import broadcast_object, gather_on_first
+from eval.processes import broadcast_object, gather_on_first, rank_and_size
 from sharpcontour.detections import CocoResult, Detections
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target
@@ -80,7 +79,7 @@ def evaluate_model(
         InputError: where the ground truth is broken, no image can be used, or ``results_path`` cannot be written.
     """
     begin = time.perf_counter()
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank, _ = rank_and_size()
     ground_truth = ground_truth_of(dataset) if rank == 0 else None
     # Without the wrapper of distributed training: it synchronises buffers, and shares of the images differ in number.
     core: Any = getattr(model, "module", model)

@@ -1,4 +1,4 @@
-"""Small Python objects between the processes of a run; one process alone gets its own back."""
+"""Which process of a run this is, and small Python objects between them; one alone gets its own back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 T = TypeVar("T")
+
+
+def rank_and_size() -> tuple[int, int]:
+    """The number of this process among all processes of a run, and how many there are; (0, 1) for one alone."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def gather_objects(value: T) -> list[T]:
@@ -22,8 +27,8 @@ def gather_on_first(value: T) -> list[T]:
     """Gather what every process gave, in order of rank, on rank 0; the others get an empty list."""
     if not dist.is_initialized():
         return [value]
-    first = dist.get_rank() == 0
-    gathered: list[Any] | None = [None] * dist.get_world_size() if first else None
+    rank, size = rank_and_size()
+    gathered: list[Any] | None = [None] * size if rank == 0 else None
     dist.gather_object(value, gathered)
     return gathered or []
 
