@@ -186,6 +186,7 @@ class Job:
         pixels = self._pixels(image)
         size = (pixels.shape[0], pixels.shape[1])
         changes, broken_entries, changed, seen = Changes(), [], {}, []
+        categories, masks = [], []
         # Parts keep the memory bounded, however many entries an image has.
         for begin in range(0, len(image.entries), AT_ONCE):
             part = image.entries[begin : begin + AT_ONCE]
@@ -197,9 +198,10 @@ class Job:
                 changed[indices[k]] = after
                 if found.scores[k] >= DRAWN_SCORE:
                     seen.append(1 - iou)
-                if self.truth is not None:
-                    own = category_of(self.entries[indices[k]])
-                    changes.compare(self.truth, image.id, [own], [(before, after)])
+                categories.append(category_of(self.entries[indices[k]]))
+                masks.append((before, after))
+        if self.truth is not None:
+            changes.compare(self.truth, image.id, categories, masks)
         much = sum(seen) / (len(seen) + 1)
         counts = asdict(changes) | {"harmed": model.statistics.restored}
         return {"changed": changed, "counts": counts, "broken": broken_entries, "much": much}
