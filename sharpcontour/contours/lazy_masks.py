@@ -53,10 +53,3 @@ class LazyMasks(ABC):
             x0, y0, values = self._window(k, height, width)
             objects.append([ring + np.array([x0, y0], np.float32) for ring in trace_mask(self._inside(values))])
         return objects
-
-    def pasted(self, k: int, height: int, width: int) -> np.ndarray:
-        """(height, width) float32, the soft mask k on the whole image; 0 where the object cannot be."""
-        image = np.zeros((height, width), np.float32)
-        x0, y0, values = self._window(k, height, width)
-        image[y0 : y0 + values.shape[0], x0 : x0 + values.shape[1]] = values
-        return image

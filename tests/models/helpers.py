@@ -24,6 +24,7 @@ from models.pointrend.heads import CoarseHeadConfig, PointHeadConfig
 from models.refinemask import RefineMaskConfig
 from models.refinemask.heads import RefineHeadConfig
 from models.snake.network import SnakeConfig
+from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.tracing import trace_mask
 from tests.sharpcontour.helpers import packed_masks
 
@@ -172,3 +173,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def pasted(masks: LazyMasks, k: int, height: int, width: int) -> np.ndarray:
+    """(height, width) float32, the soft mask k on the whole image; 0 where the object cannot be."""
+    image = np.zeros((height, width), np.float32)
+    x0, y0, values = masks._window(k, height, width)
+    image[y0 : y0 + values.shape[0], x0 : x0 + values.shape[1]] = values
+    return image

@@ -12,6 +12,7 @@ from models.condinst.image_masks import ImageMasks
 from sharpcontour.config import TracingConfig
 from sharpcontour.contours.tracing import contours_from_masks
 from sharpcontour.masks.run_lengths import rles_to_masks
+from tests.models.helpers import pasted
 
 PADDED = (64, 96)  # network input; maps of 16 x 24 cells
 SIZE = (57, 90)  # of the image in it
@@ -47,7 +48,7 @@ def test_pasted_as_the_whole_image_is(out: tuple[int, int]) -> None:
     assert (found == (wanted > 0.5).numpy())[certain.numpy()].all()
     for k in range(len(maps)):
         inside = wanted[k] > 0.5
-        soft = torch.from_numpy(masks.pasted(k, *out)).double()
+        soft = torch.from_numpy(pasted(masks, k, *out)).double()
         torch.testing.assert_close(soft[inside], wanted[k][inside], atol=1e-5, rtol=0)
         rings = masks.rings(*out)[k]
         assert bool(rings) == bool(found[k].any())
@@ -68,7 +69,7 @@ def test_contours_lie_where_the_pasted_mask_ends() -> None:
     parts, boxes = masks.traceable()
     limits = np.tile([SIZE[1], SIZE[0]], (len(maps), 1))
     contours = contours_from_masks(parts, boxes, 512, TracingConfig(min_area=0, min_share=0), limits)
-    pasted = literal(maps, 4, SIZE, (SIZE[0], SIZE[1]))
+    whole = literal(maps, 4, SIZE, (SIZE[0], SIZE[1]))
     for ring, k in zip(contours.vertices.numpy(), contours.instance.tolist(), strict=True):
         assert ring.min() >= 0 and (ring <= limits[k]).all()
         # Behind the last cell of the image the map is carried on, and what it holds in the padding left out.
@@ -76,7 +77,7 @@ def test_contours_lie_where_the_pasted_mask_ends() -> None:
         if k == 5:  # is everywhere
             continue
         grid = torch.from_numpy(inner / limits[k] * 2 - 1).double()[None, None]
-        value = F.grid_sample(pasted[k][None, None], grid, align_corners=False)[0, 0, 0]
+        value = F.grid_sample(whole[k][None, None], grid, align_corners=False)[0, 0, 0]
         assert (value - 0.5).abs().max() < 0.06, k  # between the cells both are linear, but not along the same lines
     assert sorted(set(contours.instance.tolist())) == [0, 1, 2, 3, 5]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from models.two_stage.soft_masks import Paste, SoftMasks
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.detections import Detections
+from tests.models.helpers import pasted
 
 H, W = 37, 52
 BOXES = torch.tensor(
@@ -63,7 +64,7 @@ def test_pasted_as_the_originals_do(paste: Paste) -> None:
     reference = at_centres if paste == "centre" else in_whole_pixels
     rles, rings = masks.rles(H, W), masks.rings(H, W)
     for k, box in enumerate(BOXES):
-        found = torch.from_numpy(masks.pasted(k, H, W))
+        found = torch.from_numpy(pasted(masks, k, H, W))
         if (box[2:] > box[:2]).all() or paste == "integer":
             torch.testing.assert_close(found, reference(soft()[k], box), atol=1e-5, rtol=0)
         binary = (found >= 0.5 if paste == "centre" else found > 0.5).numpy()
@@ -84,7 +85,7 @@ def test_detections_of_soft_masks_are_pasted_at_the_size_asked_for() -> None:
     large = found.scaled_to((2 * H, 3 * W))
     assert large.masks().shape == (n, 2 * H, 3 * W)
     wanted = SoftMasks(soft(), large.boxes)
-    assert (large.masks()[0] == (wanted.pasted(0, 2 * H, 3 * W) >= 0.5)).all()
+    assert (large.masks()[0] == (pasted(wanted, 0, 2 * H, 3 * W) >= 0.5)).all()
     assert (rings_to_masks(large.rings, 2 * H, 3 * W) == large.masks()).all()
     assert [entry["segmentation"]["size"] for entry in large.to_coco(1, [5])] == [[2 * H, 3 * W]] * n
 
