@@ -15,7 +15,7 @@ import numpy as np
 
 from eval.crops import decode_boxes
 from sharpcontour.errors import InputError
-from sharpcontour.masks.segmentation import RLE
+from sharpcontour.masks.run_lengths import RLE
 
 _ALIGN = 32  # px: OpenCV erodes rows of such lengths in about half the time
 DILATION_RATIO = 0.02  # of the image diagonal; the value of the Boundary IoU paper for COCO and LVIS

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sharpcontour.masks.run_lengths import counts_of, run_lengths
-from sharpcontour.masks.segmentation import RLE
+from sharpcontour.masks.run_lengths import RLE, counts_of, run_lengths
 
 
 def decode_boxes(rles: Sequence[RLE], align: int = 1) -> list[tuple[int, int, np.ndarray]]:

@@ -13,7 +13,8 @@ from data.annotations import Id
 from eval.checks import GroundTruth
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.detections import Detections
-from sharpcontour.masks.segmentation import RLE, find_broken, to_rle
+from sharpcontour.masks.run_lengths import RLE
+from sharpcontour.masks.segmentation import find_broken, to_rle
 
 MATCH = 0.5  # IoU with an annotated object from which a detection counts as one of it
 

@@ -20,7 +20,8 @@ from torchvision.ops import box_iou
 from engine.bpr import WORSE, worse_entries
 from eval.checks import GroundTruth
 from models.bpr import BPR, BPRConfig
-from models.bpr.patches import RLE, Patches, Windows, open_windows, propose
+from models.bpr.patches import Patches, Windows, open_windows, propose
+from sharpcontour.masks.run_lengths import RLE
 from tests.models.helpers import disc, rle_of
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
