@@ -15,13 +15,12 @@ from typing import Protocol
 
 import numpy as np
 
-from data.annotations import Annotations
+from data.annotations import Annotations, Category
 from data.coco import LAYOUTS, CocoDataset
 from data.config import DataConfig
 from data.loader import Loader, build_loader
 from data.shapes import ShapesDataset
 from data.transforms import Sample
-from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.host import TargetBuilder
 

@@ -15,7 +15,6 @@ from typing import Any, TypedDict
 from pycocotools import mask as coco_mask
 
 from data.agreement import UNITS, Box, disagreement, in_unit_square
-from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
 from sharpcontour.masks.segmentation import to_rle, usable_part
@@ -25,6 +24,15 @@ Id = int | str
 
 Entry = dict[str, Any]
 """An entry of a list in a COCO file, with whatever keys that file has."""
+
+
+class Category(TypedDict, total=False):
+    """A class of a data set."""
+
+    id: int
+    name: str
+    frequency: str  # LVIS: "r", "c" or "f", of rare, common and frequent ones
+    synset: str  # LVIS: the meaning, as WordNet names it
 
 
 class Annotations(TypedDict):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from data.annotations import Category
 from data.cityscapes import CLASSES
-from sharpcontour.detections import Category
 
 COCO_UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 """Category ids from 1 to 90 that COCO never used; torchvision's models predict them all the same."""

@@ -14,8 +14,7 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects
 from tqdm import tqdm
 
-from data.annotations import Annotations, Entry
-from sharpcontour.detections import Category
+from data.annotations import Annotations, Category, Entry
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_values
 from sharpcontour.masks.run_lengths import RLE, crop_to_rle

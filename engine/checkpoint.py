@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.annotations import Category
 from models.loading import checkpoints
-from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import write_whole
 from sharpcontour.io.weights import not_finite

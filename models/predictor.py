@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from data.transforms import Resize, resize_image, to_tensor
 from sharpcontour.anymask.by_boxes import refine_by_boxes
 from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.refiner import as_detections
-from sharpcontour.detections import Category, Detections
+from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel
 
@@ -40,7 +40,7 @@ class Predictor:
     def __init__(
         self,
         model: nn.Module,
-        categories: Sequence[Category],
+        categories: Sequence[Mapping[str, Any]],
         short_side: int,
         max_side: int,
         resize: Resize = "opencv",

@@ -33,6 +33,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from data.annotations import Category
 from engine.config import Config, apply_overrides
 from engine.logging import memory_gib
 from engine.recipes import RECIPES
@@ -40,7 +41,6 @@ from eval.diagnostics.timing import Pipeline, Timings, drawn_instances, time_pip
 from models import MODELS, build_model, load_model
 from models.predictor import Predictor
 from models.zoo import title_of
-from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results

@@ -40,7 +40,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.annotations import read_coco
+from data.annotations import Category, read_coco
 from data.categories import COCO_UNUSED, published_categories
 from data.cityscapes import CLASSES
 from data.transforms import Resize
@@ -57,7 +57,6 @@ from models.convert.pointrend import from_pointrend, is_pointrend
 from models.convert.reading import read_weights
 from models.convert.refinemask import from_refinemask
 from models.two_stage.host import TwoStage
-from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.plain import to_dict

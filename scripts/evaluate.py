@@ -44,6 +44,7 @@ import torch
 from tqdm import tqdm
 
 from data import DATASETS, DataConfig, DatasetLike, build_dataset, build_loader
+from data.annotations import Category
 from data.categories import published_categories
 from data.cityscapes import convert
 from data.lvis import SYNSETS
@@ -61,7 +62,6 @@ from eval.metrics import METRICS, USUAL, evaluate_detections
 from eval.results import format_categories, format_errors, format_summary, format_table
 from models import load_model
 from models.predictor import Predictor
-from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.plain import from_dict

@@ -33,6 +33,7 @@ import numpy as np
 import torch
 
 from data import DATASETS, DatasetLike, build_dataset, build_loader
+from data.annotations import Category
 from engine import checkpoint, distributed
 from engine.checkpoint import fingerprint
 from engine.config import Config, apply_overrides, describe, differences
@@ -45,7 +46,6 @@ from engine.trainer import Batches, Trainer, images_per_pass
 from eval.processes import broadcast_object
 from models import MODELS, build_model
 from models.loading import checkpoints, find_checkpoint, newest_readable
-from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, remove_temporary, write_whole
 from sharpcontour.io.plain import to_dict

@@ -16,15 +16,6 @@ from sharpcontour.contours.types import Rings
 from sharpcontour.masks.run_lengths import RLE, rles_to_masks
 
 
-class Category(TypedDict, total=False):
-    """A class of a data set."""
-
-    id: int
-    name: str
-    frequency: str  # LVIS: "r", "c" or "f", of rare, common and frequent ones
-    synset: str  # LVIS: the meaning, as WordNet names it
-
-
 class CocoResult(TypedDict):
     """A detection as an entry of a COCO results file."""
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from data.annotations import Annotations, Entry
+from data.annotations import Annotations, Category, Entry
 from data.config import DataConfig
 from data.shapes.outlines import CLASSES
 from data.shapes.regions import signed_area
@@ -29,7 +29,6 @@ from data.transforms import (
     to_tensor,
     trim,
 )
-from sharpcontour.detections import Category
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target, TargetBuilder
 
