@@ -40,6 +40,9 @@ class TracingConfig:
 
     min_area: float = 4.0  # px^2 of the network input: smaller rings are carried through unrefined
     min_share: float = 0.01  # of the object's area: smaller rings are carried through unrefined as well
+    # Not in the paper: the N vertices' displacements are carried back to the outline as it was traced or given, so that
+    # what does not move keeps its pixels; off: the N vertices are the refined contour. Not with resample_iterations.
+    carry_back: bool = False
 
 
 @dataclass

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcontour.config import SharpContourConfig
+from sharpcontour.contours.carry import carried_back
 from sharpcontour.contours.harmless import keep_coarse, suspects
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
@@ -97,7 +98,10 @@ class RefinedModel(nn.Module):
         assert contours is not None
         min_iou = self.refiner.config.evolution.min_iou
         doubtful = suspects(contours, course.steps[-1], len(inputs.boxes), min_iou)
-        coarse, objects = contours.rings(), replace(contours, vertices=course.steps[-1]).rings()
+        if contours.outlines:
+            coarse, objects = carried_back(contours, course.steps[-1])
+        else:
+            coarse, objects = contours.rings(), replace(contours, vertices=course.steps[-1]).rings()
         sizes = [inputs.image_sizes[i] for i in inputs.image_index.tolist()]
         restored = keep_coarse(coarse, objects, sizes, doubtful.nonzero()[:, 0].tolist(), min_iou)
         self.statistics.add(course, restored)

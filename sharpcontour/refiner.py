@@ -119,6 +119,11 @@ class SharpContour(nn.Module):
         contours = inputs.contours
         assert contours is not None
         config, vertices = self.config.evolution, contours.vertices
+        if contours.outlines and config.resample_iterations:
+            raise InputError(
+                "sharpcontour.tracing.carry_back needs vertices that keep their places along the outline: leave out "
+                "sharpcontour.evolution.resample_iterations"
+            )
         if config.resample_host and vertices.shape[1] != config.vertices:
             vertices = resample(vertices, config.vertices)
         boxes = inputs.boxes[contours.instance]

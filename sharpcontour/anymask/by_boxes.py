@@ -44,6 +44,7 @@ def refine_by_boxes(
         return objects
     encoded = model.host.encode([image])
     start = resample_rings(large.points * scale, large.starts, config.evolution.vertices)
+    outlines = [(ring * scale).astype(np.float32) for ring in large.split()] if config.tracing.carry_back else []
     limits = torch.tensor([[image.shape[2], image.shape[1]] * 2])
     network_boxes = at_least_one_pixel(boxes * torch.from_numpy(scale).float().repeat(2), limits)
     instances = np.unique(large.mask)
@@ -55,13 +56,20 @@ def refine_by_boxes(
             torch.from_numpy(np.searchsorted(part, large.mask[rows])),
             torch.from_numpy(large.hole[rows]),
             [[] for _ in part],
+            outlines[rows],
         )
         inputs = replace(inputs, contours=contours.to(inputs.boxes.device))
         moved, restored = model.finish(inputs, model.refiner.refine(inputs))
+        unmoved = set(map(id, contours.outlines))
         for i in sorted(set(range(len(part))) - set(restored)):
             k = int(part[i])
-            begin, end = np.searchsorted(given.rings.mask, [k, k + 1])
-            new = iter([(ring / scale).astype(np.float32) for ring in moved[i]])
-            old = zip(given.objects[k], chosen[begin:end].tolist(), strict=True)
-            objects[k] = [next(new) if is_large else ring for ring, is_large in old]
+            own = range(*np.searchsorted(given.rings.mask, [k, k + 1]).tolist())
+            places = [place for place, row in enumerate(own) if chosen[row]]
+            new = {
+                place: (ring / scale).astype(np.float32)
+                for place, ring in zip(places, moved[i], strict=True)
+                if id(ring) not in unmoved
+            }
+            if new:
+                objects[k] = [new.get(place, ring) for place, ring in enumerate(given.objects[k])]
     return objects

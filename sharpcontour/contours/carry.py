@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
-from sharpcontour.contours.types import Ring
+from sharpcontour.contours.types import Contours, Ring, Rings
+
+STILL = 0.1  # px of the network input: a vertex that moved no farther keeps its place
 
 
 def carry(ring: Ring, start: np.ndarray, end: np.ndarray, still: float) -> Ring:
@@ -34,3 +37,20 @@ def carry(ring: Ring, start: np.ndarray, end: np.ndarray, still: float) -> Ring:
     points = np.concatenate([ring[stays], np.where(moved[:, None], end, start)[needed]])
     order = np.argsort(np.concatenate([place[stays], np.flatnonzero(needed)]), kind="stable")
     return points[order].astype(np.float32)
+
+
+def carried_back(contours: Contours, end: Tensor) -> tuple[list[Rings], list[Rings]]:
+    """K objects as they were traced, and after their vertices have moved to ``end`` (R, N, 2), on the CPU.
+
+    A ring that nothing moved is the same array in both.
+
+    Args:
+        contours: with ``outlines``.
+        end: in the pixels of ``contours.vertices``.
+    """
+    before, after = ([list(rings) for rings in contours.carried] for _ in range(2))
+    start, moved = (points.detach().float().cpu().numpy() for points in (contours.vertices, end))
+    for k, outline, points, to in zip(contours.instance.tolist(), contours.outlines, start, moved, strict=True):
+        before[k].append(outline)
+        after[k].append(carry(outline, points, to, STILL))
+    return before, after

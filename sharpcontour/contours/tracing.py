@@ -247,6 +247,7 @@ def pack_contours(
         torch.from_numpy(large.mask).to(device),
         torch.from_numpy(large.hole).to(device),
         carried,
+        large.split() if config.carry_back else [],
     )
 
 

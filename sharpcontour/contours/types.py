@@ -21,12 +21,15 @@ class Contours:
         instance: (R,) int64, the instance 0..K-1 of each ring, ascending.
         hole: (R,) bool, True where the ring bounds a hole.
         carried: K lists of rings (numpy, same pixels) that are too small to refine and pass through unchanged.
+        outlines: R rings that ``vertices`` are evenly spaced points of, where displacements are carried back to them
+            (:func:`sharpcontour.contours.carry.carried_back`); else empty.
     """
 
     vertices: Tensor
     instance: Tensor
     hole: Tensor
     carried: list[Rings] = field(default_factory=list)
+    outlines: list[Ring] = field(default_factory=list)
 
     @classmethod
     def from_polygons(cls, vertices: Tensor) -> Contours:
@@ -40,8 +43,9 @@ class Contours:
         )
 
     def to(self, device: torch.device) -> Contours:
-        """These contours on a device; carried rings stay where they are."""
-        return Contours(self.vertices.to(device), self.instance.to(device), self.hole.to(device), self.carried)
+        """These contours on a device; what is numpy stays where it is."""
+        on_device = (self.vertices.to(device), self.instance.to(device), self.hole.to(device))
+        return Contours(*on_device, self.carried, self.outlines)
 
     def rings(self) -> list[Rings]:
         """K lists of rings (numpy), refined and carried ones together, on the CPU."""

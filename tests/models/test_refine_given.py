@@ -171,6 +171,34 @@ def test_a_pixel_does_not_become_large_by_enlarging_the_image(predictor: Predict
     assert [a is b for a, b in zip(sharp.rings, sharp.coarse.rings, strict=True)] == [True, False]
 
 
+def test_what_does_not_move_can_keep_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carried back, displacements leave alone what evenly spaced vertices would round off."""
+
+    def classify(self: Any, described: Any, instance: Tensor, points: Tensor) -> Tensor:
+        distance = (points - torch.tensor([40.0, 30.0]) * 1.6).norm(dim=-1) - 22 * 1.6
+        return torch.where(points[..., 0] < 40 * 1.6, distance, 0.0)  # on the right phi is one half: no step
+
+    monkeypatch.setattr(PointClassifier, "forward", classify)
+    mask = disc(40, 30, 20)
+    mask[10:50:2, 56:] = False  # teeth
+    mask = np.stack([mask, disc(40, 30, 20)])
+    predictor = made("mask_rcnn")
+    predictor.model.refiner.config.evolution.vertices = 48
+    right = np.s_[:, :, 44:]
+    rounded = predictor.refine(image(), mask).masks()
+    assert not np.array_equal(rounded[right], mask[right])
+    predictor.model.refiner.config.tracing.carry_back = True
+    carried = predictor.refine(image(), mask)
+    assert np.array_equal(carried.masks()[right], mask[right])
+    assert all(iou(a, b) < 0.99 for a, b in zip(carried.masks(), mask, strict=True))  # the left has grown
+    predictor.model.refiner.config.evolution.margin = 1.0  # nothing moves
+    still = predictor.refine(image(), mask)
+    assert all(a is b for a, b in zip(still.rings, still.coarse.rings, strict=True))
+    predictor.model.refiner.config.evolution.resample_iterations = True
+    with pytest.raises(InputError, match=r"leave out sharpcontour\.evolution\.resample_iterations"):
+        predictor.refine(image(), mask)
+
+
 def test_instances_come_in_parts_and_the_image_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = [disc(x, 30, 8) for x in range(10, 80, 10)]
     masks.insert(3, np.zeros((H, W), bool))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sharpcontour.config import TracingConfig
+from sharpcontour.contours.carry import carried_back
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.tracing import (
     contours_from_masks,
@@ -95,6 +96,22 @@ def test_small_rings_are_carried_through() -> None:
     contours = contours_from_masks(mask, torch.tensor([[0.0, 0.0, 40.0, 40.0]]), 128, TracingConfig())
     assert contours.vertices.shape == (1, 128, 2) and len(contours.carried[0]) == 1
     assert rings_to_masks(contours.rings(), 40, 40)[0, 35, 35]
+
+
+def test_displacements_are_carried_back_to_the_traced_outlines() -> None:
+    mask = np.zeros((1, 28, 28), np.float32)
+    mask[0, 4:24, 4:24], mask[0, 10:14, 10:14], mask[0, 1, 1] = 1, 0, 1
+    boxes = torch.tensor([[0.0, 0, 112, 112]])
+    contours = contours_from_masks(mask, boxes, 32, TracingConfig(min_area=20, carry_back=True))
+    before, after = carried_back(contours, contours.vertices)
+    assert len(contours.outlines) == 2 and len(before[0]) == 3
+    assert all(a is b for a, b in zip(before[0], after[0], strict=True))
+    plain = contours_from_masks(mask, boxes, 32, TracingConfig(min_area=20))
+    assert plain.outlines == [] and torch.equal(plain.vertices, contours.vertices)
+    end = contours.vertices.clone()
+    end[0, :8] += 3
+    _, after = carried_back(contours, end)
+    assert [a is b for a, b in zip(before[0], after[0], strict=True)].count(False) == 1
 
 
 def test_foreign_rings_get_their_holes_from_nesting() -> None:
