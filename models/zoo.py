@@ -11,6 +11,7 @@ from models.deepsnake import DeepSnake
 from models.host import HostBase, missing_parts
 from models.mask_rcnn import MaskRCNN
 from models.pointrend import PointRend
+from models.polytransform import PolyTransform
 from models.refinemask import RefineMask
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
@@ -70,4 +71,9 @@ def build_model(
     unset = [key for key in ("fine_channels", "controller_shape") if not hasattr(host, key)]
     if unset:
         raise InputError(f"model {name}: its __init__ sets no {' and no '.join(unset)}; see docs/extending.md")
-    return host if sharpcontour is None else RefinedModel(host, build_refiner(sharpcontour, host))
+    if sharpcontour is None:
+        return host
+    if sharpcontour.classifier.output in PolyTransform.outputs:
+        shapes = (host.fine_channels, host.controller_shape, host.context_channels)
+        return RefinedModel(host, PolyTransform(sharpcontour, *shapes))
+    return RefinedModel(host, build_refiner(sharpcontour, host))

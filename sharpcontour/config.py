@@ -54,7 +54,8 @@ class ClassifierConfig:
     hidden_layers: int = 3  # (section 3.2)
     controller_width: int = 256  # of the first two FC layers; paper silent: small, the head is "very compact"
     # What it tells of a point: phi, the method; vector or distance, the regression designs of Table 9 (regression.py).
-    output: Literal["phi", "vector", "distance"] = "phi"
+    # polygon is another method, PolyTransform, which tells the way of all points of a ring (models/polytransform.py).
+    output: Literal["phi", "vector", "distance", "polygon"] = "phi"
     # The MLP also reads how far a point lies from the given contour and on which side of it; for hosts given contours.
     distance: bool = False
     instance_aware: bool = True  # off: one learned classifier for all instances (what section 3.2 argues against)
@@ -86,6 +87,16 @@ class LossConfig:
 
 
 @dataclass
+class TransformerConfig:
+    """Settings of PolyTransform, which SharpContour is compared with; no part of the method."""
+
+    width: int = 128  # of vertex descriptions
+    layers: int = 3
+    heads: int = 4
+    spread: float = 0.1  # weight of the standard deviation of the edges' lengths in the loss
+
+
+@dataclass
 class SharpContourConfig:
     """All settings of the refiner, one group for each part of the method."""
 
@@ -94,4 +105,5 @@ class SharpContourConfig:
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     points: PointConfig = field(default_factory=PointConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
     train_host: bool = True  # joint training; off: "training alone", the host frozen (Table 3)

@@ -75,7 +75,7 @@ class RefinedModel(nn.Module):
             losses, inputs = self.host.losses(images, targets)
         else:
             with torch.no_grad():
-                losses, inputs = {}, self.host.training_instances(images, targets)
+                losses, inputs = {}, self.refiner.training_instances(self.host, images, targets)
         ours = self.refiner.loss(inputs, targets)
         # Eq. (3), L = L_s + mu L_IPC: ``losses`` are L_s in parts, "loss_ipc" is mu L_IPC. The sum of all that is named
         # "loss..." is formed in engine/update.py, Updater.backward.

@@ -18,7 +18,7 @@ from sharpcontour.contours.tracing import contours_from_masks
 from sharpcontour.contours.types import Contours
 from sharpcontour.errors import InputError
 from sharpcontour.evolution import Evolution, EvolutionRule, evolve
-from sharpcontour.host import RefinerInputs, Target
+from sharpcontour.host import Host, RefinerInputs, Target
 from sharpcontour.ipc import PointClassifier
 from sharpcontour.loss import ipc_loss
 from sharpcontour.masks.packed import PackedMasks
@@ -64,6 +64,10 @@ class SharpContour(nn.Module):
     def loss_weight(self) -> float:
         """The weight mu of L_IPC in eq. (3)."""
         return self.config.loss.weight
+
+    def training_instances(self, host: Host, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
+        """What is learned from where the host stays as it is: its own training instances."""
+        return host.training_instances(images, targets)
 
     def loss(self, inputs: RefinerInputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         """L_IPC (eq. 2) as "loss_ipc", not yet weighted, and for the log what :meth:`point_loss` tells.

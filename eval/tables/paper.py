@@ -41,6 +41,7 @@ RUNS: dict[str, Run] = {
     "mask_rcnn": Run("mask_rcnn"),
     "mask_rcnn_refine": Run("mask_rcnn", True),
     "mask_rcnn_alone": Run("mask_rcnn", True, alone="mask_rcnn"),
+    "mask_rcnn_polytransform": Run("mask_rcnn", True, ("sharpcontour.classifier.output=polygon",), alone="mask_rcnn"),
     "mask_rcnn_vector": Run("mask_rcnn", True, ("sharpcontour.classifier.output=vector",)),
     "mask_rcnn_distance": Run("mask_rcnn", True, ("sharpcontour.classifier.output=distance",)),
     "pointrend": Run("pointrend"),
@@ -265,7 +266,8 @@ def _table_9() -> Table:
 
 def _table_10() -> Table:
     names = ("AP", "Boundary AP", "AP_S", "AP_M", "AP_L")
-    refiners = {"BPR": BPR, "SharpContour, trained alone": "mask_rcnn_alone", "SharpContour, joint": "mask_rcnn_refine"}
+    refiners = {"BPR": BPR, "PolyTransform": "mask_rcnn_polytransform"}
+    refiners |= {"SharpContour, trained alone": "mask_rcnn_alone", "SharpContour, joint": "mask_rcnn_refine"}
     rows = [_row(_HOST, Cell("mask_rcnn"), "", names)]
     for title, refiner in refiners.items():
         rows.append(_row(f"+ {title}", Cell("mask_rcnn", "refined", refined_by=refiner), _HOST, names))

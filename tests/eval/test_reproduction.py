@@ -342,7 +342,7 @@ def test_what_cannot_be_run_is_told_before_hours_of_training(
     assert call("--table", "10", "--set", "data.shapes_size=96") == 2 and not fake.seen
     assert call("--table", "10", "--data", "cityscapes", "--root", "c") == 0
     told = capsys.readouterr()
-    assert "image files for refine.py" in told.err and told.out.count("refined by hand") == 3
+    assert "image files for refine.py" in told.err and told.out.count("refined by hand") == 4
     assert [c[0] for c in fake.seen] == ["scripts/train.py"]
 
 
