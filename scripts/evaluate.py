@@ -259,8 +259,10 @@ def format_study(found: dict[str, Any]) -> str:
     for kind in KINDS:
         pairs = "   ".join(f"{iou:5.1f} / {boundary:4.1f}" for iou, boundary in found.get(kind, []))
         lines.append(f"{kind:8} {pairs}")
-    accuracy = ", ".join(f"{share:.3f} at {distance} px" for distance, share in found["accuracy"].items())
-    return "\n".join([*lines, f"point accuracy {accuracy}"])
+    for key, title in (("accuracy", "verdicts that are right"), ("sharpness", "mean |phi - 0.5|")):
+        lines.append(f"{title}: " + ", ".join(f"{v:.3f} at {distance} px" for distance, v in found["phi"][key].items()))
+    bins = ", ".join(f"{one['phi']:.2f}: {one['outside']:.2f}" for one in found["phi"]["calibration"])
+    return "\n".join([*lines, f"phi, and the share of such points that lie outside: {bins}"])
 
 
 def data_config(args: argparse.Namespace, predictor: Predictor, world: World) -> DataConfig:

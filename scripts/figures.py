@@ -1,11 +1,14 @@
-"""Figures 1, 4 and 5 of the paper from trained models: the same objects before and after, or by two models.
+"""Figures 1, 4 and 5 of the paper from trained models, and how far their point classifier can be trusted.
 
     python scripts/figures.py --before-after runs/mask_rcnn_refine_shapes --out figure4.png
     python scripts/figures.py --two runs/refinemask_shapes runs/mask_rcnn_refine_shapes --out figure5.png
+    python scripts/figures.py --calibration runs/mask_rcnn_refine_shapes OTHER_RUN --out calibration.png
 
-Every validation object that both masks found (detections of a score of at least 0.3, IoU of at least 0.5) is ranked by
-the gain of the second in Boundary IoU; the picture shows those with the largest gain, those in the middle of the
-ranking, and those with the largest loss. White is the annotation.
+The first two rank every validation object that both masks found (detections of a score of at least 0.3, IoU of at least
+0.5) by the gain of the second in Boundary IoU, and show those with the largest gain, those in the middle of the
+ranking, and those with the largest loss. White is the annotation. The third asks refiners beside the boundary of every
+validation object: of the points that phi calls outside with some probability, how many are; and how sure phi is by the
+distance from the boundary.
 """
 
 from __future__ import annotations
@@ -13,11 +16,16 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from data import DataConfig, build_dataset
+from eval.diagnostics.probe import Probe, objects_inputs, probe
+from eval.pictures.calibration import COLOURS, draw
 from eval.pictures.pairs import FOUND, Pair, choose, find_pairs, sheet
 from models import load_model
 from models.predictor import Predictor
@@ -28,6 +36,7 @@ from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.plain import from_dict
 from sharpcontour.pictures import drawing
+from sharpcontour.refined_model import RefinedModel
 
 SCORE = 0.3  # of detections, at least
 
@@ -39,7 +48,9 @@ def main() -> int:
         raise InputError("--count and --images must be 1 or more")
     check_writable(args.out)
     device = choose_device(args.device)
-    models = [load_model(path, device) for path in (args.two or [args.before_after])]
+    models = [load_model(path, device) for path in (args.calibration or args.two or [args.before_after])]
+    if args.calibration:
+        return calibration(args, models)
     if not args.two and not models[0].config["refine"]:
         raise InputError(f"{args.before_after}: has no refiner; --before-after needs a model trained with --refine")
     names = [title(model, refined=bool(args.two)) for model in models]
@@ -65,12 +76,45 @@ def parse_arguments() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--before-after", metavar="CKPT", help="a refined model: its coarse masks and the refined ones")
     what.add_argument("--two", nargs=2, metavar="CKPT", help="two models, the left one and the right one")
+    what.add_argument("--calibration", nargs="+", metavar="CKPT", help="refined models, four at most")
     add = parser.add_argument
     add("--out", required=True, metavar="PNG", help="picture to write")
     add("--count", type=int, default=3, metavar="N", help="objects in a row (default: 3)")
     add("--images", type=int, default=200, metavar="N", help="validation images looked at (default: 200)")
     _cli.add_device(parser)
     return parser.parse_args()
+
+
+def calibration(args: argparse.Namespace, models: list[Predictor]) -> int:
+    """Ask every model beside the boundaries of its validation objects, and draw what they say."""
+    if len(models) > len(COLOURS):
+        raise InputError(f"--calibration: at most {len(COLOURS)} models fit into a picture")
+    probes: dict[str, Probe] = {}
+    for path, model in zip(args.calibration, models, strict=True):
+        if not isinstance(model.model, RefinedModel) or not model.finds:
+            raise InputError(f"{path}: --calibration needs a detector that was trained with --refine")
+        parts = []
+        for sample in samples(model, args.images):
+            masks = list(sample["target"]["masks"].dense(*sample["target"]["size"]).numpy())
+            if masks:
+                image = sample["image"].to(next(model.model.parameters()).device)
+                inputs = objects_inputs(model.model, image, sample["target"]["boxes"])
+                parts.append(probe(model.model, inputs, masks))
+        found = Probe.join(parts)
+        probes["/".join(Path(path).parts[-2:])] = found
+        sharp = ", ".join(f"{value:.3f} at {distance} px" for distance, value in found.sharpness().items())
+        print(f"{path}: {len(found.phi)} points; mean |phi - 0.5| {sharp}")
+    drawing.save(args.out, draw(probes))
+    return 0
+
+
+def samples(model: Predictor, count: int) -> Iterator[Any]:
+    """The first validation images of a model at test size, with their objects."""
+    config = from_dict(DataConfig, model.config["data"], "data.")
+    config.short_sides, config.max_side, config.flip = (config.test_short_side,), config.test_max_side, 0.0
+    dataset = build_dataset(config, "val")
+    for index in tqdm(range(min(count, len(dataset))), desc="objects", unit="image", disable=None):
+        yield dataset[0, index]
 
 
 def title(model: Predictor, refined: bool) -> str:
@@ -82,11 +126,8 @@ def title(model: Predictor, refined: bool) -> str:
 @torch.no_grad()
 def collect(models: list[Predictor], count: int) -> list[Pair]:
     """All objects of the first model's validation images that both found."""
-    config = from_dict(DataConfig, models[0].config["data"], "data.")
-    config.short_sides, config.max_side, config.flip = (config.test_short_side,), config.test_max_side, 0.0
-    dataset, pairs = build_dataset(config, "val"), []
-    for index in tqdm(range(min(count, len(dataset))), desc="objects", unit="image", disable=None):
-        sample = dataset[0, index]
+    pairs: list[Pair] = []
+    for sample in samples(models[0], count):
         image = sample["image"]
         found = [keep(model.model([image.to(next(model.model.parameters()).device)])[0]) for model in models]
         first = found[0].coarse if len(found) == 1 else found[0]

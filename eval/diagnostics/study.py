@@ -19,8 +19,8 @@ from torchvision.ops import box_iou
 
 from data.degrade import noisy_roi, soft_roi
 from eval.boundary import boundary_iou
+from eval.diagnostics.probe import Probe, objects_inputs, probe
 from sharpcontour.config import TracingConfig
-from sharpcontour.contours.geometry import outward_normals
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.contours.tracing import contours_from_masks, contours_from_rings, trace_mask
 from sharpcontour.contours.types import Contours
@@ -28,7 +28,6 @@ from sharpcontour.host import RefinerInputs
 from sharpcontour.refined_model import RefinedModel
 
 KINDS = ("ideal28", "noisy28", "smooth", "host")
-DISTANCES = (1.0, 2.0, 4.0)  # px from the boundary at which the classifier is tested
 
 
 def tight_box(mask: np.ndarray) -> np.ndarray:
@@ -59,10 +58,10 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
 
     Returns:
         "all" objects; "detected" of them; for each of "ideal28", "noisy28", "smooth" and "host" the mean (IoU, Boundary
-        IoU) in percent of C(0) to C(n), as a list of pairs; "accuracy" of phi at the distances of :data:`DISTANCES`
-        from the boundary. What there is no object for is left out.
+        IoU) in percent of C(0) to C(n), as a list of pairs; "phi", what :meth:`Probe.summary` tells of the classifier.
+        What there is no object for is left out.
     """
-    rng, accuracy, total = np.random.default_rng(0), [], 0
+    rng, probes, total = np.random.default_rng(0), [], 0
     scores: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     config = model.refiner.config
     for image, masks, labels in samples:
@@ -78,20 +77,18 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
             "noisy28": contours_from_masks(np.stack(noisy), boxes, config.evolution.vertices, config.tracing),
             "smooth": smoothed_contours(wanted, config.evolution.vertices, config=config.tracing),
         }
-        inputs = model.host.describe(model.host.encode([image]), [boxes])
+        inputs = objects_inputs(model, image, boxes)
         for kind, contours in starts.items():
             moved = replace(inputs, contours=contours.to(inputs.boxes.device))
             scores[kind].extend(_course_scores(model, moved, wanted))
-        accuracy.append(_accuracy(model, inputs, wanted))
+        probes.append(probe(model, inputs, wanted))
         found, inputs = model.host.detect([image])
         objects, chosen = _matches(boxes, labels, inputs.boxes.cpu(), found[0].labels)
         if len(objects):
             inputs = _select(replace(inputs, contours=model.refiner.initial_contours(inputs)), chosen)
             scores["host"].extend(_course_scores(model, inputs, [wanted[k] for k in objects]))
     means = {kind: (100 * np.mean(rows, axis=0)).tolist() for kind, rows in scores.items() if rows}
-    hits = np.sum([np.zeros((len(DISTANCES), 2)), *accuracy], axis=0)
-    at = {f"{d:g}": float(right / count) for d, (right, count) in zip(DISTANCES, hits, strict=True) if count}
-    return {"all": total, "detected": len(scores["host"]), **means, "accuracy": at}
+    return {"all": total, "detected": len(scores["host"]), **means, "phi": Probe.join(probes).summary()}
 
 
 def _matches(boxes: Tensor, labels: Tensor, found: Tensor, found_labels: Tensor) -> tuple[list[int], list[int]]:
@@ -134,35 +131,3 @@ def _course_scores(
         found = coco_mask.decode(rings_to_rles([step[k] for step in steps], *size)).transpose(2, 0, 1).astype(bool)
         rows.append([((m & mask).sum() / max((m | mask).sum(), 1), boundary_iou(m, mask)) for m in found])
     return rows
-
-
-def _accuracy(model: RefinedModel, inputs: RefinerInputs, masks: list[np.ndarray]) -> np.ndarray:
-    """(distances, 2): right verdicts and points, on both sides of the true outline."""
-    config = model.refiner.config
-    rings = [trace_mask(mask) for mask in masks]
-    outlines = contours_from_rings(rings, config.evolution.vertices, config.tracing, inputs.boxes.device)
-    if len(outlines.vertices) == 0:  # too small, all of them
-        return np.zeros((len(DISTANCES), 2))
-    selected = replace(inputs, contours=outlines)
-    normals = (
-        outward_normals(outlines.vertices, config.evolution.normal_window)
-        * torch.where(outlines.hole, -1.0, 1.0)[:, None, None]
-    )
-    counts = np.zeros((len(DISTANCES), 2))
-    for row, distance in enumerate(DISTANCES):
-        for side in (-1, 1):
-            points = outlines.vertices + side * distance * normals
-            outside = model.refiner.logits(selected, points) > 0
-            owner = outlines.instance.tolist()
-            truth = torch.from_numpy(
-                np.stack([_outside(masks[k], p) for k, p in zip(owner, points.cpu().numpy(), strict=True)])
-            )
-            counts[row] += (outside.cpu() == truth).sum().item(), truth.numel()
-    return counts
-
-
-def _outside(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
-    x, y = np.floor(points).astype(int).T
-    height, width = mask.shape
-    on = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return ~(on & mask[y.clip(0, height - 1), x.clip(0, width - 1)])

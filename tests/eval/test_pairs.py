@@ -59,6 +59,20 @@ def test_the_command_says_what_it_lacks(tmp_path: Path) -> None:
     assert done.returncode == 2 and "trained with --refine" in done.stderr and not (tmp_path / "f.png").exists()
 
 
+def test_how_far_phi_can_be_trusted(tmp_path: Path) -> None:
+    for name, refine in (("sharp.pt", True), ("plain.pt", False)):
+        path, _ = checkpoint_of(tmp_path / name, refine)
+        state = torch.load(path, weights_only=True)
+        state["config"]["data"] = {"name": "shapes", "shapes_size": 96, "test_short_side": 96, "test_max_side": 96}
+        torch.save(state, path)
+    arguments = ["--out", "f.png", "--images", "1"]
+    done = run_script("figures.py", "--calibration", "sharp.pt", *arguments, cwd=tmp_path)
+    assert done.returncode == 0 and "mean |phi - 0.5| 0.005 at 0.5 px" in done.stdout, done.stderr  # untrained
+    assert (tmp_path / "f.png").is_file()
+    done = run_script("figures.py", "--calibration", "sharp.pt", "plain.pt", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and "plain.pt: --calibration needs a detector" in done.stderr
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_rules_have_a_row(rule: str) -> None:
     ring = square(10, 10, 30)
