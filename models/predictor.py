@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from data.transforms import Resize, resize_image, to_tensor
 from sharpcontour.anymask.by_boxes import refine_by_boxes
 from sharpcontour.anymask.in_windows import refine_in_windows
-from sharpcontour.anymask.refiner import as_detections
+from sharpcontour.anymask.refiner import as_pixels, read_given
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel
@@ -57,19 +57,20 @@ class Predictor:
         return to_tensor(resize_image(image, self.short_side, self.max_side, self.resize))
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray, trace: bool = False) -> Detections:
-        """Detections in the pixels of ``image``, (H, W, 3) uint8 RGB; ``coarse`` set where a refiner ran.
+    def predict(self, image: Any, trace: bool = False) -> Detections:
+        """Detections in the pixels of ``image``; ``coarse`` set where a refiner ran.
 
         Args:
-            image: to look at.
+            image: a path, whose photograph is turned upright as its EXIF data say, a PIL image, or an array: (H, W, 3)
+                RGB, (H, W, 4) RGBA or (H, W) gray, of uint8 or uint16.
             trace: also keep the contours of every evolution iteration in ``steps``.
 
         Raises:
-            InputError: for an array of another type or shape.
+            InputError: for an image that cannot be read.
         """
-        check_image(image)
-        height, width = image.shape[:2]
-        images = [self.resized(image)]
+        pixels = as_pixels(image)
+        height, width = pixels.shape[:2]
+        images = [self.resized(pixels)]
         if trace and isinstance(self.model, RefinedModel):
             found = self.model.detect(images, trace=True)
         else:
@@ -78,7 +79,7 @@ class Predictor:
 
     def refine(
         self,
-        image: np.ndarray,
+        image: Any,
         masks: Any,
         boxes: Any = None,
         *,
@@ -88,7 +89,7 @@ class Predictor:
         """Refine instances that come from anywhere: another model's, or drawn by hand.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: a path, a PIL image, or an array, as of :meth:`sharpcontour.MaskRefiner.refine`.
             masks: (K, H, W) bool, or a list of K masks, COCO RLEs or lists of COCO polygons; see
                 :func:`sharpcontour.anymask.foreign_masks.read_masks`.
             boxes: (K, 4) xyxy in pixels of the image: of the detections; with None, or None in the place of a row, the
@@ -102,25 +103,14 @@ class Predictor:
             pixels; then ``rings[k] is coarse.rings[k]``.
 
         Raises:
-            InputError: if the model has no refiner, for masks and boxes that are broken or do not fit the image, and
-                for scores and labels that are not K numbers.
+            InputError: if the model has no refiner, for an image that cannot be read, for masks and boxes that are
+                broken or do not fit it, and for scores and labels that are not K numbers.
         """
-        check_image(image)
         if not isinstance(self.model, RefinedModel):
             raise InputError("this checkpoint has no refiner; train with --refine")
-        size = (image.shape[0], image.shape[1])
-        given, coarse = as_detections(masks, boxes, scores, labels, size)
+        pixels, given, coarse = read_given(image, masks, boxes, scores, labels)
         if self.finds:
-            shapes = refine_by_boxes(self.model, self.resized(image), given, coarse.boxes, size)
+            shapes = refine_by_boxes(self.model, self.resized(pixels), given, coarse.boxes, coarse.size)
         else:
-            shapes = refine_in_windows(self.model, image, given)
+            shapes = refine_in_windows(self.model, pixels, given)
         return replace(coarse, shapes=shapes, coarse=coarse)
-
-
-def check_image(image: np.ndarray) -> None:
-    """Raise InputError unless ``image`` is (H, W, 3) uint8 with at least one pixel."""
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
-        raise InputError(f"an image must be a numpy array of uint8, 0 to 255; this one is {kind}")
-    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise InputError(f"an image must have the shape (height, width, 3), RGB; this one has {image.shape}")

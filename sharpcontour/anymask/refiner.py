@@ -34,8 +34,8 @@ _AS_ARRAYS = ("1", "L", "RGB", "RGBA", "I", "I;16", "I;16B")  # modes of PIL who
 class MaskRefinerLike(Protocol):
     """What refines given masks: a :class:`MaskRefiner`, or a trained model's predictor."""
 
-    def refine(self, image: np.ndarray, masks: Any) -> Detections:
-        """K masks on an image (H, W, 3) -> K refined instances in the same order, in pixels of the image."""
+    def refine(self, image: Any, masks: Any) -> Detections:
+        """K masks on an image -> K refined instances in the same order, in pixels of the image."""
 
 
 class MaskRefiner:
@@ -78,15 +78,7 @@ class MaskRefiner:
             InputError: for an image that cannot be read, for masks and boxes that are broken or do not fit it, and for
                 scores and labels that are not K numbers.
         """
-
-        def fit(size: tuple[int, int]) -> tuple[GivenObjects, Detections]:
-            return as_detections(masks, boxes, scores, labels, size)
-
-        if isinstance(image, (str, Path)):
-            pixels, (given, coarse), _ = read_fitting(image, fit)
-        else:
-            pixels = as_pixels(image)
-            given, coarse = fit((pixels.shape[0], pixels.shape[1]))
+        pixels, given, coarse = read_given(image, masks, boxes, scores, labels)
         return replace(coarse, shapes=refine_in_windows(self.model, pixels, given), coarse=coarse)
 
 
@@ -147,18 +139,32 @@ def save_refiner(model: RefinedModel, about: dict[str, Any], path: str | Path) -
     write_whole(lambda file: torch.save(contents, file), path)
 
 
-def as_detections(
-    masks: Any, boxes: Any, scores: Any, labels: Any, size: tuple[int, int]
-) -> tuple[GivenObjects, Detections]:
-    """Masks from anywhere as objects to refine and as detections.
+def read_given(
+    image: Any, masks: Any, boxes: Any, scores: Any, labels: Any
+) -> tuple[np.ndarray, GivenObjects, Detections]:
+    """An image, (H, W, 3) uint8 RGB, and masks from anywhere on it as objects to refine and as detections.
 
     Args:
-        masks, boxes, scores, labels: as of :meth:`MaskRefiner.refine`.
-        size: (height, width) of the image, pixels.
+        image, masks, boxes, scores, labels: as of :meth:`MaskRefiner.refine`.
 
     Raises:
         InputError: where one of them is broken.
     """
+
+    def fit(size: tuple[int, int]) -> tuple[GivenObjects, Detections]:
+        return _as_detections(masks, boxes, scores, labels, size)
+
+    if isinstance(image, (str, Path)):
+        pixels, (given, coarse), _ = read_fitting(image, fit)
+    else:
+        pixels = as_pixels(image)
+        given, coarse = fit((pixels.shape[0], pixels.shape[1]))
+    return pixels, given, coarse
+
+
+def _as_detections(
+    masks: Any, boxes: Any, scores: Any, labels: Any, size: tuple[int, int]
+) -> tuple[GivenObjects, Detections]:
     given = read_masks(masks, *size)
     box = valid_boxes(boxes, given.boxes(), *size)
     score = _numbers("scores", scores, len(given), torch.ones(len(given)))
@@ -190,14 +196,17 @@ def as_pixels(image: Any) -> np.ndarray:
     """Any image as (H, W, 3) uint8 RGB: gray is repeated, alpha dropped, 16 bits are reduced.
 
     Args:
-        image: a path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or bool.
+        image: a path, whose photograph is turned upright as its EXIF data say, a PIL image, or an array (H, W),
+            (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or bool.
 
     Raises:
         InputError: where it is none.
     """
     if isinstance(image, (str, Path)):
-        return read_image(image)
+        return read_image(image, upright=True)
     mode = getattr(image, "mode", None)  # of a PIL image
+    if mode is None and not hasattr(image, "__array__"):
+        raise InputError(f"an image must be a path, a PIL image or an array; this is a {type(image).__name__}")
     pixels = np.asarray(image if mode is None or mode in _AS_ARRAYS else image.convert("RGB"))
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255

@@ -234,10 +234,11 @@ def test_a_model_of_drawn_images_knows_their_size(tmp_path: Path) -> None:
     ("image", "hint"),
     [
         (np.zeros((8, 8, 3), np.float32), "float32"),
-        (np.zeros((8, 8), np.uint8), r"\(8, 8\)"),
-        (np.zeros((8, 8, 4), np.uint8), r"\(8, 8, 4\)"),
+        (np.zeros((8, 8, 5), np.uint8), r"\(8, 8, 5\)"),
         (np.zeros((0, 8, 3), np.uint8), r"\(0, 8, 3\)"),
-        ([[1]], "list"),
+        ([[1, 2], [3]], "list"),
+        (None, "NoneType"),
+        ("absent.png", "absent.png: no such image"),
     ],
 )
 def test_images_of_the_wrong_kind_are_refused(image: Any, hint: str) -> None:

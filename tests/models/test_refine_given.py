@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
@@ -89,6 +91,19 @@ def test_nothing_to_refine(masks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sharp = predictor.refine(image(), masks)
     assert len(sharp) == len(masks) and sharp.masks().shape == (len(masks), H, W) and not sharp.masks().any()
     assert sharp.boxes.shape == (len(masks), 4)
+
+
+def test_images_of_every_form(tmp_path: Path) -> None:
+    predictor, pixels, masks = made(), image(), scene()
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels).save(path)
+    wanted = predictor.refine(pixels, masks).rles()
+    rgba = np.dstack([pixels, np.full((H, W), 9, np.uint8)])
+    for form in (path, str(path), Image.open(path), rgba, Image.fromarray(rgba), pixels.astype(np.uint16) * 257):
+        assert predictor.refine(form, masks).rles() == wanted
+        assert predictor.predict(form).rles() == predictor.predict(pixels).rles()
+    with pytest.raises(InputError, match=r"masks\[0\]: the mask is 90 x 59 pixels, the image 90 x 60"):
+        predictor.refine(path, masks[:, 1:])
 
 
 def test_a_model_without_a_refiner_says_so() -> None:
