@@ -21,7 +21,7 @@ def compare(
     refined: Detections,
     class_names: Sequence[str] = (),
     *,
-    titles: tuple[str, str] = ("DANCE", "DANCE + SharpContour"),
+    titles: tuple[str, str] = ("before", "after"),
     truth: Sequence[Rings] | None = None,
     closeups: int = 3,
     width: int = PANEL,
