@@ -74,7 +74,9 @@ class SharpContour(nn.Module):
 
         Args:
             inputs: of the training instances, ``target_index`` set.
-            targets: of each image: "boxes" (G, 4), "masks" and "boundary" (G, S, 4), in network-input pixels.
+            targets: of each image: "boxes" (G, 4), "masks" and "boundary" (G, S, 4), in network-input pixels; with
+                ``config.points.given`` also "given_boundary" (M, S', 4), from
+                :func:`~sharpcontour.points.boundary_samples`, of the contours of its M training instances.
         """
         assert inputs.target_index is not None
         if len(inputs.boxes) == 0:
@@ -119,7 +121,13 @@ class SharpContour(nn.Module):
         return contours.to(inputs.boxes.device)
 
     def refine(self, inputs: RefinerInputs) -> Evolution:
-        """Evolve the host's contours, which ``inputs.contours`` holds. Nothing here waits for the device."""
+        """Evolve the R contours that ``inputs.contours`` holds (section 3.1); nothing here waits for the device.
+
+        Returns:
+            The course of the evolution, in network-input pixels: ``steps[0]`` is C(0) and ``steps[-1]`` the refined
+            contours, (R, N, 2) each, ring r belonging to instance ``inputs.contours.instance[r]``. Which of them are
+            worse than C(0) and stay as they were, :meth:`~sharpcontour.refined_model.RefinedModel.finish` decides.
+        """
         contours = inputs.contours
         assert contours is not None
         config, vertices = self.config.evolution, contours.vertices
