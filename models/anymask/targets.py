@@ -57,7 +57,6 @@ def build_targets(target: Target, rng: np.random.Generator, count: int) -> MaskT
 def _worse(masks: PackedMasks, k: int, size: tuple[int, int], rng: np.random.Generator) -> Rings:
     """The outline of one object's mask, made worse."""
     x0, y0, width, height = masks.crops[k].tolist()
-    offset = int(masks.offsets[k])
     mask = np.zeros(size, bool)
-    mask[y0 : y0 + height, x0 : x0 + width] = masks.pixels[offset : offset + width * height].view(height, width).numpy()
+    mask[y0 : y0 + height, x0 : x0 + width] = masks.crop(k).numpy()
     return trace_mask(worsen(mask, rng))

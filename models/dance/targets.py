@@ -161,11 +161,9 @@ def edge_map(masks: PackedMasks, height: int, width: int) -> np.ndarray:
     files, follow every augmentation, and exist for any data set; they differ in crowds and where objects overlap.
     """
     edges = np.zeros((height, width), np.uint8)
-    pixels = masks.pixels.numpy()
-    for offset, (x0, y0, w, h) in zip(masks.offsets.tolist(), masks.crops.tolist(), strict=True):
+    for k, (x0, y0, w, h) in enumerate(masks.crops.tolist()):
         if w == 0 or h == 0:
             continue
-        crop = pixels[offset : offset + w * h].reshape(h, w)
-        for chain in cv2.findContours(crop, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
+        for chain in cv2.findContours(masks.crop(k).numpy(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
             edges[chain[:, 0, 1] + y0, chain[:, 0, 0] + x0] = 1
     return edges

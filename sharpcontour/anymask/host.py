@@ -17,6 +17,7 @@ from sharpcontour.anymask.network import (
     AnyMaskConfig,
     ImageNetwork,
     WindowNetwork,
+    cell_centres,
     window_features,
 )
 from sharpcontour.errors import InputError
@@ -132,11 +133,8 @@ class MaskHost(nn.Module):
         """1 where the centre of a window's cell lies on the object, else 0: (K, 64, 64)."""
         assert inputs.windows is not None and inputs.target_index is not None
         masks = PackedMasks.cat([target["masks"] for target in targets])
-        step = (torch.arange(CELLS, device=inputs.windows.device) + 0.5) / CELLS
-        size, begin = inputs.windows[:, 2:] - inputs.windows[:, :2], inputs.windows[:, :2]
-        x, y = begin[:, :1] + step * size[:, :1], begin[:, 1:] + step * size[:, 1:]
-        points = torch.stack([x[:, None].expand(-1, CELLS, -1), y[:, :, None].expand(-1, -1, CELLS)], -1)
-        return masks.inside(inputs.target_index, points.flatten(1, 2)).float().unflatten(1, (CELLS, CELLS))
+        inside = masks.inside(inputs.target_index, cell_centres(inputs.windows))
+        return inside.float().unflatten(1, (CELLS, CELLS))
 
     def detect(self, images: list[Tensor]) -> Any:
         """It finds nothing by itself."""

@@ -155,6 +155,15 @@ def _enlarged(features: Tensor) -> Tensor:
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+def cell_centres(windows: Tensor) -> Tensor:
+    """Centres of the 64 x 64 cells of windows (K, 4) xyxy: (K, 4096, 2) x, y in the same pixels, row by row."""
+    step = (torch.arange(CELLS, device=windows.device) + 0.5) / CELLS
+    size = windows[:, 2:] - windows[:, :2]
+    x = windows[:, :1] + step * size[:, :1]
+    y = windows[:, 1:2] + step * size[:, 1:]
+    return torch.stack([x[:, None].expand(-1, CELLS, -1), y[:, :, None].expand(-1, -1, CELLS)], -1).flatten(1, 2)
+
+
 def window_features(features: Tensor, view: Tensor, windows: Tensor) -> Tensor:
     """Image features at the centres of the cells of windows, bilinear; beyond a view its border goes on.
 
@@ -166,11 +175,6 @@ def window_features(features: Tensor, view: Tensor, windows: Tensor) -> Tensor:
     Returns:
         (K, C, 64, 64).
     """
-    step = (torch.arange(CELLS, device=windows.device) + 0.5) / CELLS
-    size = windows[:, 2:] - windows[:, :2]
-    x = windows[:, :1] + step * size[:, :1]
-    y = windows[:, 1:2] + step * size[:, 1:]
-    points = torch.stack([x[:, None].expand(-1, CELLS, -1), y[:, :, None].expand(-1, -1, CELLS)], -1)
     with torch.autocast(features.device.type, enabled=False):  # half precision would round places to whole cells
-        sampled = sample_features(features.float(), STRIDE, view, points.flatten(1, 2))
+        sampled = sample_features(features.float(), STRIDE, view, cell_centres(windows))
     return sampled.unflatten(2, (CELLS, CELLS))

@@ -37,20 +37,24 @@ class View:
         x0, y0, x1, y1 = self.rectangle
         return (x1 - x0) * (y1 - y0) * self.scale**2
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the view in whole pixels."""
+        x0, y0, x1, y1 = self.rectangle
+        return max(round((x1 - x0) * self.scale), 1), max(round((y1 - y0) * self.scale), 1)
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The view of an image (H, W, 3): averaged where it shrinks, bilinear where it grows."""
         x0, y0, x1, y1 = self.rectangle
         part = image[y0:y1, x0:x1]
-        size = max(round((x1 - x0) * self.scale), 1), max(round((y1 - y0) * self.scale), 1)
-        if size == (x1 - x0, y1 - y0):
+        if self.size == (x1 - x0, y1 - y0):
             return part
-        return cv2.resize(part, size, interpolation=cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR)
+        return cv2.resize(part, self.size, interpolation=cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR)
 
     def place(self, windows: np.ndarray) -> np.ndarray:
         """Windows (K, 4) of the image in pixels of the view."""
         x0, y0, x1, y1 = self.rectangle
-        shape = np.array([max(round((x1 - x0) * self.scale), 1), max(round((y1 - y0) * self.scale), 1)])
-        scale = shape / np.array([x1 - x0, y1 - y0])
+        scale = np.array(self.size) / np.array([x1 - x0, y1 - y0])
         return (windows - np.array([x0, y0, x0, y0])) * np.tile(scale, 2)
 
 

@@ -65,6 +65,12 @@ class PackedMasks:
     def pin_memory(self) -> PackedMasks:
         return PackedMasks(self.pixels.pin_memory(), self.offsets.pin_memory(), self.crops.pin_memory())
 
+    def crop(self, k: int) -> Tensor:
+        """(height, width) uint8, the pixels of mask ``k`` on its crop ``crops[k]``; a view, no copy."""
+        _, _, width, height = self.crops[k].tolist()
+        offset = int(self.offsets[k])
+        return self.pixels[offset : offset + width * height].view(height, width)
+
     def inside(self, index: Tensor, points: Tensor) -> Tensor:
         """Whether points lie on a mask, by the pixel that holds them.
 

@@ -188,6 +188,8 @@ def test_packed_masks_keep_every_pixel() -> None:
     masks[2] = False
     packed = packed_masks(masks)
     assert torch.equal(packed.dense(13, 17), torch.from_numpy(masks))
+    for k, (x, y, w, h) in enumerate(packed.crops.tolist()):
+        assert np.array_equal(packed.crop(k), masks[k, y : y + h, x : x + w])
     both = PackedMasks.cat([packed, packed_masks(np.zeros((0, 9, 9), bool)), packed])
     x, y = torch.meshgrid(torch.arange(17) + 0.5, torch.arange(13) + 0.5, indexing="xy")
     points = torch.stack([x, y], -1).view(1, -1, 2).expand(8, -1, 2)
