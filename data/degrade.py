@@ -6,15 +6,15 @@ of its box's area, so that large and small objects are spoiled alike. Strength 1
     as_given     nothing: a refiner must learn when to stay
     grid         averaged over a grid of 28 x 28 cells of its box and pasted back, as mask heads predict it
     noisy_grid   the grid blurred by a cell and its edges shifted by a smooth random field: a learned mask head's errors
-    polygon      few vertices, 2 % of its size off the outline, each put down by an unsteady hand
+    polygon      few vertices, 2 % of its size off the outline, each put down by an unsteady hand; holes are filled
     dilated      grown by 2.5 % of its size
     eroded       shrunk by 2.5 % of its size
     smoothed     blurred by 4 % of its size: corners, gaps and thin parts are lost
     warped       its plane bent by a smooth random field, 2 % of its size
     ragged       its outline shaken by a fine random field, 1.5 pixels
     shifted      moved by 3 % of its size, a little larger or smaller
-    cut          a part is missing, up to a quarter of its box away
-    grown        a part that is not its own, up to a quarter of its box
+    cut          an ellipse around a point of its outline is missing, 8 to 28 % of its size across
+    grown        such an ellipse is added, which is not its own
     stairs       at a resolution of 24 cells along its longer side, enlarged without interpolation
 """
 
