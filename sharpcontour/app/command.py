@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from sharpcontour.anymask.foreign_masks import read_masks
 from sharpcontour.anymask.refiner import MaskRefinerLike, load_refiner
 from sharpcontour.detections import Detections
 from sharpcontour.formats import output_files
@@ -95,10 +96,8 @@ def refine_files(
         check_writable(path, (photo, *masks))
     pixels, given, notes = read_photograph(photo, masks, image_id)
     print("\n".join(notes))
-    found = load().refine(pixels, [mask.mask for mask in given])
-    assert found.coarse is not None
-    pairs = zip(given, found.coarse.rings, found.rings, strict=True)
-    found = replace(found, shapes=[before if mask.crowd else after for mask, before, after in pairs])
+    # A crowd has no outline to refine: an empty mask keeps its place meanwhile.
+    found = _with_crowds(load().refine(pixels, [[] if mask.crowd else mask.mask for mask in given]), given)
     output_files.write_coco(paths[0], found, given, photo.name)
     output_files.write_svg(paths[1], found, given)
     output_files.write_mask(paths[2], found)
@@ -131,6 +130,17 @@ def read_photograph(
         height, width = pixels.shape[:2]
         notes = [f"{photo}: taken as stored, not turned upright, for the masks are {width} x {height} pixels", *notes]
     return pixels, given, notes
+
+
+def _with_crowds(found: Detections, given: Sequence[NamedMask]) -> Detections:
+    """The refined objects, and in their places the crowds as they were given."""
+    assert found.coarse is not None
+    places = [k for k, mask in enumerate(given) if mask.crowd]
+    crowds = read_masks([given[k].mask for k in places], *found.size)
+    boxes, before, after = found.boxes.clone(), list(found.coarse.rings), list(found.rings)
+    for k, box, rings in zip(places, crowds.boxes(), crowds.objects, strict=True):
+        boxes[k], before[k], after[k] = box, rings, rings
+    return replace(found, boxes=boxes, shapes=after, coarse=replace(found.coarse, boxes=boxes, shapes=before))
 
 
 def _report(found: Detections, given: Sequence[NamedMask]) -> list[str]:

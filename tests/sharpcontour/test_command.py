@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 import sharpcontour
+from sharpcontour.anymask.host import MaskHost
 from sharpcontour.anymask.refiner import as_pixels
 from sharpcontour.app import command
 from sharpcontour.contours.tracing import trace_mask
@@ -275,15 +276,18 @@ def test_own_ids_of_categories_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("oracle")
-def test_crowds_and_scores_are_handed_on(call: Command) -> None:
+def test_crowds_and_scores_are_handed_on(call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, look = [], MaskHost.look
+    monkeypatch.setattr(MaskHost, "look", lambda self, *a: looked.append(len(a[1].view)) or look(self, *a))
     outline = trace_mask(DISC)[0].ravel().tolist()
     entries = [{"segmentation": [outline], "score": 0.25}, {"segmentation": [outline], "iscrowd": 1}]
     Path("m.json").write_text(json.dumps(entries))
     code, shown, told = call("photo.jpg", "m.json")
     assert code == 0 and "(a list of masks; 1 with iscrowd 1, kept as given)" in shown, told
-    assert "1. m 1: IoU" in shown and "2. m 2: kept as it is" in shown
+    assert "1. m 1: IoU" in shown and "2. m 2: kept as it is" in shown and looked == [1]  # no crowd is refined in vain
     first, second = json.loads(Path("photo_sharp/photo.json").read_text())["annotations"]
     assert (first["iscrowd"], first["score"], second["iscrowd"]) == (0, 0.25, 1) and "score" not in second
+    assert second["bbox"] == [16, 21, 48, 48]
     assert isinstance(second["segmentation"], dict) and (rles_to_masks([second["segmentation"]], H, W)[0] == DISC).all()
 
 
