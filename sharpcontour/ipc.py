@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpcontour.config import ClassifierConfig
+from sharpcontour.errors import InputError
 from sharpcontour.host import RefinerInputs
 from sharpcontour.sampling import sample_features
 
@@ -76,6 +77,11 @@ class PointClassifier(nn.Module):
         maps = [inputs.fine] if inputs.context is None else [inputs.fine, inputs.context]
         theta = self.controller(inputs.feats)
         distance = inputs.distance if self.config.distance else None
+        if self.config.distance and distance is None:
+            raise InputError(
+                "sharpcontour.classifier.distance=true is for a host that is given contours, such as anymask; this one "
+                "has no distance to tell"
+            )
         return Described(self.encoder(*maps), inputs.stride, theta, inputs.boxes, inputs.image_index, distance)
 
     def forward(self, described: Described, instance: Tensor, points: Tensor) -> Tensor:

@@ -84,7 +84,13 @@ class SharpContour(nn.Module):
         boundary = torch.cat([target["boundary"] for target in targets])
         boxes = torch.cat([target["boxes"] for target in targets])
         masks = PackedMasks.cat([target["masks"] for target in targets])
-        given = torch.cat([target["given_boundary"] for target in targets]) if self.config.points.given else None
+        given = None
+        if self.config.points.given:
+            if "given_boundary" not in targets[0]:
+                raise InputError(
+                    "sharpcontour.points.given is for a host that is given contours, such as anymask; set it to 0"
+                )
+            given = torch.cat([target["given_boundary"] for target in targets])
         points, labels = sample_points(boundary, boxes, masks, inputs.target_index, self.config.points, given)
         near = boundary[inputs.target_index, :, :2]
         losses = self.point_loss(inputs, inputs.own(points), labels, inputs.own(near))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sharpcontour.config import ClassifierConfig, EvolutionConfig, SharpContourConfig
+from sharpcontour.config import ClassifierConfig, EvolutionConfig, PointConfig, SharpContourConfig
 from sharpcontour.contours.harmless import keep_coarse, suspects
 from sharpcontour.contours.types import Contours
 from sharpcontour.detections import Detections
@@ -102,6 +102,16 @@ def test_joint_loss_reaches_controller_convolution_and_backbone() -> None:
     losses["loss_ipc"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.refiner.parameters())
     assert model.host.backbone[0].weight.grad.abs().sum() > 0
+
+
+def test_settings_for_given_contours_are_refused_by_other_hosts() -> None:
+    model = make(points=PointConfig(given=0.3))
+    with pytest.raises(InputError, match=r"points\.given is for a host that is given contours"):
+        model(*batch(model))
+    model = make()
+    model.refiner.classifier.config.distance = True
+    with pytest.raises(InputError, match=r"classifier\.distance=true is for a host that is given contours"):
+        model(*batch(model))
 
 
 def test_training_alone_leaves_the_host_as_it_is() -> None:
