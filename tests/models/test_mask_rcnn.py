@@ -90,9 +90,11 @@ PAIRS = [
 
 @pytest.mark.parametrize(("build", "preset"), PAIRS)
 def test_detections_equal_torchvisions(build: Any, preset: Any) -> None:
-    # Fewer proposals than usual, which the box heads of random weights take long for.
-    reference, mine, images = pair(build, preset, rpn_pre_nms_top_n_test=200, rpn_post_nms_top_n_test=200)
+    # Fewer proposals and detections than usual, which the heads of random weights take long for.
+    options = {"rpn_pre_nms_top_n_test": 200, "rpn_post_nms_top_n_test": 200, "box_detections_per_img": 60}
+    reference, mine, images = pair(build, preset, **options)
     mine.config.rpn.pre_nms_test = mine.config.rpn.post_nms_test = 200
+    mine.config.box_head.max_detections = 60
     reference.eval(), mine.eval()
     with torch.no_grad():
         wanted, found = reference([image / 255 for image in images]), mine(images)
