@@ -1,4 +1,4 @@
-"""Two processes on one machine (gloo): they agree on skipping, stopping and leaving, and nobody waits forever."""
+"""Two processes on one machine (gloo): they agree on skipping, stopping, leaving and scores; nobody waits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
+from torch import nn
 
 from engine import distributed
 from engine.trainer import Batches
 from engine.update import Updater
+from eval.inference import evaluate_model
 from eval.processes import broadcast_object, gather_objects
 from models.loading import newest_readable
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
 from tests.engine import toy
+from tests.eval.test_inference import IMAGES, Data, Model
+from tests.eval.test_inference import run as evaluate
 
 EMPTY = toy.ToyData(empty=(2, 3, 6, 7, 10, 11))  # in order, rank 1 gets these of every batch of two per process
 
@@ -36,6 +40,7 @@ def _scenarios(rank: int, port: int, folder: Path) -> None:
     result = {
         "empty": _empty(world, folder / "empty"),
         "bad": _bad(world, folder / "bad"),
+        "evaluated": _evaluated(world),
         "stop": _three_in_a_row(world, folder / "stop"),
         "signal": _signal(world, folder / "signal"),
         "gathered": gather_objects(rank),
@@ -67,6 +72,29 @@ def _bad(world: distributed.World, folder: Path) -> dict[str, Any]:
     one = toy.trainer(folder, toy.config(iterations=3, log_period=1), world, feed=_in_order(data, world))
     assert one.fit()
     return {"skipped": one.skipped, "model": one.model.state_dict()}
+
+
+class _WithParameter(Model):
+    """Distributed training wants one."""
+
+    def __init__(self) -> None:
+        super().__init__(refine=True)
+        self.weight = nn.Parameter(torch.zeros(1))
+
+
+class _BrokenData(Data):
+    def ground_truth(self) -> dict[str, Any]:
+        data = super().ground_truth()
+        return data | {"images": data["images"][:3], "annotations": []}
+
+
+def _evaluated(world: distributed.World) -> dict[str, str]:
+    keys = [[0, 2, 4, 6], [1, 3, 5, 0]][world.rank]  # image 0 fills the second share up
+    model, data = nn.parallel.DistributedDataParallel(_WithParameter()), _BrokenData()
+    result = evaluate(model, keys)
+    with pytest.raises(InputError) as told:
+        evaluate_model(model, data, data.batches(keys), world.device, progress=False)
+    return {"result": json.dumps(result), "error": str(told.value)}
 
 
 def _three_in_a_row(world: distributed.World, folder: Path) -> str:
@@ -153,6 +181,19 @@ def test_both_leave_when_one_gets_a_signal(run: tuple[Path, list[dict[str, Any]]
     assert [result["signal"] for result in results] == [3, 3]
     found = newest_readable(folder / "signal" / "checkpoints")
     assert found is not None and (found[1]["step"], found[1]["world_size"]) == (3, 2)
+
+
+def test_two_processes_score_as_one_does(run: tuple[Path, list[dict[str, Any]]]) -> None:
+    alone = json.loads(json.dumps(evaluate(Model(refine=True), list(range(IMAGES)))))
+    results = [json.loads(result["evaluated"]["result"]) for result in run[1]]
+    assert results[0] == results[1]
+    for key in ("coarse", "refined", "per_category", "images", "detections"):
+        assert results[0][key] == alone[key], key
+    stats = results[0]["stats"]
+    assert stats["contours"] == 7 and stats["restored"] == 2  # image 0 was computed twice
+    assert stats["flip_share"][0] == pytest.approx((4 * 4 + 3 * 3) / 7)
+    errors = [result["evaluated"]["error"] for result in run[1]]
+    assert errors[0] == errors[1] and "image ids are not in ground truth" in errors[0]
 
 
 def test_objects_travel(run: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -1,8 +1,7 @@
-"""Scoring a model on one process and on two."""
+"""Scoring a model on one process; on two: tests/engine/test_distributed.py."""
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from eval.checks import GroundTruth
 from eval.inference import evaluate_model, merge_stats
 from eval.metrics import evaluate_detections
 from sharpcontour.detections import Detections
-from sharpcontour.errors import InputError
 from tests.eval import helpers
 
 SIZE = 100  # pixels of the stored images; the model sees them at half the size
@@ -179,48 +176,3 @@ def test_stats_of_several_processes() -> None:
     assert merged["flip_share"] == pytest.approx([0.2, 0.3]) and merged["crossing"] == pytest.approx(0.25)
     assert merge_stats([parts[2]]) == parts[2]
     assert merge_stats([{}, {}]) == {}
-
-
-def two_processes(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    keys = [[0, 2, 4, 6], [1, 3, 5, 0]][rank]  # image 0 fills the second share up
-    model = nn.parallel.DistributedDataParallel(_WithParameter(refine=True))
-    result = run(model, keys)
-    Path(folder, f"{rank}.json").write_text(json.dumps(result))
-
-    class BrokenData(Data):
-        def ground_truth(self) -> dict[str, Any]:
-            data = super().ground_truth()
-            return data | {"images": data["images"][:3], "annotations": []}
-
-    data = BrokenData()
-    try:
-        evaluate_model(model, data, data.batches(keys), torch.device("cpu"), progress=False)
-    except InputError as error:
-        Path(folder, f"{rank}.txt").write_text(str(error))
-    dist.destroy_process_group()
-    del model
-    gc.collect()  # gloo's threads must not outlive the interpreter
-
-
-class _WithParameter(Model):
-    """Distributed training wants one."""
-
-    def __init__(self, refine: bool) -> None:
-        super().__init__(refine)
-        self.weight = nn.Parameter(torch.zeros(1))
-
-
-def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(two_processes, (str(tmp_path),), nprocs=2)
-    alone = json.loads(json.dumps(run(Model(refine=True), list(range(IMAGES)))))
-    results = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    assert results[0] == results[1]
-    for key in ("coarse", "refined", "per_category", "images", "detections"):
-        assert results[0][key] == alone[key], key
-    stats = results[0]["stats"]
-    assert stats["contours"] == 7 and stats["restored"] == 2  # image 0 was computed twice
-    assert stats["flip_share"][0] == pytest.approx((4 * 4 + 3 * 3) / 7)
-    errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
-    assert errors[0] == errors[1] and "image ids are not in ground truth" in errors[0]
