@@ -22,6 +22,7 @@ class EvolutionConfig:
     normal_window: float = 2.0  # px; paper silent: half-length of the chord whose perpendicular is the normal
     resample_host: bool = False  # resample a contour host's polygon to N; paper: "used directly" (section 3.3)
     resample_iterations: bool = False  # re-space the vertices evenly before iterations 2 to n; not in the paper
+    temperature: float = 1.0  # phi marches as sigmoid(logit / temperature): below 1 it is sharper; not in the paper
     margin: float = 0.0  # of |phi - 0.5|, up to which a vertex stays where it is; not in the paper
     # Not in the paper: how much closer to the boundary the moves of a vertex and its neighbours must bring them, as far
     # as phi can tell, a share of sqrt(A), or they are taken back; 0: off. Of no use with resample_iterations: after it

@@ -112,17 +112,21 @@ def evolve(
     course = Evolution([vertices])
     frozen = torch.zeros(vertices.shape[:2], dtype=torch.bool, device=vertices.device)
     away = torch.where(hole, -1.0, 1.0)[:, None, None]
+
+    def tempered(points: Tensor) -> Tensor:
+        return classify(points) / config.temperature
+
     for _ in range(config.iterations):
         x = course.steps[-1]
         if config.resample_iterations and len(course.steps) > 1:
             # The vertices are others now, so none of them has been seen to flip.
             x, frozen = resample(x, x.shape[1]), torch.zeros_like(frozen)
         normals = outward_normals(x, config.normal_window) * away
-        phi = classify(x).sigmoid()
+        phi = tempered(x).sigmoid()
         # Section 3.2: phi is 1 outside, and exactly 0.5 is inside.
         d = torch.where(phi[..., None] > 0.5, -normals, normals)
         s = step_length(phi, area, config)
-        moves, flip, ahead = _march(x, d, s, phi, classify, config)
+        moves, flip, ahead = _march(x, d, s, phi, tempered, config)
         m = _crossing(phi, ahead, moves, flip) if config.interpolate_flip else moves
         active = ~frozen & ((phi - 0.5).abs() > config.margin) if config.margin else ~frozen
         moved = torch.where(active[..., None], displaced(x, m, s, d), x)

@@ -160,6 +160,16 @@ def test_order_of_vertices_does_not_matter() -> None:
     assert torch.allclose(rolled, plain, atol=1e-4) and torch.allclose(turned, plain, atol=1e-4)
 
 
+def test_a_low_temperature_makes_an_unsure_phi_march_farther() -> None:
+    start = circle(44.0)
+    unsure = run(start, disc(40.0, 0.02))
+    sharper = run(start, disc(40.0, 0.02), temperature=0.01)
+    same = run(start, disc(40.0, 2.0))
+    assert torch.allclose(sharper.steps[-1], same.steps[-1], atol=1e-4)
+    assert sharper.sharpness[0].mean() > 5 * unsure.sharpness[0].mean()
+    assert (sharper.steps[-1] - CENTRE).norm(dim=-1).mean() < (unsure.steps[-1] - CENTRE).norm(dim=-1).mean() - 1
+
+
 def test_vertices_stay_in_the_image() -> None:
     course = run(circle(99.0) + torch.tensor([3.0, 0.0]), lambda points: torch.full(points.shape[:2], -9.0), area=9e6)
     assert course.steps[-1].min() >= 0 and course.steps[-1].max() <= 200
