@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from data.config import DataConfig
+from engine.limits import range_fault
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel
@@ -67,7 +68,7 @@ def apply_overrides(config: Config, assignments: list[str]) -> None:
     """Change ``config`` in place by assignments such as ``train.base_lr=0.02``, ``data.short_sides=480,512``.
 
     Raises:
-        InputError: for an unknown key (naming the nearest ones) or a value of the wrong type.
+        InputError: for an unknown key (naming the nearest ones), or a value of the wrong type or out of range.
     """
     fields = dict(_leaves(config))
     for assignment in assignments:
@@ -81,6 +82,8 @@ def apply_overrides(config: Config, assignments: list[str]) -> None:
             value = _parse(text, hint)
         except (ValueError, SyntaxError) as error:
             raise InputError(f"--set {key}={text}: expected {_describe(hint)}") from error
+        if fault := range_fault(key, value):
+            raise InputError(f"--set {key}={text}: {fault}")
         setattr(owner, key.rpartition(".")[2], value)
 
 

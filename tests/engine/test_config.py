@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from engine.config import Config, TrainConfig, apply_overrides, describe, differences, flat
+from engine.limits import LIMITS, range_fault
 from engine.recipes import RECIPES
 from models import MODELS, HostBase, build_model
 from models.backbone import BackboneConfig
@@ -79,6 +80,38 @@ def test_values_take_the_type_of_their_key(text: str, value: Any) -> None:
 def test_mistakes_are_told(text: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         apply_overrides(_Outer(), [text])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train.iterations=0", "choose 1 or more"),
+        ("train.images_per_batch=-2", "choose 1 or more"),
+        ("train.log_period=0", "choose 1 or more"),
+        ("train.eval_period=-1", "choose 0 or more"),  # would never end
+        ("data.workers=-1", "choose 0 or more"),
+        ("train.base_lr=nan", "choose a finite number"),
+        ("sharpcontour.loss.gamma=1e400", "choose a finite number"),
+        ("train.seed=-1", "choose a number from 0 to 4294967295"),
+        ("data.flip=5", "choose a number from 0 to 1"),
+        ("data.shapes_size=100000", "choose a number from 64 to 4096"),
+        ("data.short_sides=640,0", "choose 1 or more"),
+        ("data.short_sides=", "name at least one value"),
+    ],
+)
+def test_numbers_out_of_range_are_told_before_training(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"--set {text}: {message}")):
+        apply_overrides(RECIPES["shapes"]("dance", True), [text])
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_limits_are_of_settings_that_there_are_and_hold_for_all_recipes(model: str) -> None:
+    for recipe in sorted(RECIPES):
+        if any(recipe.startswith(f"{other}_") for other in MODELS if other != model):
+            continue
+        values = flat(RECIPES[recipe](model, True))
+        assert set(LIMITS) <= set(values)
+        assert not {key: fault for key, value in values.items() if (fault := range_fault(key, value))}
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))

@@ -1,0 +1,41 @@
+"""Which numbers a setting may have: one out of range would end a run much later, or never."""
+
+from __future__ import annotations
+
+import math
+
+_FROM_ONE = """train.images_per_batch train.accumulation train.iterations train.reference_batch train.log_period
+train.checkpoint_period train.keep_checkpoints train.eval_batch data.short_sides data.max_side data.test_short_side
+data.test_max_side"""
+_FROM_ZERO = """train.base_lr train.momentum train.weight_decay train.norm_weight_decay train.bias_weight_decay
+train.bias_lr_factor train.clip_grad_norm train.steps train.decay train.warmup_iterations train.warmup_factor
+train.eval_period train.pictures data.object_crop data.colour data.workers sharpcontour.evolution.ratio
+sharpcontour.evolution.max_steps sharpcontour.evolution.iterations"""
+LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(_FROM_ONE.split(), (1, math.inf)),
+    **dict.fromkeys(_FROM_ZERO.split(), (0, math.inf)),
+    **dict.fromkeys(("train.seed", "data.seed"), (0, 2**32 - 1)),
+    **dict.fromkeys(("data.flip", "data.max_unreadable"), (0, 1)),
+    "data.shapes_size": (64, 4096),
+    "sharpcontour.evolution.vertices": (3, math.inf),
+}
+"""Least and greatest value by key; of a list, of each of its values. No number may be NaN or infinite."""
+NOT_EMPTY = ("data.short_sides",)  # lists
+
+
+def range_fault(key: str, value: object) -> str:
+    """What to choose instead of a value that ``key`` cannot have, in words; "" where it can."""
+    values = value if isinstance(value, (tuple, list)) else [value]
+    if key in NOT_EMPTY and not values:
+        return "name at least one value"
+    numbers = [one for one in values if isinstance(one, (int, float))]
+    if not all(map(_is_finite, numbers)):
+        return "choose a finite number"
+    low, high = LIMITS.get(key, (-math.inf, math.inf))
+    if all(low <= number <= high for number in numbers):
+        return ""
+    return f"choose {low} or more" if high == math.inf else f"choose a number from {low} to {high}"
+
+
+def _is_finite(number: float) -> bool:
+    return isinstance(number, int) or math.isfinite(number)
