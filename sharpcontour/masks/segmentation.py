@@ -120,7 +120,10 @@ def read_runs(rle: Mapping[str, object], height: int, width: int) -> np.ndarray:
         runs = decode_counts(counts) if isinstance(counts, (str, bytes)) else np.array(counts)
     except (ValueError, OverflowError):
         raise ValueError(f"counts cannot be read; {_MEND}") from None
-    if runs.ndim != 1 or not np.issubdtype(runs.dtype, np.integer) or (runs < 0).any() or runs.sum() != height * width:
+    pixels = height * width
+    # Each is compared too: sums of 64 bits begin anew behind the largest number.
+    fit = runs.ndim == 1 and np.issubdtype(runs.dtype, np.integer) and ((runs >= 0) & (runs <= pixels)).all()
+    if not fit or runs.sum() != pixels:
         raise ValueError(f"counts do not add up to {width} x {height} pixels; {_MEND}")
     return runs.astype(np.int64)
 

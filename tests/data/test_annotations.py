@@ -61,3 +61,12 @@ def test_flags_as_tools_write_them(tmp_path: Path) -> None:
     data = CocoDataset(write_set(tmp_path, annotations), "train")
     assert len(data[0, 0]["target"]["labels"]) == 3
     assert "1 x iscrowd that is no number, taken as 0 (first: annotation 2)" in (data.report() or "")
+
+
+def test_run_lengths_whose_sum_is_right_in_64_bits_only_are_dropped(tmp_path: Path) -> None:
+    config = write_set(tmp_path, [annotation(1), annotation(2)])
+    contents = json.loads(Path(config.train_json).read_text())
+    height, width = (contents["images"][0][key] for key in ("height", "width"))
+    contents["annotations"][1]["segmentation"] = {"size": [height, width], "counts": [2**62] * 4 + [height * width]}
+    Path(config.train_json).write_text(json.dumps(contents))
+    assert "do not add up to the image's pixels, annotation dropped" in (CocoDataset(config, "train").report() or "")

@@ -94,6 +94,7 @@ BROKEN = {
     "text no RLE": ([{"size": [H, W], "counts": "é"}], r"masks\[0\]: counts cannot be read"),
     "short RLE": ([{"size": [H, W], "counts": [5, 6]}], r"masks\[0\]: counts do not add up to 90 x 60"),
     "negative RLE": ([{"size": [H, W], "counts": [H * W + 1, -1]}], r"counts do not add up"),
+    "RLE whose sum is right in 64 bits only": ([{"size": [H, W], "counts": [2**62] * 4 + [H * W]}], r"do not add up"),
     "no counts": ([{"size": [H, W]}], r"masks\[0\]: counts do not add up"),
     "no size": ([{"counts": [H * W]}], r"masks\[0\]: an RLE needs 'size'"),
     "soft mask": ([np.zeros((H, W), np.float32)], r"masks\[0\]: a mask of float32; .*mask > 0.5"),
