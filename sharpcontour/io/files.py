@@ -58,13 +58,13 @@ def write_whole(data: bytes | Callable[[BinaryIO], object], path: str | Path, ne
 
     Args:
         data: the contents, or what writes them to an open file.
-        path: of the file; its folder is made if missing.
+        path: of the file; its folder is made if missing. Where it is a symbolic link, the file that it names.
         needed: bytes, about, where ``data`` writes itself; for the message of a full disk.
 
     Raises:
         UnwritableError: if it cannot be written (no permission, no space).
     """
-    path = Path(path)
+    path = _followed(Path(path))
     needed = len(data) if isinstance(data, bytes) else needed
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -80,6 +80,11 @@ def write_whole(data: bytes | Callable[[BinaryIO], object], path: str | Path, ne
     finally:
         with contextlib.suppress(OSError):  # it is gone after success, and may never have been made
             temporary.unlink()
+
+
+def _followed(path: Path) -> Path:
+    """The file that a symbolic link names, which stays a link when that file is replaced; else ``path`` itself."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def write_error(path: Path, error: Exception, needed: int = 0) -> UnwritableError:
@@ -132,9 +137,13 @@ def check_writable(path: str | Path, others: Iterable[str | Path | None] = ()) -
             )
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
-    probe = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    if path.exists() and not path.is_file():
+        # A file that takes the name of a device, such as /dev/null, would break what else uses that.
+        raise InputError(f"{path}: is a device or a pipe, which a file would replace; give the name of a file")
+    aim = _followed(path)
+    probe = aim.with_name(f".{aim.name}.{os.getpid()}{TEMPORARY}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        aim.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -30,6 +30,8 @@ class UnreadableError(ImageError):
 
 def looks_like_image(path: Path) -> bool:
     """Whether a file is of a kind that :func:`read_image` reads, by its first bytes; False where it cannot be read."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with open(path, "rb") as file:
             return is_image(file.read(LENGTH))
