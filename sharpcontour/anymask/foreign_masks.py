@@ -155,6 +155,8 @@ def _traced(mask: Any, height: int, width: int) -> TracedRings:
     if isinstance(mask, (list, tuple)):
         return _trace_runs(read_runs(rle_of_polygons(list(mask), height, width), height, width), height)
     if isinstance(mask, Tensor):
+        if mask.is_floating_point():  # bfloat16 numpy does not have
+            raise ValueError(f"a mask of {mask.dtype}; give bool, for instance mask > 0.5")
         mask = mask.detach().cpu().numpy()
     if not isinstance(mask, np.ndarray) or mask.ndim != 2:
         what = f"an array of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__

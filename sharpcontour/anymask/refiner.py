@@ -204,6 +204,10 @@ def as_pixels(image: Any) -> np.ndarray:
     """
     if isinstance(image, (str, Path)):
         return read_image(image, upright=True)
+    if isinstance(image, Tensor):
+        raise InputError(
+            "an image must be an array, and this one is a tensor; give image.numpy(), of uint8 and (height, width, 3)"
+        )
     mode = getattr(image, "mode", None)  # of a PIL image
     if mode is None and not hasattr(image, "__array__"):
         raise InputError(f"an image must be a path, a PIL image or an array; this is a {type(image).__name__}")

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -62,6 +63,8 @@ def read_mask_files(
 
 def _read(path: Path, size: Size, image: str, image_id: Any) -> Reading:
     """The masks of one file."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: is a pipe or a device, which cannot be read twice; save the masks to a file")
     try:
         with open(path, "rb") as file:
             beginning = file.read(4096)
@@ -75,6 +78,9 @@ def _read(path: Path, size: Size, image: str, image_id: Any) -> Reading:
         return read_image_masks(path, size)
     if beginning[:6] == b"\x93NUMPY" or beginning[:4] == b"PK\x03\x04":
         return _arrays(path, size)
+    wide = beginning.decode("utf-16", "ignore").lstrip() if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+    if wide[:1] in ("{", "[") or _is_number(wide.partition(" ")[0]):
+        raise InputError(f"{path}: is text in UTF-16; save it in UTF-8")
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] in (b"{", b"[") or beginning[:2] == b"\x1f\x8b":
         return read_json_masks(path, size, image, image_id)
@@ -86,10 +92,16 @@ def _read(path: Path, size: Size, image: str, image_id: Any) -> Reading:
 def _arrays(path: Path, size: Size) -> Reading:
     """Arrays of a .npy or .npz file; nothing in it is ever run."""
     try:
-        loaded: Any = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        data = path.read_bytes()
+        _check_shapes(path, data, size)
+        loaded: Any = np.load(io.BytesIO(data), allow_pickle=False)
         arrays = (
             {path.stem: loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
         )
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"{path}: holds more than there is memory for; split it") from None
     except Exception as error:  # reading garbage raises almost anything
         objects = "allow_pickle" in str(error)
         raise InputError(f"{path}: {_OBJECTS if objects else 'damaged or cut short; save it again'}") from None
@@ -111,6 +123,28 @@ def _arrays(path: Path, size: Size) -> Reading:
             found += reading.masks
             ways.append(reading.how)
     return Reading(found, ", ".join(dict.fromkeys(ways)) or "no arrays")
+
+
+def _check_shapes(path: Path, data: bytes, size: Size) -> None:
+    """Compare the shapes that arrays tell before memory is taken for them: packed zeros are thousands of times less."""
+    if data[:2] != b"PK":
+        _check_shape(io.BytesIO(data), size, str(path))
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in (name for name in archive.namelist() if name.endswith(".npy")):
+            with archive.open(name) as file:
+                _check_shape(file, size, f"{path}: array {name.removesuffix('.npy')}")
+
+
+def _check_shape(file: IO[bytes], size: Size, where: str) -> None:
+    if np.lib.format.read_magic(file) == (1, 0):
+        shape, _, kind = np.lib.format.read_array_header_1_0(file)
+        if kind.hasobject:
+            return  # told for what it is
+        if len(shape) in (2, 3, 4):
+            check_size(shape[-2:], size, where)
+        elif shape:
+            raise InputError(f"{where}: has the shape {shape}; save (height, width) or (masks, height, width)")
 
 
 def _yolo(path: Path, size: Size) -> Reading:

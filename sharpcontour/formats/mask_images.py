@@ -48,6 +48,8 @@ def read_image_masks(path: Path, size: Size) -> Reading:
     """
     values = read_values(path, size)
     data = path.read_bytes()
+    if _has_more(data, values.shape[:2]):
+        raise InputError(f"{path}: holds more than one picture, and only the first can be read; save each as a file")
     indices = _palette_indices(data) if data[1:4] == b"PNG" and data[25] == _PALETTE else None
     if values.ndim == 3 and values.shape[2] == 4 and values[..., 3].min() < values[..., 3].max():
         alpha = values[..., 3]
@@ -61,6 +63,21 @@ def read_image_masks(path: Path, size: Size) -> Reading:
         if (values == values[..., :1]).all():
             values = values[..., 0]
     return _of_colours(path, values) if values.ndim == 3 else masks_of_values(path.stem, values, str(path))
+
+
+def _has_more(data: bytes, size: tuple[int, ...]) -> bool:
+    """Whether an image file has a second page or frame of that size; a smaller one is a preview."""
+    if data[1:4] == b"PNG":
+        head = data[: data.find(b"IDAT")]
+        place = head.find(b"acTL")
+        return place > 0 and int.from_bytes(head[place + 4 : place + 8], "big") > 1
+    if data[:2] not in (b"II", b"MM") and data[:3] != b"GIF" and data[8:12] != b"WEBP":
+        return False
+    try:
+        _, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED, range=(0, 2))
+    except (cv2.error, TypeError):  # before 4.11 OpenCV has no range
+        return False
+    return len(pages) > 1 and pages[1].shape[:2] == tuple(size)
 
 
 def masks_of_values(stem: str, values: np.ndarray, where: str) -> Reading:

@@ -181,7 +181,10 @@ def _outline(shape: Mapping[str, Any], size: Size, where: str) -> list[float]:
     """One shape as a flat polygon; a circle may reach beyond the photograph, and is cut off there."""
     points = shape.get("points")
     try:
-        corners = np.array(points, np.float64).reshape(-1, 2)
+        corners = np.array(points, np.float64)
+        if corners.ndim == 2 and corners.shape[1] != 2:  # a third number a point would become the next one's x
+            raise ValueError
+        corners = corners.reshape(-1, 2)
     except (TypeError, ValueError):
         raise InputError(f"{where}: its 'points' are no list of [x, y]; mend it, or take it out") from None
     kind = shape.get("shape_type") or "polygon"

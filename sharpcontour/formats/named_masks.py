@@ -106,8 +106,15 @@ def is_score(value: object) -> TypeGuard[float]:
 
 
 def check_size(found: Any, size: Size, where: str) -> None:
-    """WrongSizeError where ``found``, the (height, width) that a file tells, is not ``size``; None tells nothing."""
-    if all(isinstance(side, int) for side in found) and (fault := size_fault(list(found), *size)):
+    """WrongSizeError where ``found``, the (height, width) that a file tells, is not ``size``; None tells nothing.
+
+    Numbers may be written as text or with a decimal point.
+    """
+    try:
+        sides = [int(float(side)) for side in found]
+    except (TypeError, ValueError, OverflowError):
+        return
+    if fault := size_fault(sides, *size):
         raise WrongSizeError(f"{where}: {fault}")
 
 

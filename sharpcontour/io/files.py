@@ -43,6 +43,8 @@ def read_json(path: str | Path, kind: str = "file") -> Any:
         raise InputError(f"{path}: not valid JSON, byte {error.start} is not UTF-8") from None
     except ValueError:  # Python reads no integer of more than 4,300 digits
         raise InputError(f"{path}: holds a number of thousands of digits") from None
+    except MemoryError:
+        raise InputError(f"{path}: holds more than there is memory for; split it") from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 

@@ -79,6 +79,8 @@ def read_fitting(path: str | Path, fit: Callable[[Size], T]) -> tuple[np.ndarray
     try:
         return upright, fit((upright.shape[0], upright.shape[1])), False
     except InputError as error:
+        if not Path(path).is_file():  # a pipe can be read once
+            raise
         stored = read_image(path)
         if stored.shape == upright.shape:
             raise
