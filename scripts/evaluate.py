@@ -173,17 +173,17 @@ def evaluate_results(args: argparse.Namespace) -> None:
     scores = evaluate_detections(truth, found, *how)
     numbers: dict[str, Any] = {metric: values.summary for metric, values in scores.items()}
     categories = {metric: values.per_category for metric, values in scores.items()}
+    drawn = {metric: values.replicates for metric, values in scores.items() if values.replicates}
+    if args.json:  # before anything is printed, which fails where a pipe has ended
+        more = ({"per_category": categories} if args.per_category else {}) | ({"replicates": drawn} if drawn else {})
+        save_results(numbers | more, args.json)
     print(format_table({"results": numbers}))
     if args.per_category:
         print(format_categories(categories))
-    drawn = {metric: values.replicates for metric, values in scores.items() if values.replicates}
     if drawn:
         print(format_errors({"results": drawn}))
     with_some = len({one["image_id"] for one in found})
     print(f"{len(found)} detections on {with_some} of {len(truth.sizes)} images")
-    if args.json:
-        more = ({"per_category": categories} if args.per_category else {}) | ({"replicates": drawn} if drawn else {})
-        save_results(numbers | more, args.json)
 
 
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
@@ -211,18 +211,18 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         bootstrap=args.bootstrap,
     )
     final = "refined" if "refined" in result else "coarse"
-    say(world, format_table(result))
-    if args.per_category:
-        say(world, format_categories(result["per_category"][final]))
-    if args.bootstrap:
-        say(world, format_errors(result["replicates"]))
-    say(world, format_summary(result))
     if args.json and world.main:
         before = {"coarse": result["coarse"]} if final == "refined" else {}
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
         drawn = {"replicates": result["replicates"]} if args.bootstrap else {}
         left_out = {"left_out": result["left_out"]} if result["left_out"] else {}
         save_results(result[final] | before | categories | drawn | left_out, args.json)
+    say(world, format_table(result))
+    if args.per_category:
+        say(world, format_categories(result["per_category"][final]))
+    if args.bootstrap:
+        say(world, format_errors(result["replicates"]))
+    say(world, format_summary(result))
     if args.study:
         say(world, format_study(study(predictor, config)))
     distributed.stop()
@@ -233,9 +233,9 @@ def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: Data
     if args.results_out or args.study or args.per_category:
         raise InputError("this model detects nothing: --results-out, --study and --per-category mean nothing to it")
     result = evaluate_degraded(predictor, dataset, progress=world.main)
-    say(world, format_degraded(result))
     if args.json and world.main:
         save_results(result, args.json)
+    say(world, format_degraded(result))
 
 
 def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:

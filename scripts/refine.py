@@ -63,7 +63,7 @@ FARTHEST = 1e7  # px, of a box
 def main() -> int:
     """One photograph, or a file of results."""
     args = parse_arguments()
-    if args.image:
+    if args.image is not None:
         refine_files(lambda: load(args), args.image, args.masks, args.out, image_id=args.image_id)
         return 0
     return refine_results(args)
@@ -124,13 +124,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--pictures", metavar="DIR", help=f"draw the {PICTURES} images that changed most, before and after, to DIR")
     _cli.add_device(parser)
     args = parser.parse_args()
-    if args.results and not (args.images and args.out):
+    if args.results is not None and not (args.images and args.out):
         parser.error("--results needs --images DIR and --out R2.json")
-    if args.image and not args.masks:
+    if args.image is not None and not args.masks:
         parser.error("--image needs --masks FILE ...")
-    if args.image and (args.images or args.annotations or args.pictures):
+    if args.image is not None and (args.images or args.annotations or args.pictures):
         parser.error("--images, --annotations and --pictures are for --results; leave them out with --image")
-    if args.results and (args.masks or args.image_id):
+    if args.results is not None and (args.masks or args.image_id):
         parser.error("--masks and --image-id are for --image; leave them out with --results")
     if args.checkpoint and args.weights:
         parser.error("--checkpoint and --weights are two refiners; give one")

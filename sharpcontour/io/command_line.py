@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import io
 import json
@@ -21,6 +22,9 @@ from sharpcontour.io.device import DEVICES
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and leave: 0 done, 2 wrong use or bad input (a line on stderr), 130 Ctrl-C, 1 a defect of ours."""
     warnings.formatwarning = _one_line
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed; and a file must not take its number, which libraries print to
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may have bytes that the terminal has no characters for
             stream.reconfigure(errors="backslashreplace")
@@ -45,10 +49,12 @@ def _message(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error}"
     if isinstance(error, OSError):
+        if error.filename is None and error.errno == errno.EPIPE:
+            return "what reads the output has ended (broken pipe); write the output to a file"
         return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
-    # An error in a loader worker arrives with the worker's traceback before it.
-    line = str(error).strip().splitlines()[-1]
-    return re.sub(r"^sharpcontour\.[\w.]+: ", "", line)
+    # An error in a loader worker arrives with the worker's traceback before it; a file's name may have several lines.
+    message = re.split(r"^sharpcontour\.[\w.]+: ", str(error).strip(), flags=re.MULTILINE)[-1]
+    return "\\n".join(message.splitlines())
 
 
 def _refusal(error: Exception) -> str:
