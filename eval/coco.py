@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import multiprocessing
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -51,10 +52,12 @@ def evaluate_coco(
         detections: as :func:`eval.checks.check_detections` gives them.
         metrics: any; others than these two are passed over.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
-        processes: that match; images are divided among them. The numbers do not depend on it.
+        processes: that match; images are divided among them, and there are no more than images or cores, for each takes
+            hundreds of MiB. The numbers do not depend on it.
         bootstrap: draws of the images for ``replicates``.
     """
-    if processes == 1:
+    processes = min(processes, len(ground_truth.sizes), os.cpu_count() or 1)
+    if processes <= 1:
         evaluators = _matched(ground_truth, detections, metrics, dilation_ratio)
     else:
         evaluators = _matched_together(ground_truth, detections, metrics, dilation_ratio, processes)

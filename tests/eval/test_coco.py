@@ -291,3 +291,14 @@ def test_several_processes_find_the_same() -> None:
     found = helpers.make_detections(data, rng)
     alone, together = (evaluate_detections(GroundTruth(data), found, processes=n) for n in (1, 2))
     assert alone == together and alone["boundary"].summary["AP"] is not None
+
+
+def test_there_are_no_more_processes_than_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty would need gigabytes, and minutes to begin."""
+    monkeypatch.setattr("eval.coco.ProcessPoolExecutor", lambda *_, **__: pytest.fail("processes for one image"))
+    square = {"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9, 1, 9]], "area": 64}
+    sets = {"images": [{"id": 1, "height": 10, "width": 10}], "categories": [{"id": 1, "name": "a"}]}
+    truth = GroundTruth({**sets, "annotations": [{**square, "id": 1}]})
+    assert evaluate_detections(truth, [{**square, "score": 1.0}], processes=50)["segm"].summary["AP"] == pytest.approx(
+        100
+    )
