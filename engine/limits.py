@@ -6,11 +6,12 @@ import math
 
 _FROM_ONE = """train.images_per_batch train.accumulation train.iterations train.reference_batch train.log_period
 train.checkpoint_period train.keep_checkpoints train.eval_batch data.short_sides data.max_side data.test_short_side
-data.test_max_side"""
+data.test_max_side sharpcontour.transformer.width sharpcontour.transformer.layers sharpcontour.transformer.heads"""
 _FROM_ZERO = """train.base_lr train.momentum train.weight_decay train.norm_weight_decay train.bias_weight_decay
 train.bias_lr_factor train.clip_grad_norm train.steps train.decay train.warmup_iterations train.warmup_factor
 train.eval_period train.pictures data.object_crop data.colour data.workers sharpcontour.evolution.ratio
-sharpcontour.evolution.max_steps sharpcontour.evolution.iterations"""
+sharpcontour.evolution.max_steps sharpcontour.evolution.iterations sharpcontour.evolution.min_gain
+sharpcontour.transformer.spread"""
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_FROM_ONE.split(), (1, math.inf)),
     **dict.fromkeys(_FROM_ZERO.split(), (0, math.inf)),
@@ -18,6 +19,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("data.flip", "data.max_unreadable"), (0, 1)),
     "data.shapes_size": (64, 4096),
     "sharpcontour.evolution.vertices": (3, math.inf),
+    "sharpcontour.evolution.temperature": (1e-4, math.inf),
+    "sharpcontour.evolution.margin": (0, 0.5),
+    "sharpcontour.evolution.min_iou": (0, 1),
 }
 """Least and greatest value by key; of a list, of each of its values. No number may be NaN or infinite."""
 NOT_EMPTY = ("data.short_sides",)  # lists

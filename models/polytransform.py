@@ -47,7 +47,7 @@ class PolyTransform(SharpContour):
         context_channels: channels of the coarser map that comes along with the fine one; 0: none does.
 
     Raises:
-        InputError: where the host is to be trained with it.
+        InputError: where the host is to be trained with it, and where the transformer's sizes do not go together.
     """
 
     outputs: ClassVar[tuple[str, ...]] = ("polygon",)
@@ -63,6 +63,11 @@ class PolyTransform(SharpContour):
             raise InputError(
                 "PolyTransform learns from the contours of a finished host: train the host first, then add "
                 "--set sharpcontour.train_host=false train.init_from=RUN"
+            )
+        sizes = config.transformer
+        if sizes.width % sizes.heads:
+            raise InputError(
+                f"sharpcontour.transformer.width={sizes.width} must be a multiple of its heads, {sizes.heads}"
             )
         network: Any = partial(VertexTransformer, transformer=config.transformer)
         super().__init__(config, fine_channels, controller_shape, context_channels, classifier=network)

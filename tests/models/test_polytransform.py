@@ -140,3 +140,5 @@ def test_it_stands_behind_every_kind_of_host(name: str) -> None:
 def test_the_host_must_be_finished() -> None:
     with pytest.raises(InputError, match=r"finished host: .* sharpcontour\.train_host=false train\.init_from=RUN"):
         build_model(TINY["mask_rcnn"](), 2, replace(config(), train_host=True))
+    with pytest.raises(InputError, match=r"width=30 must be a multiple of its heads, 4"):
+        build_model(TINY["mask_rcnn"](), 2, replace(config(), transformer=TransformerConfig(width=30)))
