@@ -11,7 +11,7 @@ _FROM_ZERO = """train.base_lr train.momentum train.weight_decay train.norm_weigh
 train.bias_lr_factor train.clip_grad_norm train.steps train.decay train.warmup_iterations train.warmup_factor
 train.eval_period train.pictures data.object_crop data.colour data.workers sharpcontour.evolution.ratio
 sharpcontour.evolution.max_steps sharpcontour.evolution.iterations sharpcontour.evolution.min_gain
-sharpcontour.transformer.spread"""
+sharpcontour.transformer.spread sharpcontour.tracing.min_move"""
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_FROM_ONE.split(), (1, math.inf)),
     **dict.fromkeys(_FROM_ZERO.split(), (0, math.inf)),

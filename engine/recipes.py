@@ -20,7 +20,7 @@ def anymask_photos(model: str, refine: bool) -> Config:
 
     What differs from the paper's settings: phi reads where the given contour is, its loss is not focal (gamma 0), so
     that phi is a probability and is sharp where it is sure, a vertex stops where phi crosses one half, and moves of
-    little expected gain are taken back, so that good masks stay.
+    little expected gain or of hardly a pixel are taken back, so that good masks stay.
     """
     config = coco_1x(model, refine)
     _only_for("anymask", config)
@@ -46,6 +46,7 @@ def anymask_photos(model: str, refine: bool) -> Config:
     evolution = sharp.evolution
     evolution.vertices, evolution.interpolate_flip, evolution.min_gain = 256, True, 0.002
     evolution.normal_window = 12.0  # of the steps of blocky masks normals of their own would cross
+    sharp.tracing.min_move = 1.5
     return config
 
 

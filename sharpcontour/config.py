@@ -44,6 +44,9 @@ class TracingConfig:
     # Not in the paper: the N vertices' displacements are carried back to the outline as it was traced or given, so that
     # what does not move keeps its pixels; off: the N vertices are the refined contour. Not with resample_iterations.
     carry_back: bool = False
+    # px of the network input, with AnyMask of the image as it was given: where displacements are carried back, a vertex
+    # that moved no farther keeps its place. Annotations are hardly more exact than a pixel or two.
+    min_move: float = 0.1
 
 
 @dataclass

@@ -99,7 +99,7 @@ class RefinedModel(nn.Module):
         min_iou = self.refiner.config.evolution.min_iou
         doubtful = suspects(contours, course.steps[-1], len(inputs.boxes), min_iou)
         if contours.outlines:
-            coarse, objects = carried_back(contours, course.steps[-1])
+            coarse, objects = carried_back(contours, course.steps[-1], self.refiner.config.tracing.min_move)
         else:
             coarse, objects = contours.rings(), replace(contours, vertices=course.steps[-1]).rings()
         sizes = [inputs.image_sizes[i] for i in inputs.image_index.tolist()]

@@ -23,7 +23,7 @@ from sharpcontour.refined_model import RefinedModel
 
 AT_ONCE = 128  # instances looked at together
 AT_ONCE_ON_CPU = 16  # the features of so few stay in its cache
-STILL = 0.1  # px of the window: a point that moved no farther keeps its place
+STILL = 0.1  # px of the window: a point that moved no farther keeps its place, however few pixels of the image that is
 AT_BORDER = 2.0  # px of the window, likewise, of a point on the image's border, where an object is cut off, not ending
 
 
@@ -104,7 +104,7 @@ class Part:
         # A window may reach beyond the image, but no outline that did not do so before.
         end = end.clip(np.minimum(even, 0), np.maximum(even, size[::-1]))
         end = np.where(self._cut_off(even, end, size)[..., None], even, end)
-        return self._carried(even, end, set(restored))
+        return self._carried(even, end, set(restored), model.refiner.config.tracing.min_move)
 
     def _look(self, host: Any, features: Tensor, view: View) -> RefinerInputs:
         """The refiner's inputs, in window pixels; no contours yet."""
@@ -137,8 +137,8 @@ class Part:
         way = (end - even) * self.scale[self.owner, None]
         return border & (np.hypot(way[..., 0], way[..., 1]) < AT_BORDER)
 
-    def _carried(self, even: np.ndarray, end: np.ndarray, restored: set[int]) -> dict[int, Rings]:
-        """The given outlines after their points ``even`` (R, N, 2) have moved to ``end``."""
+    def _carried(self, even: np.ndarray, end: np.ndarray, restored: set[int], min_move: float) -> dict[int, Rings]:
+        """The given outlines after their points ``even`` (R, N, 2) have moved to ``end`` by more than ``min_move``."""
         moved: dict[int, Rings] = {}
         for row, k, before, after in zip(self.rows.tolist(), self.owner.tolist(), even, end, strict=True):
             if k in restored:
@@ -146,7 +146,7 @@ class Part:
             number = int(self.chosen[k])
             place = row - int(np.searchsorted(self.given.rings.mask, number))
             ring = self.given.objects[number][place]
-            new = carry(ring, before, after, STILL / float(self.scale[k, 0]))
+            new = carry(ring, before, after, max(STILL / float(self.scale[k, 0]), min_move))
             if new is not ring:
                 moved.setdefault(number, list(self.given.objects[number]))[place] = new
         return moved

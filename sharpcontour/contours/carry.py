@@ -7,23 +7,21 @@ from torch import Tensor
 
 from sharpcontour.contours.types import Contours, Ring, Rings
 
-STILL = 0.1  # px of the network input: a vertex that moved no farther keeps its place
 
-
-def carry(ring: Ring, start: np.ndarray, end: np.ndarray, still: float) -> Ring:
+def carry(ring: Ring, start: np.ndarray, end: np.ndarray, min_move: float) -> Ring:
     """Return a ring after N of its points have moved; where these stayed, its own vertices stay.
 
     Args:
         ring: (n, 2), as it was given.
         start: (N, 2), N points evenly spaced along the ring, the first one its first vertex.
         end: (N, 2), where these have moved to.
-        still: pixels; a point that moved no farther counts as unmoved.
+        min_move: pixels; a point that moved no farther counts as unmoved.
 
     Returns:
         ``ring`` itself where nothing moved; else a new ring (m, 2), float32, with vertices of its own in the parts that
         stayed and the moved points in the others.
     """
-    moved = np.hypot(*(end - start).T) > still
+    moved = np.hypot(*(end - start).T) > min_move
     if not moved.any():
         return ring
     count = len(start)
@@ -39,7 +37,7 @@ def carry(ring: Ring, start: np.ndarray, end: np.ndarray, still: float) -> Ring:
     return points[order].astype(np.float32)
 
 
-def carried_back(contours: Contours, end: Tensor) -> tuple[list[Rings], list[Rings]]:
+def carried_back(contours: Contours, end: Tensor, min_move: float) -> tuple[list[Rings], list[Rings]]:
     """K objects as they were traced, and after their vertices have moved to ``end`` (R, N, 2), on the CPU.
 
     A ring that nothing moved is the same array in both.
@@ -47,10 +45,11 @@ def carried_back(contours: Contours, end: Tensor) -> tuple[list[Rings], list[Rin
     Args:
         contours: with ``outlines``.
         end: in the pixels of ``contours.vertices``.
+        min_move: of the same pixels; a vertex that moved no farther keeps its place.
     """
     before, after = ([list(rings) for rings in contours.carried] for _ in range(2))
     start, moved = (points.detach().float().cpu().numpy() for points in (contours.vertices, end))
     for k, outline, points, to in zip(contours.instance.tolist(), contours.outlines, start, moved, strict=True):
         before[k].append(outline)
-        after[k].append(carry(outline, points, to, STILL))
+        after[k].append(carry(outline, points, to, min_move))
     return before, after

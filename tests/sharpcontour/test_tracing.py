@@ -103,15 +103,17 @@ def test_displacements_are_carried_back_to_the_traced_outlines() -> None:
     mask[0, 4:24, 4:24], mask[0, 10:14, 10:14], mask[0, 1, 1] = 1, 0, 1
     boxes = torch.tensor([[0.0, 0, 112, 112]])
     contours = contours_from_masks(mask, boxes, 32, TracingConfig(min_area=20, carry_back=True))
-    before, after = carried_back(contours, contours.vertices)
+    before, after = carried_back(contours, contours.vertices, 0.1)
     assert len(contours.outlines) == 2 and len(before[0]) == 3
     assert all(a is b for a, b in zip(before[0], after[0], strict=True))
     plain = contours_from_masks(mask, boxes, 32, TracingConfig(min_area=20))
     assert plain.outlines == [] and torch.equal(plain.vertices, contours.vertices)
     end = contours.vertices.clone()
     end[0, :8] += 3
-    _, after = carried_back(contours, end)
+    _, after = carried_back(contours, end, 0.1)
     assert [a is b for a, b in zip(before[0], after[0], strict=True)].count(False) == 1
+    _, after = carried_back(contours, end, 5.0)  # 3 to the right and 3 down are less
+    assert all(a is b for a, b in zip(before[0], after[0], strict=True))
 
 
 def test_foreign_rings_get_their_holes_from_nesting() -> None:
