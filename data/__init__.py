@@ -1,4 +1,4 @@
-"""Data sets and their loader.
+"""Data sets; their loader is ``data/loader.py``.
 
 A data set has ``len``, ``categories`` (sorted by id), ``category_ids`` (of class indices 0, 1, ...), ``aspect_groups``,
 ``read_image``, ``ground_truth`` (COCO format, for evaluation), ``report`` (what was wrong with the annotations), if it
@@ -16,15 +16,15 @@ from typing import Protocol
 import numpy as np
 
 from data.annotations import Annotations, Category
-from data.coco import LAYOUTS, CocoDataset
+from data.coco import CocoDataset
+from data.coco_split import LAYOUTS
 from data.config import DataConfig
-from data.loader import Loader, build_loader
 from data.shapes import ShapesDataset
 from data.transforms import Sample
 from sharpcontour.errors import InputError
 from sharpcontour.host import TargetBuilder
 
-__all__ = ["DATASETS", "DataConfig", "DatasetLike", "Loader", "build_dataset", "build_loader"]
+__all__ = ["DATASETS", "DataConfig", "DatasetLike", "build_dataset"]
 
 
 class DatasetLike(Protocol):

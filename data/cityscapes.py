@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from scipy.ndimage import find_objects
 from tqdm import tqdm
 
 from data.annotations import Annotations, Category, Entry
@@ -81,6 +80,8 @@ def read_regions(path: Path) -> tuple[tuple[int, int], RLE, list[Entry]]:
     number = np.zeros(int(present[-1]) + 1, np.int32)
     number[chosen] = np.arange(1, len(chosen) + 1)
     numbers = number[values]
+    from scipy.ndimage import find_objects  # here: it takes longer to import than all else that a --help needs
+
     regions = []
     for index, (value, box) in enumerate(zip(chosen.tolist(), find_objects(numbers, len(chosen)), strict=True), 1):
         mask, (y0, x0) = numbers[box] == index, (box[0].start, box[1].start)

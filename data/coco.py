@@ -1,20 +1,14 @@
-"""Any instance segmentation data set in COCO's format: one JSON file and a folder of images.
-
-Coordinates refer to the pixels as they are stored: a rotation noted in EXIF is ignored, as COCO's annotations do.
-"""
+"""Samples of any instance segmentation data set in COCO's format, for training and for evaluation."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 
-from data.annotations import Annotations, read_coco
+from data.coco_split import CocoSplit
 from data.config import DataConfig
-from data.packed import PackedObjects
 from data.shapes import ShapesDataset
 from data.transforms import (
     Instances,
@@ -33,26 +27,16 @@ from data.transforms import (
 )
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target, TargetBuilder
-from sharpcontour.io.images import read_image
 
 MOST_ENLARGED = 3.0  # times, of an image whose object is small
 LISTED = 10  # unreadable images named in a message
 
-LAYOUTS = {
-    "coco": ("annotations/instances_{split}2017.json", "{split}2017"),
-    "cityscapes": ("annotations/instances_{split}.json", "leftImg8bit/{split}"),
-    "lvis": ("annotations/lvis_{split}.json", ""),
-    "photos": ("{split}.json", "images"),
-}
-"""Where a data set has its annotations and its images, below its root. All annotations are in COCO's form."""
 
-
-class CocoDataset:
+class CocoDataset(CocoSplit):
     """A split of a COCO-format set; samples as in ``data/__init__.py``.
 
-    Training leaves out crowd regions, objects without an area and, unless ``keep_empty`` is set, images without
-    objects. Evaluation has all images of the file. An unreadable image is replaced by the next one in training, up to
-    ``max_unreadable`` of all; in evaluation its sample is an ImageError, and the loader leaves it out.
+    An unreadable image is replaced by the next one in training, up to ``max_unreadable`` of all; in evaluation its
+    sample is an ImageError, and the loader leaves it out.
 
     Args:
         config: paths, sizes and augmentation.
@@ -65,37 +49,11 @@ class CocoDataset:
     ) | {"seed", "flip", "workers", "test_short_side", "test_max_side", "resize"}
 
     def __init__(self, config: DataConfig, split: str, prepare: TargetBuilder | None = None) -> None:
-        self.config, self.split, self.prepare = config, split, prepare
-        self.json_path, self.folder = _paths(config, split)
-        file = read_coco(self.json_path)
-        self.categories, self.problems = file.categories, file.problems
-        self.category_ids = [category["id"] for category in file.categories]
-        self.objects = PackedObjects(file)
-        usable: np.ndarray = np.ones(len(file.images), bool)
-        if split == "train":
-            counts = np.diff(self.objects.first)
-            if not counts.any():
-                raise InputError(f"{self.json_path}: no object to train on: {file.why_nothing_trains()}")
-            if not config.keep_empty:
-                usable = counts > 0
-        images = [file.images[row] for row in np.flatnonzero(usable)]
-        # Numpy and torch only from here on: workers would copy Python objects page by page, by touching their counts.
-        self._rows = np.flatnonzero(usable)
-        self.image_ids = np.array([image["id"] for image in images], np.int64)
-        self.sizes = np.array([(image["height"], image["width"]) for image in images], np.int64)
-        self._names = np.array([image["file_name"].encode("utf-8", "surrogatepass") for image in images])
-        self._unreadable = torch.zeros(len(images), dtype=torch.uint8).share_memory_()  # marked by all workers
+        import torch  # here: the names of the data sets are options of commands, whose --help needs no torch
 
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def path(self, index: int) -> Path:
-        """The file of the image with an index."""
-        return self.folder / self._names[index].decode("utf-8", "surrogatepass")
-
-    def aspect_groups(self) -> np.ndarray:
-        """The orientation of each image, (len,): 0 for upright and square ones, 1 for wide ones."""
-        return (self.sizes[:, 1] > self.sizes[:, 0]).astype(np.int64)
+        super().__init__(config, split)
+        self.prepare = prepare
+        self._unreadable = torch.zeros(len(self), dtype=torch.uint8).share_memory_()  # marked by all workers
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
@@ -120,7 +78,7 @@ class CocoDataset:
         return int(readable[np.argmax(groups[readable] == groups[index])])
 
     def _check_limit(self, error: InputError) -> None:
-        bad = torch.nonzero(self._unreadable)[:, 0].tolist()
+        bad = np.flatnonzero(self._unreadable.numpy()).tolist()
         allowed = max(1, int(self.config.max_unreadable * len(self)))
         if len(bad) > allowed:
             names = ", ".join(str(self.path(i)) for i in bad[:LISTED]) + (", ..." if len(bad) > LISTED else "")
@@ -128,15 +86,6 @@ class CocoDataset:
                 f"{len(bad)} unreadable training images, {allowed} allowed (data.max_unreadable): {names}; "
                 f"mend or remove them. The last: {error}"
             )
-
-    def read_image(self, index: int) -> np.ndarray:
-        """The image (H, W, 3) uint8 RGB of an index.
-
-        Raises:
-            InputError: if it is missing, no image, cut short, or not of the annotated size.
-        """
-        size = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
-        return read_image(self.path(index), size=size, said=f"its entry (image {self.image_ids[index]}) says")
 
     def _evaluation_sample(self, index: int) -> Sample:
         image = self.read_image(index)
@@ -179,46 +128,13 @@ class CocoDataset:
         image = cut_image(resize(self.read_image(index), *size), window)
         return image, cut_instances(self.objects.instances(row, original, size), window)
 
-    def ground_truth(self) -> Annotations:
-        """The annotations of this split's images, crowd regions included, for evaluation; read anew from the file."""
-        file = read_coco(self.json_path)
-        present = set(self.image_ids.tolist())
-        return {
-            "images": [image for image in file.images if image["id"] in present],
-            "annotations": [one for one in file.annotations if one["image_id"] in present],
-            "categories": file.categories,
-        }
-
     def replaced(self) -> int:
         """How many images could not be read in training so far, and were replaced by others."""
         return int(self._unreadable.sum())
 
-    def missing(self) -> list[Path]:
-        """The image files of this split that are not there."""
-        return [path for path in map(self.path, range(len(self))) if not path.is_file()]
-
     def report(self) -> str | None:
         """One line on what was wrong with annotations and, so far, images; None if nothing was."""
         lines = [text] if (text := self.problems.summary()) else []
-        if bad := torch.nonzero(self._unreadable)[:, 0].tolist():
+        if bad := np.flatnonzero(self._unreadable.numpy()).tolist():
             lines.append(f"{len(bad)} unreadable images were replaced by others (first: {self.path(bad[0])})")
         return f"{self.json_path}: " + "; ".join(lines) if lines else None
-
-
-def _paths(config: DataConfig, split: str) -> tuple[Path, Path]:
-    """Annotation file and image folder of a split."""
-    json_path, folder = (
-        (config.train_json, config.train_images) if split == "train" else (config.val_json, config.val_images)
-    )
-    if config.root:
-        usual_json, usual_folder = (part.format(split=split) for part in LAYOUTS[config.name])
-        json_path = json_path or str(Path(config.root) / usual_json)
-        folder = folder or str(Path(config.root) / usual_folder)
-    if not json_path or not folder:
-        missing = f"--{split}-json" if not json_path else f"--{split}-images"
-        raise InputError(f"no {split} data given: use --root DIR ({config.name}'s folders) or {missing}")
-    if config.name in ("cityscapes", "lvis") and not Path(json_path).is_file():
-        raise InputError(f"{json_path}: no such file; scripts/prepare_data.py {config.name} says how to make it")
-    if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder of images")
-    return Path(json_path), Path(folder)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from data.transforms import Resize
+Resize = Literal["opencv", "detectron2", "torchvision", "mmcv"]
+"""Ways to resize an image, see :func:`data.transforms.resize_image`."""
 
 
 @dataclass
@@ -12,7 +14,7 @@ class DataConfig:
     """Settings of data set and input; the defaults are the built-in shapes, the sizes those of COCO recipes."""
 
     # In data.DATASETS. shapes: drawn on the fly; coco: any COCO-format set; the others differ in their folders only,
-    # see LAYOUTS in data/coco.py: photos has train.json, val.json and images/ below its root.
+    # see LAYOUTS in data/coco_split.py: photos has train.json, val.json and images/ below its root.
     name: str = "shapes"
     root: str = ""  # folder of the data set
     train_json: str = ""  # annotation file that replaces the one under root

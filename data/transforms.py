@@ -7,23 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import cv2
 import numpy as np
-import torch
-from PIL import Image
 from pycocotools import mask as coco_mask
-from torch import Tensor
-from torch.nn.functional import interpolate
 
+from data.config import Resize
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Rings
 from sharpcontour.host import Target, TargetBuilder
-from sharpcontour.masks.packed import PackedMasks
 from sharpcontour.masks.segmentation import reach_of
 
-Resize = Literal["opencv", "detectron2", "torchvision", "mmcv"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MIN_BOX = 1e-5  # px: objects whose clipped box is thinner are dropped
 
@@ -102,7 +99,11 @@ def resize_image(image: np.ndarray, short_side: int, max_side: int, mode: Resize
     if mode == "mmcv":
         return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     if mode == "detectron2":
+        from PIL import Image
+
         return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    from torch.nn.functional import interpolate
+
     pixels = to_tensor(image)[None]
     if size[0] == 1 or size[1] == 1:  # with the factor, a side could round down to nothing
         scaled = interpolate(pixels.float(), size, mode="bilinear")
@@ -122,6 +123,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3) array to (3, H, W) tensor of the same type."""
+    import torch  # here: annotations and images are checked without tensors, so without torch
+
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
@@ -268,6 +271,10 @@ def make_target(
     image_id: int, size: tuple[int, int], instances: Instances, builder: TargetBuilder | None, rng: np.random.Generator
 ) -> Target:
     """The training target of one image; with a builder also what that adds, but no "rings", which it has used."""
+    import torch
+
+    from sharpcontour.masks.packed import PackedMasks
+
     windows = [(crop.x0, crop.y0, crop.mask.shape[1], crop.mask.shape[0]) for crop in instances.masks]
     target: Target = {
         "image_id": image_id,

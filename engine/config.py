@@ -8,15 +8,15 @@ import difflib
 import textwrap
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from data.config import DataConfig
 from engine.limits import range_fault
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
-from sharpcontour.refined_model import RefinedModel
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass
@@ -95,6 +95,8 @@ def change_refiner(model: nn.Module, assignments: list[str]) -> None:
     """
     if not assignments:
         return
+    from sharpcontour.refined_model import RefinedModel  # here: configurations alone need no torch
+
     if not isinstance(model, RefinedModel):
         raise InputError("--set changes the refiner; this checkpoint has none: train with --refine")
     for assignment in assignments:

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from data import DatasetLike, build_loader
+from data import DatasetLike
+from data.loader import build_loader
 from engine.config import Config
 from engine.distributed import World
 from engine.logging import say

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from data.config import DataConfig
 from engine.base_recipes import cityscapes, coco_1x, coco_3x, photos, shapes, small
 from engine.config import Config
-from models import mask_rcnn, pointrend
-from models.backbone import CaffeBody, caffe_body
 from sharpcontour.errors import InputError
+
+if TYPE_CHECKING:  # the recipes' names are options of commands, whose --help needs no models
+    from models.backbone import CaffeBody
+    from models.mask_rcnn import MaskRCNNConfig
 
 
 def anymask_photos(model: str, refine: bool) -> Config:
@@ -115,7 +118,9 @@ def mask_rcnn_x101_3x(model: str, refine: bool) -> Config:
 
 def mask_rcnn_torchvision(model: str, refine: bool) -> Config:
     """torchvision's maskrcnn_resnet50_fpn: 26 epochs of COCO at one size."""
-    config = _mask_rcnn(coco_1x(model, refine), mask_rcnn.torchvision())
+    from models.mask_rcnn import torchvision
+
+    config = _mask_rcnn(coco_1x(model, refine), torchvision())
     config.data.short_sides, config.data.resize = (800,), "torchvision"
     # 117,266 images with objects: 7,329 updates an epoch.
     config.train.iterations, config.train.steps = 190_554, (117_264, 161_238)
@@ -124,7 +129,9 @@ def mask_rcnn_torchvision(model: str, refine: bool) -> Config:
 
 def mask_rcnn_original_2x(model: str, refine: bool) -> Config:
     """The authors' own e2e_mask_rcnn_R-50-FPN_2x: one size, biases at twice the rate and without decay."""
-    config = _mask_rcnn(coco_1x(model, refine), mask_rcnn.original())
+    from models.mask_rcnn import original
+
+    config = _mask_rcnn(coco_1x(model, refine), original())
     config.data.short_sides = (800,)
     train = config.train
     train.iterations, train.steps = 180_000, (120_000, 160_000)
@@ -196,23 +203,29 @@ def _refinemask(config: Config) -> Config:
 
 def _pointrend(config: Config, body: CaffeBody) -> Config:
     _only_for("pointrend", config)
-    config.host, config.data.resize = pointrend.detectron2(body), "detectron2"
+    from models.pointrend import detectron2
+
+    config.host, config.data.resize = detectron2(body), "detectron2"
     return config
 
 
-def _mask_rcnn(config: Config, host: mask_rcnn.MaskRCNNConfig) -> Config:
+def _mask_rcnn(config: Config, host: MaskRCNNConfig) -> Config:
     _only_for("mask_rcnn", config)
     config.host = host
     return config
 
 
 def _detectron2(config: Config, body: CaffeBody) -> Config:
+    from models.mask_rcnn import detectron2
+
     config.data.resize = "detectron2"
-    return _mask_rcnn(config, mask_rcnn.detectron2(body))
+    return _mask_rcnn(config, detectron2(body))
 
 
 def _condinst(config: Config, body: CaffeBody) -> Config:
     _only_for("condinst", config)
+    from models.backbone import caffe_body
+
     config.host.backbone, config.data.resize = caffe_body(body), "detectron2"
     return config
 

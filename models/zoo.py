@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import UserDict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from models.anymask import AnyMask
-from models.condinst import CondInst
-from models.dance import DANCE
-from models.deepsnake import DeepSnake
-from models.host import HostBase, missing_parts
-from models.mask_rcnn import MaskRCNN
-from models.pointrend import PointRend
-from models.polytransform import PolyTransform
-from models.refinemask import RefineMask
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
-from sharpcontour.refined_model import RefinedModel, build_refiner
 
-MODELS: dict[str, Any] = {
-    "anymask": AnyMask,
-    "condinst": CondInst,
-    "dance": DANCE,
-    "deepsnake": DeepSnake,
-    "mask_rcnn": MaskRCNN,
-    "pointrend": PointRend,
-    "refinemask": RefineMask,
-}
+if TYPE_CHECKING:
+    from models.host import HostBase
+    from sharpcontour.refined_model import RefinedModel
+
+
+class _Models(UserDict[str, Any]):
+    """Classes by name; where only the name of a class stands, ``models/NAME/`` is imported once it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        if isinstance(self.data[name], str):
+            self.data[name] = getattr(import_module(f"models.{name}"), self.data[name])
+        return self.data[name]
+
+
+MODELS = _Models(
+    anymask="AnyMask",
+    condinst="CondInst",
+    dance="DANCE",
+    deepsnake="DeepSnake",
+    mask_rcnn="MaskRCNN",
+    pointrend="PointRend",
+    refinemask="RefineMask",
+)
 """Name on the command line and in checkpoints -> class, which brings title, configuration and presets."""
 
 
@@ -37,6 +43,8 @@ def host_class(name: str) -> type[HostBase]:
     """
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}; valid: {', '.join(MODELS)}")
+    from models.host import missing_parts
+
     lacking = missing_parts(MODELS[name])
     if lacking:
         raise InputError(
@@ -73,6 +81,9 @@ def build_model(
         raise InputError(f"model {name}: its __init__ sets no {' and no '.join(unset)}; see docs/extending.md")
     if sharpcontour is None:
         return host
+    from models.polytransform import PolyTransform
+    from sharpcontour.refined_model import RefinedModel, build_refiner
+
     if sharpcontour.classifier.output in PolyTransform.outputs:
         shapes = (host.fine_channels, host.controller_shape, host.context_channels)
         return RefinedModel(host, PolyTransform(sharpcontour, *shapes))

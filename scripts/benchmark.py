@@ -25,29 +25,28 @@ import statistics
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
-from torch import nn
 from tqdm import tqdm
 
 from data.annotations import Category
 from engine.config import Config, apply_overrides
-from engine.logging import memory_gib
 from engine.recipes import RECIPES
-from eval.diagnostics.timing import Pipeline, Timings, drawn_instances, time_pipelines, time_settings
-from models import MODELS, build_model, load_model
-from models.predictor import Predictor
-from models.zoo import title_of
+from models.zoo import MODELS, build_model, title_of
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import read_image
-from sharpcontour.refined_model import RefinedModel
 
-DETECTORS = sorted(name for name in MODELS if MODELS[name].finds)
+if TYPE_CHECKING:  # --help needs no torch: what does is imported by the functions that use it
+    import torch
+    from torch import nn
+
+    from eval.diagnostics.timing import Pipeline
+    from models import Predictor
+
 CLASSES = 80  # of a model without a checkpoint
 CANDIDATES = 1000  # of its detector before suppression: what trained ones have on a busy image
 
@@ -65,10 +64,14 @@ def main() -> int:
     args = parse_arguments()
     if args.json:
         check_writable(args.json)
+    import torch
+
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
-    subjects = [Subject("", path) for path in args.checkpoint or ()] or [Subject(name) for name in args.models]
+    subjects = [Subject("", path) for path in args.checkpoint or ()] or [
+        Subject(name) for name in args.models or detectors()
+    ]
     data = read_file(args)
     results, varied = measure(subjects, data, device, args)
     print(f"{describe(device)}; {args.repeats} turns after {args.warmup}; milliseconds, medians")
@@ -84,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; --help states defaults and units."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--models", nargs="+", choices=DETECTORS, default=DETECTORS, help="default: all, random weights")
+    add("--models", nargs="+", choices=sorted(MODELS), help="detectors with random weights (default: all)")
     add("--checkpoint", nargs="+", metavar="CKPT", help="trained models instead; checkpoints or folders of runs")
     add("--image", metavar="FILE", help="image file (default: a drawn one of 800 x 480 pixels)")
     add("--instances", type=int, default=100, metavar="K", help="detections with random weights (default: 100)")
@@ -107,7 +110,15 @@ def parse_arguments() -> argparse.Namespace:
             raise InputError(f"--{name} must be 1 or more")
     if args.warmup < 0 or (args.threads is not None and args.threads < 1):
         raise InputError("--warmup must be 0 or more, --threads 1 or more")
+    for name in args.models or ():
+        if name not in detectors():
+            raise InputError(f"--models {name}: detects nothing; choose of {', '.join(detectors())}")
     return args
+
+
+def detectors() -> list[str]:
+    """The models that find objects by themselves."""
+    return sorted(name for name in MODELS if MODELS[name].finds)
 
 
 def read_file(args: argparse.Namespace) -> bytes:
@@ -123,6 +134,8 @@ def measure(
     subjects: list[Subject], data: bytes, device: torch.device, args: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
     """Times, parameters and memory of every subject in both configurations; and see :func:`vary`."""
+    from eval.diagnostics.timing import time_pipelines
+
     built = [build(subject, data, device, args.instances) for subject in subjects]
     runs = {
         str(k): pipeline(predictor, subject, args.instances)
@@ -148,6 +161,8 @@ def measure(
 
 def vary(run: Pipeline, data: bytes, args: argparse.Namespace) -> dict[str, list[float]]:
     """Milliseconds of trace, evolve and encode as the refiner is ("") and with each setting of --vary."""
+    from eval.diagnostics.timing import time_settings
+
     settings = {"": run.model.refiner.config}
     for assignment in args.vary:
         settings[assignment] = copy.deepcopy(run.model.refiner.config)
@@ -158,6 +173,11 @@ def vary(run: Pipeline, data: bytes, args: argparse.Namespace) -> dict[str, list
 
 def build(subject: Subject, data: bytes, device: torch.device, instances: int) -> tuple[Predictor, str]:
     """The refined model of a subject, and its name in the table."""
+    import torch
+
+    from models import Predictor, load_model
+    from sharpcontour.refined_model import RefinedModel
+
     if subject.checkpoint:
         predictor = load_model(subject.checkpoint, device)
         name = title_of(predictor.config["model"])
@@ -193,17 +213,21 @@ def choose_threshold(predictor: Predictor, data: bytes, instances: int) -> None:
     config.score_threshold = float(scores.flatten().topk(max(CANDIDATES, 5 * instances)).values[-1])
 
 
-@torch.no_grad()
 def settle(model: nn.Module, device: torch.device) -> None:
     """Give batch norms statistics, so that activations of random weights neither vanish nor overflow."""
+    import torch
+
     model.train()
     for _ in range(3):
-        model.host.backbone(torch.randn(2, 3, 128, 128, device=device))  # type: ignore[operator, union-attr]
+        with torch.no_grad():
+            model.host.backbone(torch.randn(2, 3, 128, 128, device=device))  # type: ignore[operator, union-attr]
     model.eval()
 
 
 def pipeline(predictor: Predictor, subject: Subject, instances: int) -> Pipeline:
     """From file to run lengths; with random weights the detections are moved to drawn places."""
+    from eval.diagnostics.timing import Pipeline, drawn_instances
+
     return Pipeline(predictor, None if subject.checkpoint else drawn_instances(instances))
 
 
@@ -217,11 +241,17 @@ def peak_memory(subject: Subject, data: bytes, device: torch.device, instances: 
 
     Where the system does not tell (Windows): 0.
     """
+    import torch
+
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak, subject, data, str(device), instances, kind, torch.get_num_threads()).result()
 
 
 def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind: str, threads: int) -> float:
+    import torch
+
+    from engine.logging import memory_gib
+
     torch.set_num_threads(threads)
     device = torch.device(device_name)
     predictor, _ = build(subject, data, device, instances)
@@ -242,6 +272,8 @@ def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind:
 
 def describe(device: torch.device) -> str:
     """The device and the software, in words."""
+    import torch
+
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}"
@@ -249,6 +281,8 @@ def describe(device: torch.device) -> str:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Two lines for each subject: the host, and the host with SharpContour."""
+    from eval.diagnostics.timing import Timings
+
     stages = Timings.stages
     head = (
         f"{'':18}"

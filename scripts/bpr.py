@@ -24,16 +24,12 @@ import _cli  # puts the repository root on sys.path
 import argparse
 from pathlib import Path
 
-import torch
-
 from data.journal import Journal, fingerprint_of
 from data.result_files import Entry, find_images, read_entries
-from engine import bpr
 from engine.lock import TrainingLock
 from eval.checks import GroundTruth, check_detections
 from eval.metrics import evaluate_detections
 from eval.results import format_table
-from models.bpr import BPR, BPRConfig
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 
@@ -42,6 +38,11 @@ def main() -> int:
     """Train the network, or refine results with it."""
     args = parse_arguments()
     check_writable(args.out, (args.results, args.annotations, getattr(args, "checkpoint", None)))
+    import torch  # not before: --help and wrong use need none of these
+
+    from engine import bpr
+    from models.bpr import BPR, BPRConfig
+
     annotations = read_json(args.annotations)
     truth = GroundTruth(annotations, args.annotations)
     name = args.results or f"masks of {args.annotations} made worse"

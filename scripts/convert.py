@@ -35,31 +35,23 @@ import _cli  # puts the repository root on sys.path
 import argparse
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from data.annotations import Category, read_coco
 from data.categories import COCO_UNUSED, published_categories
 from data.cityscapes import CLASSES
-from data.transforms import Resize
-from engine import checkpoint
+from data.config import Resize
 from engine.config import Config
 from engine.recipes import RECIPES
-from models import MODELS, build_model
-from models.convert.backbones import from_caffe2
-from models.convert.condinst import from_adelaidet
-from models.convert.dance import from_dance
-from models.convert.mask_rcnn import from_detectron2, from_torchvision
-from models.convert.names import Renamed
-from models.convert.pointrend import from_pointrend, is_pointrend
-from models.convert.reading import read_weights
-from models.convert.refinemask import from_refinemask
-from models.two_stage.host import TwoStage
+from models.zoo import MODELS, build_model
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.plain import to_dict
+
+if TYPE_CHECKING:  # --help needs no torch: what does is imported by the functions that use it
+    from torch import Tensor, nn
+
+    from models.convert.names import Renamed
 
 SOURCES = ("torchvision", "detectron2", "adelaidet", "dance", "refinemask")
 COUNTER = "num_batches_tracked"  # of batch norms; nothing here reads it
@@ -69,6 +61,9 @@ def main() -> int:
     """Read, rename, check against the model, write."""
     args = parse_arguments()
     check_writable(args.target, (args.source, args.annotations))
+    from engine import checkpoint
+    from models.convert.reading import read_weights
+
     weights = read_weights(args.source)
     if "conv1_w" in weights:
         return convert_body(weights, args)
@@ -107,6 +102,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def convert_body(weights: dict[str, Tensor], args: argparse.Namespace) -> int:
     """Write ImageNet weights as a plain file of a body's tensors, and print the settings that go with it."""
+    from engine import checkpoint
+    from models.convert.backbones import from_caffe2
+
     found = from_caffe2(weights)
     report(found)
     checkpoint.save_file(found.weights, args.target, mend=f"{args.source} is damaged, use another file")
@@ -122,6 +120,12 @@ def convert_body(weights: dict[str, Tensor], args: argparse.Namespace) -> int:
 
 def translate(weights: dict[str, Tensor], args: argparse.Namespace) -> tuple[str, Any, Renamed]:
     """The name of the model, the configuration of the host, and the tensors by this project's names."""
+    from models.convert.condinst import from_adelaidet
+    from models.convert.dance import from_dance
+    from models.convert.mask_rcnn import from_detectron2, from_torchvision
+    from models.convert.pointrend import from_pointrend, is_pointrend
+    from models.convert.refinemask import from_refinemask
+
     if args.origin == "torchvision":
         return "mask_rcnn", *from_torchvision(weights)
     if args.origin == "detectron2" and is_pointrend(weights):
@@ -147,6 +151,8 @@ def report(found: Renamed) -> None:
 
 def classes_in(model_name: str, weights: dict[str, Tensor], source: str) -> int:
     """The number of classes that weights know, the background left out."""
+    from models.two_stage.host import TwoStage
+
     # A softmax has a place for the background, sigmoids have none.
     key, extra = (
         ("box_head.scores.bias", 1)
@@ -191,7 +197,7 @@ def drop_unused(weights: dict[str, Tensor], count: int) -> int:
     return len(kept)
 
 
-def fill(model: torch.nn.Module, weights: dict[str, Tensor], args: argparse.Namespace) -> None:
+def fill(model: nn.Module, weights: dict[str, Tensor], args: argparse.Namespace) -> None:
     """Load the tensors into the model; InputError where one is missing or of another shape."""
     own = model.state_dict()
     for key, value in own.items():

@@ -38,34 +38,28 @@ import _cli  # puts the repository root on sys.path
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm import tqdm
 
-from data import DATASETS, DataConfig, DatasetLike, build_dataset, build_loader
+from data import DATASETS, DataConfig, DatasetLike, build_dataset
 from data.annotations import Category
 from data.categories import published_categories
 from data.cityscapes import convert
 from data.lvis import SYNSETS
-from engine import distributed
 from engine.config import change_refiner
-from engine.distributed import World
-from engine.logging import say
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth
 from eval.cityscapes import read_submission
-from eval.degraded import evaluate_degraded, format_degraded
-from eval.diagnostics.study import KINDS, refinement_study
-from eval.inference import evaluate_model
 from eval.metrics import METRICS, USUAL, evaluate_detections
 from eval.results import format_categories, format_errors, format_summary, format_table
-from models import load_model
-from models.predictor import Predictor
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.plain import from_dict
-from sharpcontour.refined_model import RefinedModel
+
+if TYPE_CHECKING:  # --help and --results need no torch: what does is imported by the functions that run a model
+    from engine.distributed import World
+    from models import Predictor
 
 
 def main() -> int:
@@ -188,6 +182,12 @@ def evaluate_results(args: argparse.Namespace) -> None:
 
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Run a trained model over a data set and score it, before and after refinement."""
+    from data.loader import build_loader
+    from engine import distributed
+    from engine.logging import say
+    from eval.inference import evaluate_model
+    from models import load_model
+
     world = distributed.start(args.device)
     predictor = load_model(args.checkpoint, world.device)
     change_refiner(predictor.model, args.overrides)
@@ -224,12 +224,15 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         say(world, format_errors(result["replicates"]))
     say(world, format_summary(result))
     if args.study:
-        say(world, format_study(study(predictor, config)))
+        say(world, study(predictor, config))
     distributed.stop()
 
 
 def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: DatasetLike, world: World) -> None:
     """Refine worse masks of the annotated objects: what a model that is given masks is judged by."""
+    from engine.logging import say
+    from eval.degraded import evaluate_degraded, format_degraded
+
     if args.results_out or args.study or args.per_category:
         raise InputError("this model detects nothing: --results-out, --study and --per-category mean nothing to it")
     result = evaluate_degraded(predictor, dataset, progress=world.main)
@@ -238,8 +241,13 @@ def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: Data
     say(world, format_degraded(result))
 
 
-def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
+def study(predictor: Predictor, config: DataConfig) -> str:
     """Refine contours of known quality on the validation images at test size, see ``eval/diagnostics/study.py``."""
+    import torch
+
+    from eval.diagnostics.study import format_study, refinement_study
+    from sharpcontour.refined_model import RefinedModel
+
     if not isinstance(predictor.model, RefinedModel):
         raise InputError("--study needs a model that was trained with --refine")
     plain = replace(config, short_sides=(config.test_short_side,), max_side=config.test_max_side, flip=0.0)
@@ -248,25 +256,13 @@ def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
     label_of = torch.tensor([predictor.category_ids.index(k) for k in dataset.category_ids])  # the model may know more
     targets = ((s["image"], s["target"]) for s in samples)
     triples = ((image, t["masks"].dense(*t["size"]).numpy(), label_of[t["labels"]]) for image, t in targets)
-    return refinement_study(predictor.model, triples)
-
-
-def format_study(found: dict[str, Any]) -> str:
-    """The study as a table: a line for each kind of initial contour, a column for each iteration."""
-    lines = [
-        f"{found['all']} objects, {found['detected']} detected; IoU / Boundary IoU before and after each iteration"
-    ]
-    for kind in KINDS:
-        pairs = "   ".join(f"{iou:5.1f} / {boundary:4.1f}" for iou, boundary in found.get(kind, []))
-        lines.append(f"{kind:8} {pairs}")
-    for key, title in (("accuracy", "verdicts that are right"), ("sharpness", "mean |phi - 0.5|")):
-        lines.append(f"{title}: " + ", ".join(f"{v:.3f} at {distance} px" for distance, v in found["phi"][key].items()))
-    bins = ", ".join(f"{one['phi']:.2f}: {one['outside']:.2f}" for one in found["phi"]["calibration"])
-    return "\n".join([*lines, f"phi, and the share of such points that lie outside: {bins}"])
+    return format_study(refinement_study(predictor.model, triples))
 
 
 def data_config(args: argparse.Namespace, predictor: Predictor, world: World) -> DataConfig:
     """The data that the model was trained with, changed by what the command line says."""
+    from engine.logging import say
+
     config = from_dict(DataConfig, predictor.config["data"], "data.")
     own = args.root or args.val_json or args.val_images
     if args.data == "shapes" and own:

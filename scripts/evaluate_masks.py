@@ -19,26 +19,22 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pycocotools import mask as coco_mask
 
 from data import DataConfig, build_dataset
 from data.degrade import KINDS
-from engine import bpr, distributed
 from engine.config import change_refiner
-from engine.logging import say
-from eval.degraded import Masks, Method, evaluate_degraded, format_degraded, refined_by
-from eval.grabcut import grabcut
-from eval.pictures.degraded import draw_worst
-from models import load_model
-from models.bpr import BPR
-from models.loading import find_checkpoint, predictor_of
-from sharpcontour.anymask.refiner import load_refiner
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, save_results
+
+if TYPE_CHECKING:  # --help needs no torch: what does is imported by the functions that use it
+    import torch
+
+    from eval.degraded import Masks, Method
+    from models.bpr import BPR
 
 
 def main() -> int:
@@ -48,6 +44,13 @@ def main() -> int:
     for path in (args.json, args.pictures and Path(args.pictures) / "worst.png"):
         if path:
             check_writable(path, read)
+    from engine import distributed
+    from engine.logging import say
+    from eval.degraded import evaluate_degraded, format_degraded
+    from eval.pictures.degraded import draw_worst
+    from models import load_model
+    from sharpcontour.anymask.refiner import load_refiner
+
     world = distributed.start(args.device)
     config = DataConfig(name="coco", val_json=args.val_json, val_images=args.val_images)
     dataset = build_dataset(config, "val")
@@ -94,6 +97,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def method_of(name: str, device: torch.device) -> Method:
     """What ``--against`` names: OpenCV's GrabCut, or what a checkpoint refines."""
+    from engine import bpr
+    from eval.degraded import refined_by
+    from eval.grabcut import grabcut
+    from models.loading import find_checkpoint, predictor_of
+
     if name == "grabcut":
         return grabcut
     if not Path(name).exists():
@@ -106,6 +114,7 @@ def method_of(name: str, device: torch.device) -> Method:
 
 def redrawn_by(model: BPR) -> Method:
     """What BPR makes of masks."""
+    import torch
 
     def method(image: np.ndarray, masks: Masks) -> Masks:
         coarse = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]

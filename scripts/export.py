@@ -17,18 +17,20 @@ import argparse
 from pathlib import Path
 
 from engine.config import change_refiner
-from models.loading import find_checkpoint, predictor_of
-from sharpcontour.anymask.host import MaskHost
-from sharpcontour.anymask.refiner import WEIGHTS, save_refiner
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable
-from sharpcontour.refined_model import RefinedModel
 
 
 def main() -> int:
     """Read the checkpoint, write the weights."""
     args = parse_arguments()
-    check_writable(args.out, (args.checkpoint,))
+    from models.loading import find_checkpoint, predictor_of  # not before: --help needs no torch
+    from sharpcontour.anymask.host import MaskHost
+    from sharpcontour.anymask.refiner import WEIGHTS, save_refiner
+    from sharpcontour.refined_model import RefinedModel
+
+    out = args.out or WEIGHTS
+    check_writable(out, (args.checkpoint,))
     path, checkpoint = find_checkpoint(Path(args.checkpoint))
     model = predictor_of(path, checkpoint, "cpu").model
     if not isinstance(model, RefinedModel) or not isinstance(model.host, MaskHost):
@@ -43,8 +45,8 @@ def main() -> int:
         "images_per_update": train["images_per_batch"],
         "optimizer": f"{train['optimizer']}, rate {train['base_lr']}, {train['schedule']}",
     }
-    save_refiner(model, about, args.out)
-    print(f"{args.out}: {Path(args.out).stat().st_size / 2**20:.1f} MiB, after {checkpoint['step']} updates")
+    save_refiner(model, about, out)
+    print(f"{out}: {Path(out).stat().st_size / 2**20:.1f} MiB, after {checkpoint['step']} updates")
     return 0
 
 
@@ -59,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="TEXT",
         help="what the images were and their terms; it is kept in the file",
     )
-    add("--out", default=str(WEIGHTS), metavar="FILE", help="to write (default: the package's own weights)")
+    add("--out", metavar="FILE", help="to write (default: the package's own weights)")
     _cli.add_refiner_set(parser)
     return parser.parse_args()
 

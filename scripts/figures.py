@@ -18,17 +18,12 @@ import _cli  # puts the repository root on sys.path
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm import tqdm
 
 from data import DataConfig, build_dataset
-from eval.diagnostics.probe import Probe, objects_inputs, probe
-from eval.pictures.calibration import COLOURS, draw
 from eval.pictures.pairs import FOUND, Pair, choose, find_pairs, sheet
-from models import load_model
-from models.predictor import Predictor
 from models.zoo import title_of
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -36,7 +31,9 @@ from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.plain import from_dict
 from sharpcontour.pictures import drawing
-from sharpcontour.refined_model import RefinedModel
+
+if TYPE_CHECKING:  # --help needs no torch: what does is imported by the functions that use it
+    from models import Predictor
 
 SCORE = 0.3  # of detections, at least
 
@@ -47,6 +44,8 @@ def main() -> int:
     if min(args.count, args.images) < 1:
         raise InputError("--count and --images must be 1 or more")
     check_writable(args.out)
+    from models import load_model
+
     device = choose_device(args.device)
     models = [load_model(path, device) for path in (args.calibration or args.two or [args.before_after])]
     if args.calibration:
@@ -87,6 +86,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def calibration(args: argparse.Namespace, models: list[Predictor]) -> int:
     """Ask every model beside the boundaries of its validation objects, and draw what they say."""
+    from eval.diagnostics.probe import Probe, objects_inputs, probe
+    from eval.pictures.calibration import COLOURS, draw
+    from sharpcontour.refined_model import RefinedModel
+
     if len(models) > len(COLOURS):
         raise InputError(f"--calibration: at most {len(COLOURS)} models fit into a picture")
     probes: dict[str, Probe] = {}
@@ -123,13 +126,15 @@ def title(model: Predictor, refined: bool) -> str:
     return f"{name} + SharpContour" if refined and model.config["refine"] else name
 
 
-@torch.no_grad()
 def collect(models: list[Predictor], count: int) -> list[Pair]:
     """All objects of the first model's validation images that both found."""
+    import torch
+
     pairs: list[Pair] = []
     for sample in samples(models[0], count):
         image = sample["image"]
-        found = [keep(model.model([image.to(next(model.model.parameters()).device)])[0]) for model in models]
+        with torch.no_grad():
+            found = [keep(model.model([image.to(next(model.model.parameters()).device)])[0]) for model in models]
         first = found[0].coarse if len(found) == 1 else found[0]
         assert first is not None
         pixels = image.round().byte().permute(1, 2, 0).numpy()

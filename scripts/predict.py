@@ -29,15 +29,13 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from data.journal import Journal, fingerprint_of, in_a_line
 from eval import pictures
-from models import load_model
-from models.predictor import Predictor
 from models.zoo import title_of
 from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
@@ -45,6 +43,9 @@ from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import looks_like_image, read_image
+
+if TYPE_CHECKING:
+    from models import Predictor
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 LISTED = 5  # images left out that are named
@@ -58,6 +59,8 @@ def main() -> int:
     out, paths = Path(args.out), find_images(args.images)
     names = picture_names(paths, out)
     check_writable(out / "results.json")
+    from models import load_model  # not before: --help and wrong use need no torch
+
     predictor = load_model(args.checkpoint, choose_device(args.device))
     if not predictor.finds:
         raise InputError(f"{args.checkpoint}: anymask detects nothing; give it masks: scripts/refine.py --masks")

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data import DataConfig
 from data.cityscapes import convert
-from data.coco import LAYOUTS, CocoDataset
+from data.coco_split import LAYOUTS, CocoSplit
 from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
 from sharpcontour.errors import InputError
@@ -172,7 +172,7 @@ def check_data(args: argparse.Namespace) -> None:
 def check_split(config: DataConfig, split: str) -> list[str]:
     """Print a summary of one split; returns what is wrong with its images, a line for each."""
     training = split == "train"
-    data = CocoDataset(DataConfig(**{**vars(config), "keep_empty": True}), split)
+    data = CocoSplit(DataConfig(**{**vars(config), "keep_empty": True}), split)
     truth = data.ground_truth()
     with_objects = {one["image_id"] for one in truth["annotations"] if not one["iscrowd"]}
     crowds = sum(one["iscrowd"] for one in truth["annotations"])
@@ -196,7 +196,7 @@ def check_split(config: DataConfig, split: str) -> list[str]:
     return broken
 
 
-def _problem(data: CocoDataset, index: int) -> str:
+def _problem(data: CocoSplit, index: int) -> str:
     try:
         data.read_image(index)
     except InputError as error:

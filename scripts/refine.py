@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -42,9 +42,6 @@ from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
 from eval.refinement import Changes, broken_segmentations
 from eval.results import format_table
-from models import load_model
-from models.predictor import Predictor
-from sharpcontour.anymask.refiner import WEIGHTS, MaskRefiner, load_refiner
 from sharpcontour.app.command import refine_files
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -52,7 +49,10 @@ from sharpcontour.formats.named_masks import is_score
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.images import read_image
-from sharpcontour.refined_model import RefinedModel
+
+if TYPE_CHECKING:  # --help and wrong use need no torch: what does is imported by the functions that use it
+    from models import Predictor
+    from sharpcontour.anymask.refiner import MaskRefiner
 
 PICTURES = 10  # images drawn, those that changed most
 DRAWN_SCORE = 0.3  # of the detections drawn, at least
@@ -71,6 +71,10 @@ def main() -> int:
 
 def load(args: argparse.Namespace) -> Predictor | MaskRefiner:
     """What refines: that of a checkpoint, or that of the package."""
+    from models import load_model
+    from sharpcontour.anymask.refiner import load_refiner
+    from sharpcontour.refined_model import RefinedModel
+
     device = choose_device(args.device)
     if not args.checkpoint:
         return load_refiner(args.weights, device)
@@ -89,6 +93,8 @@ def refine_results(args: argparse.Namespace) -> int:
     annotations = read_json(args.annotations) if args.annotations else None
     truth = GroundTruth(annotations, args.annotations) if args.annotations else None
     images = find_images(entries, args.results, args.images, annotations, args.annotations)
+    from sharpcontour.anymask.refiner import WEIGHTS
+
     job = Job(load(args), entries, images, truth)
     before = job.evaluate(args.results)  # first of all: it finds what would else be told after hours
     weights = args.checkpoint or args.weights or WEIGHTS

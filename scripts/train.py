@@ -27,28 +27,23 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from data import DATASETS, DatasetLike, build_dataset, build_loader
+from data import DATASETS, DatasetLike, build_dataset
 from data.annotations import Category
-from engine import checkpoint, distributed
-from engine.checkpoint import fingerprint
 from engine.config import Config, apply_overrides, describe, differences
-from engine.distributed import World
-from engine.evaluation import Evaluation
 from engine.lock import TrainingLock
-from engine.logging import say
 from engine.recipes import RECIPES
-from engine.trainer import Batches, Trainer, images_per_pass
-from eval.processes import broadcast_object
-from models import MODELS, build_model
-from models.loading import checkpoints, find_checkpoint, newest_readable
+from models.zoo import MODELS, build_model
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, remove_temporary, write_whole
 from sharpcontour.io.plain import to_dict
+
+if TYPE_CHECKING:  # --help and wrong use need no torch: what does is imported by the functions that use it
+    from engine.distributed import World
+    from engine.trainer import Batches, Trainer
 
 COCO_HINT = "for COCO: --data coco --root DIR (with annotations/, train2017/ and val2017/)"
 
@@ -57,6 +52,14 @@ def main() -> int:
     """The whole run, top to bottom; 0 also after a signal, since the run is saved then."""
     args = parse_arguments()
     config = resolve(args)
+    from data.loader import build_loader
+    from engine import distributed
+    from engine.checkpoint import fingerprint
+    from engine.evaluation import Evaluation
+    from engine.logging import say
+    from engine.trainer import Trainer, images_per_pass
+    from models.loading import checkpoints
+
     world = distributed.start(config.train.device)
     announce(config, args, world)
     per_pass = images_per_pass(config.train, world)
@@ -191,6 +194,10 @@ def check_read(config: Config, keys: list[str]) -> None:
 
 def announce(config: Config, args: argparse.Namespace, world: World) -> None:
     """What will be trained, on what, and how the learning rate came about."""
+    import torch
+
+    from engine.logging import say
+
     train = config.train
     if config.data.name == "shapes":
         say(world, f"training on the built-in shapes, drawn on the fly and small enough for a CPU; {COCO_HINT}")
@@ -216,6 +223,9 @@ def folder_of(args: argparse.Namespace, config: Config) -> Path:
 
 def prepare_folder(folder: Path, args: argparse.Namespace, world: World) -> TrainingLock | None:
     """Make the folder of the run and see that it can be written and is nobody else's, before anything takes time."""
+    from engine import distributed
+    from models.loading import checkpoints
+
     lock = None
     if world.main:
         lock = TrainingLock(folder)
@@ -256,12 +266,17 @@ def check_classes(train: list[Category], val: list[Category], config: Config) ->
 
 def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], train_set: DatasetLike) -> None:
     """Take up a checkpoint: to go on with this run, or another's weights to begin with."""
+    from engine import checkpoint
+    from engine.logging import say
+    from eval.processes import broadcast_object
+    from models.loading import find_checkpoint
+
     world = trainer.world
     # Rank 0 reads, so that machines need not share a file system.
     found = broadcast_object(find_start(args.resume, trainer.folder) if world.main else None)
     if found is not None:
         path, state = found
-        checkpoint.check_fits(state, config, train_set.categories, path, fingerprint(image_ids(train_set)))
+        checkpoint.check_fits(state, config, train_set.categories, path, checkpoint.fingerprint(image_ids(train_set)))
         trainer.resume(state, path)
         say(world, f"resuming after step {trainer.step} from {path}")
         for change in differences(state["config"], config):
@@ -291,6 +306,8 @@ def find_start(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint to go on from, if any; those of the run itself win over PATH, which is where it once began."""
     if resume == "never":
         return None
+    from models.loading import find_checkpoint, newest_readable
+
     own = newest_readable(folder / "checkpoints")
     if own is not None and resume != "auto" and os.path.realpath(own[0]) != os.path.realpath(resume):
         print(

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-from torch import Tensor
 
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.contours.types import Rings
 from sharpcontour.masks.run_lengths import RLE, rles_to_masks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class CocoResult(TypedDict):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Contours, Rings
 from sharpcontour.detections import Detections
-from sharpcontour.masks.packed import PackedMasks
+
+if TYPE_CHECKING:  # data sets name these types, and are read without torch
+    from torch import Tensor
+
+    from sharpcontour.masks.packed import PackedMasks
 
 
 class Target(TypedDict, total=False):
@@ -127,6 +129,8 @@ def at_least_one_pixel(boxes: Tensor, limits: Tensor) -> Tensor:
         boxes: (K, 4) xyxy in pixels of their images.
         limits: (K, 4) or (1, 4) width, height, width, height of these.
     """
+    import torch
+
     low = boxes[:, :2].clamp(min=0).minimum(limits[:, :2] - 1)
     high = boxes[:, 2:].minimum(limits[:, 2:]).maximum(low + 1)
     return torch.cat([low, high], 1)

@@ -49,7 +49,7 @@ def run(heading: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for code in examples(heading):
         own: dict[str, Any] = {"__name__": "example"}
         if path := re.match(r"# ((?:models|data)/[\w/]+)\.py\n", code):
-            module = types.ModuleType(path.group(1).replace("/", "."))
+            module = types.ModuleType(path.group(1).replace("/", ".").removesuffix(".__init__"))
             monkeypatch.setitem(sys.modules, module.__name__, module)
             own = module.__dict__
         own.update({key: value for key, value in names.items() if key not in own})

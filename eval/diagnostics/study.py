@@ -91,6 +91,20 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
     return {"all": total, "detected": len(scores["host"]), **means, "phi": Probe.join(probes).summary()}
 
 
+def format_study(found: dict[str, Any]) -> str:
+    """The study as a table: a line for each kind of initial contour, a column for each iteration."""
+    lines = [
+        f"{found['all']} objects, {found['detected']} detected; IoU / Boundary IoU before and after each iteration"
+    ]
+    for kind in KINDS:
+        pairs = "   ".join(f"{iou:5.1f} / {boundary:4.1f}" for iou, boundary in found.get(kind, []))
+        lines.append(f"{kind:8} {pairs}")
+    for key, title in (("accuracy", "verdicts that are right"), ("sharpness", "mean |phi - 0.5|")):
+        lines.append(f"{title}: " + ", ".join(f"{v:.3f} at {distance} px" for distance, v in found["phi"][key].items()))
+    bins = ", ".join(f"{one['phi']:.2f}: {one['outside']:.2f}" for one in found["phi"]["calibration"])
+    return "\n".join([*lines, f"phi, and the share of such points that lie outside: {bins}"])
+
+
 def _matches(boxes: Tensor, labels: Tensor, found: Tensor, found_labels: Tensor) -> tuple[list[int], list[int]]:
     """Objects with a detection of their class and IoU of at least 0.5, and the best such detection of each."""
     if len(found) == 0:

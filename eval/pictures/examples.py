@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pycocotools import mask as coco_mask
-from torch import Tensor
-from torchvision.ops import nms
 
 from eval.boundary import boundary_iou
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.pictures.moves import check_pair
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SAME = 0.6  # IoU of two boxes that are taken to mean one object, whatever their classes
 
@@ -23,6 +25,8 @@ def confident(detections: Detections, threshold: float) -> Detections:
 
     Coarse contours and evolution steps come along.
     """
+    from torchvision.ops import nms  # here: the other pictures of this folder, and --help, need no torchvision
+
     index = (detections.scores >= threshold).nonzero()[:, 0]
     index = index[nms(detections.boxes[index], detections.scores[index], _SAME)]
     return _subset(detections, index)

@@ -16,21 +16,21 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sharpcontour.anymask.foreign_masks import read_masks
-from sharpcontour.anymask.refiner import MaskRefinerLike, load_refiner
 from sharpcontour.detections import Detections
-from sharpcontour.formats import output_files
 from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask
 from sharpcontour.io.command_line import add_device, run
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
 from sharpcontour.io.images import read_fitting
+
+if TYPE_CHECKING:
+    from sharpcontour.anymask.refiner import MaskRefinerLike
 
 
 def main() -> None:
@@ -40,6 +40,8 @@ def main() -> None:
 
 def _main() -> int:
     args = parse_arguments()
+    from sharpcontour.anymask.refiner import load_refiner  # not before: --help and wrong use need no torch
+
     refine_files(
         lambda: load_refiner(args.weights, choose_device(args.device)),
         args.photo,
@@ -89,6 +91,8 @@ def refine_files(
     Raises:
         InputError: for files that are missing, broken, of another size, or cannot be written.
     """
+    from sharpcontour.formats import output_files
+
     photo = Path(photo)
     folder = Path(f"{photo.stem}_sharp") if out is None else Path(out)
     paths = [folder / f"{photo.stem}{ending}" for ending in (".json", ".svg", "_mask.png", "_compare.png")]
@@ -134,6 +138,8 @@ def read_photograph(
 
 def _with_crowds(found: Detections, given: Sequence[NamedMask]) -> Detections:
     """The refined objects, and in their places the crowds as they were given."""
+    from sharpcontour.anymask.foreign_masks import read_masks
+
     assert found.coarse is not None
     places = [k for k, mask in enumerate(given) if mask.crowd]
     crowds = read_masks([given[k].mask for k in places], *found.size)

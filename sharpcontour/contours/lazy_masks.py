@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Rings
 from sharpcontour.masks.run_lengths import RLE, crop_to_rle
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LazyMasks(ABC):

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from sharpcontour.config import TracingConfig
 from sharpcontour.contours.types import Contours, Ring, Rings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # The eight chain directions, counter-clockwise as seen on the screen (y down): E NE N NW W SW S SE.
 _DX = np.array([1, 1, 0, -1, -1, -1, 0, 1])
@@ -236,6 +239,8 @@ def pack_contours(
         config: which rings are large enough.
         device: of the result.
     """
+    import torch  # here: masks are traced without it, in data sets and in the results of models
+
     keep = refinable(rings, areas, instances, config)
     large, small = rings.select(keep), rings.select(~keep)
     carried: list[Rings] = [[] for _ in range(instances)]

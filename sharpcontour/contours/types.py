@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Ring = np.ndarray  # (n, 2) float32 x, y, implicitly closed, no repeated first vertex
 Rings = list[Ring]  # one object: outer rings and holes, combined by the even-odd rule
@@ -34,6 +37,8 @@ class Contours:
     @classmethod
     def from_polygons(cls, vertices: Tensor) -> Contours:
         """One outer ring for each instance: the contours of a contour-based host, (K, N, 2)."""
+        import torch  # here: rings alone are numpy, and read without torch
+
         k = len(vertices)
         return cls(
             vertices,

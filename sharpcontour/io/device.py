@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-
-import torch
+from typing import TYPE_CHECKING
 
 from sharpcontour.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
@@ -22,6 +24,8 @@ def choose_device(device: str | torch.device = "auto", local_rank: int = 0) -> t
     Raises:
         InputError: where there is no such device.
     """
+    import torch  # here: the options of commands need only the names above
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         # Apple's GPU has no collectives.
@@ -45,6 +49,8 @@ def choose_device(device: str | torch.device = "auto", local_rank: int = 0) -> t
 
 
 def _gpu(chosen: torch.device, local_rank: int) -> torch.device:
+    import torch
+
     count = torch.cuda.device_count()
     if count == 0:
         raise InputError(f"device {chosen}: this machine has no CUDA device that torch can use; choose cpu, or auto")

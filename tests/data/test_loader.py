@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from data import DataConfig, build_dataset, build_loader
-from data.loader import EvaluationBatches, TrainingBatches
+from data import DataConfig, build_dataset
+from data.loader import EvaluationBatches, TrainingBatches, build_loader
 from sharpcontour.errors import InputError
 from tests.data.helpers import annotation, image_entry, write_set
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 import data.loader
-from data import DataConfig, build_dataset, build_loader
+from data import DataConfig, build_dataset
+from data.loader import build_loader
 from engine import checkpoint
 from engine.checkpoint import fingerprint
 from engine.lock import TrainingLock

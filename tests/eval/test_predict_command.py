@@ -55,7 +55,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     spec.loader.exec_module(module)
 
     def call(*arguments: str, refine: bool = True) -> tuple[int, str, str]:
-        monkeypatch.setattr(module, "load_model", lambda path, device: _Predictor(refine))
+        monkeypatch.setattr("models.loading.load_model", lambda path, device: _Predictor(refine))
         monkeypatch.setattr(sys, "argv", ["predict.py", "--checkpoint", "c.pt", "--out", "out", *arguments])
         with pytest.raises(SystemExit) as left:
             module._cli.run(module.main)

@@ -75,7 +75,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     def call(*arguments: str, refiner: bool = True, out: str = "out/refined.json") -> tuple[int, str, str]:
         model = build_model(tiny_config(), 2, SharpContourConfig() if refiner else None)
-        monkeypatch.setattr(module, "load_model", lambda path, device: Predictor(model, CATEGORIES, 96, 160))
+        monkeypatch.setattr("models.loading.load_model", lambda path, device: Predictor(model, CATEGORIES, 96, 160))
         fixed = ["--checkpoint", "c.pt", "--results", "found.json", "--images", "img", "--out", out]
         monkeypatch.setattr(sys, "argv", ["refine.py", *fixed, *arguments])
         with pytest.raises(SystemExit) as left:
