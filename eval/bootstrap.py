@@ -10,31 +10,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.matching import MaskEval, Match
+from eval.matching import PARAMS, Matches
 
 SEED = 0
 
 
-def replicates(evaluator: MaskEval, count: int) -> list[float]:
+def replicates(matches: Matches, count: int) -> list[float]:
     """AP in percent of ``count`` draws of the images, as :mod:`eval.coco` computes it, to two decimals.
 
     A draw in which no object of a category is left passes that category over, as COCO does.
 
     Args:
-        evaluator: that has matched all images.
+        matches: of all images.
         count: B.
     """
-    images = {image: k for k, image in enumerate(np.unique(evaluator.params.imgIds).tolist())}
-    if not images:
+    entries = matches.entries
+    number = len(entries.images)
+    if not number:
         return []
     rng = np.random.default_rng(SEED)
-    weights = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=count)  # (B, images)
-    of_category: dict[object, list[Match]] = {}
-    everything = evaluator.params.areaRng[0]
-    for match in evaluator.evalImgs:
-        if match is not None and match["aRng"] == everything:
-            of_category.setdefault(match["category_id"], []).append(match)
-    values = np.array([_average_precisions(matches, images, weights) for matches in of_category.values()])
+    weights = rng.multinomial(number, np.full(number, 1 / number), size=count)  # (B, images)
+    categories = np.unique(entries.truth_category)
+    values = np.array([_average_precisions(matches, category, weights) for category in categories.tolist()])
     defined = ~np.isnan(values)
     if not defined.any():
         return []
@@ -47,21 +44,18 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _average_precisions(matches: Sequence[Match], images: dict[object, int], weights: np.ndarray) -> np.ndarray:
+def _average_precisions(matches: Matches, category: int, weights: np.ndarray) -> np.ndarray:
     """AP of one category (B,), 0 to 1, with images counted ``weights`` (B, images) times; NaN without objects."""
-    image = np.concatenate([np.full(len(match["dtScores"]), images[match["image_id"]], np.int64) for match in matches])
-    scores = np.concatenate([np.asarray(match["dtScores"], np.float64) for match in matches])
-    best = np.argsort(-scores, kind="mergesort")
-    hit = np.concatenate([match["dtMatches"] for match in matches], 1)[:, best].astype(bool)  # (T, D)
-    counts = ~np.concatenate([match["dtIgnore"] for match in matches], 1)[:, best].astype(bool)
-    objects = np.zeros(weights.shape[1])
-    np.add.at(
-        objects, [images[match["image_id"]] for match in matches], [(~match["gtIgnore"]).sum() for match in matches]
-    )
+    entries = matches.entries
+    found = np.flatnonzero(entries.category == category)
+    found = found[np.argsort(-entries.scores[found], kind="mergesort")]
+    image, hit, counts = entries.image[found], matches.matched[0][:, found], ~matches.ignored[0][:, found]  # any area
+    counted = (entries.truth_category == category) & ~matches.truth_ignored[0]
+    objects = np.bincount(entries.truth_image[counted], minlength=weights.shape[1]).astype(float)
     result = np.full(len(weights), np.nan)
     for k, weight in enumerate(weights):
         if total := float(weight @ objects):
-            result[k] = _average_precision(hit & counts, ~hit & counts, weight[image[best]], total)
+            result[k] = _average_precision(hit & counts, ~hit & counts, weight[image], total)
     return result
 
 
@@ -70,7 +64,7 @@ def _average_precision(hit: np.ndarray, miss: np.ndarray, weight: np.ndarray, ob
     right, wrong = np.cumsum(hit * weight, 1), np.cumsum(miss * weight, 1)
     precision = right / np.maximum(right + wrong, np.spacing(1))
     envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-    recalls = np.linspace(0, 1, 101)
+    recalls = PARAMS.recThrs
     total = 0.0
     for recall, values in zip(right / objects, envelope, strict=True):
         place = np.searchsorted(recall, recalls, side="left")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,14 +76,6 @@ class GroundTruth:
         annotations = _checked(data["annotations"], self.sizes, self.category_names, name)
         self.coco = self.index(annotations)
         tell_unusual(data["annotations"], name)
-
-    def part(self, images: Sequence[Id]) -> GroundTruth:
-        """The ground truth of some of the images only, given by their ids."""
-        part, chosen = copy.copy(self), set(images)
-        part.images = {key: self.images[key] for key in images}
-        part.sizes = {key: self.sizes[key] for key in images}
-        part.coco = part.index([one for one in self.coco.dataset["annotations"] if one["image_id"] in chosen])
-        return part
 
     def index(self, annotations: Sequence[Truth] | Sequence[Found]) -> COCO:
         """A pycocotools index of annotations, or of detections, on these images and categories."""

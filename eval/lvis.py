@@ -14,9 +14,10 @@ import numpy as np
 
 from data.annotations import Id
 from data.lvis import SYNSETS
+from eval.accumulation import accumulate, mean_percent, per_category
 from eval.checks import Found, GroundTruth, Truth
-from eval.coco import Scores, accumulated, mean_percent, per_category
-from eval.matching import MaskEval, Match
+from eval.coco import Scores
+from eval.matching import PARAMS, Matches, arrange, mask_overlaps, match
 from sharpcontour.errors import InputError
 
 MAX_DETECTIONS = 300  # per image, of all categories together
@@ -33,11 +34,9 @@ def evaluate_lvis(ground_truth: GroundTruth, detections: Sequence[Found]) -> Sco
     Raises:
         InputError: where an image lacks the two lists: these are no LVIS annotations.
     """
-    evaluator = _LvisEval(ground_truth, detections)
-    evaluator.run()
-    accumulated(evaluator)
-    precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]  # (T, R, K, A, 1) and (T, K, A, 1)
-    frequency = np.array([ground_truth.categories[key].get("frequency", "") for key in evaluator.params.catIds])
+    curves = accumulate(_matches(ground_truth, detections), [MAX_DETECTIONS])
+    precision, recall = curves.precision, curves.recall[..., 0]
+    frequency = np.array([ground_truth.categories[key].get("frequency", "") for key in curves.categories])
     numbers = {
         "AP": precision[:, :, :, 0],
         "AP50": precision[0, :, :, 0],
@@ -54,7 +53,7 @@ def evaluate_lvis(ground_truth: GroundTruth, detections: Sequence[Found]) -> Sco
         "ARl": recall[:, :, 3],
     }
     summary = {name: mean_percent(values) for name, values in numbers.items()}
-    return Scores(summary, per_category(evaluator, ground_truth.category_names))
+    return Scores(summary, per_category(curves, ground_truth.category_names))
 
 
 def without_other_categories(
@@ -89,38 +88,25 @@ def has_cocos_ids(detections: Sequence[Found], ground_truth: GroundTruth) -> boo
     return bool(used) and used <= set(SYNSETS) and any(SYNSETS.get(key, name) != name for key, name in own.items())
 
 
-class _LvisEval(MaskEval):
-    """Annotations and detections that count, and the rule for categories that are not annotated exhaustively."""
-
-    def __init__(self, ground_truth: GroundTruth, detections: Sequence[Found]) -> None:
-        lists = _lists(ground_truth)
-        truths: list[Truth] = [
-            truth | {"iscrowd": 0} for truth in ground_truth.coco.dataset["annotations"] if truth["area"] > 0
-        ]
-        judged = defaultdict(set, {image: set(absent) for image, (absent, _) in lists.items()})
-        for truth in truths:
-            judged[truth["image_id"]].add(truth["category_id"])
-        found = [
-            one
-            for one in _best_of_images(detections)
-            if one["area"] > 0 and one["category_id"] in judged[one["image_id"]]
-        ]
-        super().__init__(ground_truth.index(truths), ground_truth.index(found), "segm")
-        self.params.maxDets = [MAX_DETECTIONS]
-        self._partial = {(image, category) for image, (_, partial) in lists.items() for category in partial}
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        for truths in self._gts.values():
-            for truth in truths:
-                truth["ignore"] = truth["own_ignore"]  # the base class overwrites it
-
-    def evaluateImg(self, imgId: Id, catId: Id, aRng: list[float], maxDet: int) -> Match | None:
-        """Matches of one image and category."""
-        result = super().evaluateImg(imgId, catId, aRng, maxDet)
-        if result is not None and (imgId, catId) in self._partial:
-            result["dtIgnore"] = result["dtIgnore"] | ~result["dtMatches"]
-        return result
+def _matches(ground_truth: GroundTruth, detections: Sequence[Found]) -> Matches:
+    """Matches of the annotations and detections that count, by the rule for categories not annotated exhaustively."""
+    lists = _lists(ground_truth)
+    truths: list[Truth] = [
+        truth | {"iscrowd": 0} for truth in ground_truth.coco.dataset["annotations"] if truth["area"] > 0
+    ]
+    judged = defaultdict(set, {image: set(absent) for image, (absent, _) in lists.items()})
+    for truth in truths:
+        judged[truth["image_id"]].add(truth["category_id"])
+    found = [
+        one for one in _best_of_images(detections) if one["area"] > 0 and one["category_id"] in judged[one["image_id"]]
+    ]
+    entries = arrange(ground_truth, truths, found, MAX_DETECTIONS)
+    matches = match(entries, mask_overlaps(entries), entries.own_ignore, PARAMS.areaRng)
+    partial = {(image, category) for image, (_, some) in lists.items() for category in some}
+    pairs = zip(entries.image.tolist(), entries.category.tolist(), strict=True)
+    unsure = np.array([(entries.images[i], entries.categories[c]) in partial for i, c in pairs], bool)
+    matches.ignored |= unsure & ~matches.matched
+    return matches
 
 
 def _lists(ground_truth: GroundTruth) -> dict[Id, tuple[Iterable[Id], Iterable[Id]]]:

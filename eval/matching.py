@@ -1,201 +1,203 @@
-"""Matching of detections with objects, by masks or by boundaries: pycocotools' own, spared what cannot matter."""
+"""Matching of detections with objects as pycocotools does it, over the (image, category) pairs that exist.
+
+Everything lies in flat arrays, category by category and in them image by image: D detections, G objects, E overlaps of
+a detection and an object that can match. Results are by A ranges of areas and T thresholds of the IoU.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools import mask as coco_mask
+from pycocotools.cocoeval import Params
 
 from data.annotations import Id
-from eval.boundary import band_width, boundary_ious
-from eval.checks import GroundTruth
+from eval.checks import Found, GroundTruth, Truth
 from sharpcontour.masks.run_lengths import RLE
 
-_MIN_SCORE = 0.5  # the lowest IoU threshold of COCO
+PARAMS = Params("segm")
+"""pycocotools' own thresholds (``iouThrs``, ``recThrs``), ranges of areas (``areaRng``) and limits (``maxDets``)."""
+_THRESHOLDS = np.minimum(PARAMS.iouThrs, 1 - 1e-10)  # so that equal masks match at a threshold of 1, too
 
 
-class Match(TypedDict):
-    """What pycocotools keeps of the matches of one image and category, T thresholds, D detections and G objects."""
+@dataclass
+class Entries:
+    """The detections and the objects of all images, by category, image and then: scores fall, objects as they came.
 
-    image_id: Id
-    category_id: Id
-    aRng: list[float]  # areas from and to which objects count, pixels
-    dtScores: list[float]  # D
-    dtMatches: np.ndarray  # (T, D) bool
-    dtIgnore: np.ndarray  # (T, D) bool
-    gtIgnore: np.ndarray  # (G,) bool
-
-
-class MaskEval(COCOeval):
-    """Evaluator of mask AP, which spares the base class the search where no detection and object can match."""
-
-    _category: Id | None = None  # that is at work
-    _ranked: dict[tuple[Id, int], tuple[np.ndarray, list[float], np.ndarray]]
-    _found: dict[tuple[Id, int, bytes], tuple[np.ndarray, np.ndarray]]
-
-    def computeIoU(self, imgId: Id, catId: Id) -> np.ndarray | list[float]:
-        """(D, G) IoUs, detections from best to worst; [] if none reaches the lowest threshold."""
-        if not self._gts[imgId, catId] or not self._dts[imgId, catId]:
-            return []
-        ious = super().computeIoU(imgId, catId)
-        return ious if len(ious) and ious.max() >= _MIN_SCORE else []
-
-    def evaluateImg(self, imgId: Id, catId: Id, aRng: list[float], maxDet: int) -> Match | None:
-        """Matches of one image and category; of them what :meth:`accumulate` asks for, in little memory."""
-        result = self._nothing_matched(imgId, catId, aRng, maxDet)
-        if result is None or len(self.ious[imgId, catId]) == 0:
-            return result
-        ignored = result["gtIgnore"]
-        # The match depends on which objects are ignored; all of them or none make no difference.
-        pattern = imgId, maxDet, ignored.tobytes() if ignored.any() and not ignored.all() else b""
-        if pattern not in self._found:
-            self._found[pattern] = self._match(imgId, catId, aRng, maxDet)
-        able, place = self._found[pattern]
-        matched = place >= 0
-        result["dtMatches"][:, able] = matched
-        result["dtIgnore"][:, able] = np.where(matched, ignored[place], result["dtIgnore"][:, able])
-        return result
-
-    def _match(self, image: Id, category: Id, area: list[float], limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which detections (A,) reach an object at all, and the object (T, A) of each at every threshold, or -1.
-
-        Those that reach none neither match nor keep others from it, so the base class never sees them.
-        """
-        key = image, category
-        ious, found = self.ious[key], self._dts[key]
-        able = np.flatnonzero(ious.max(1) >= _MIN_SCORE)
-        best = self._rank(image, category, limit)[0]
-        self._dts[key], self.ious[key] = [found[i] for i in best[able]], ious[able]
-        matches = np.asarray(super().evaluateImg(image, category, area, limit)["dtMatches"], np.int64)
-        self._dts[key], self.ious[key] = found, ious
-        ids = np.array([truth["id"] for truth in self._gts[key]])
-        order = np.argsort(ids)
-        place = order[np.searchsorted(ids[order], matches).clip(max=len(ids) - 1)]
-        return able, np.where(matches > 0, place, -1)
-
-    def _nothing_matched(self, image: Id, category: Id, area: list[float], limit: int) -> Match | None:
-        """Matches of an image and category in which no pair reaches the lowest IoU threshold: only sizes count."""
-        truths, found = self._gts[image, category], self._dts[image, category]
-        if not truths and not found:
-            return None
-        _, scores, areas = self._rank(image, category, limit)
-        thresholds = len(self.params.iouThrs)
-        ignored = [one["ignore"] or one["area"] < area[0] or one["area"] > area[1] for one in truths]
-        return {
-            "image_id": image,
-            "category_id": category,
-            "aRng": area,
-            "dtScores": scores,
-            "dtMatches": np.zeros((thresholds, len(scores)), bool),
-            "dtIgnore": np.tile((areas < area[0]) | (areas > area[1]), (thresholds, 1)),
-            "gtIgnore": np.array(ignored, bool),
-        }
-
-    def _rank(self, image: Id, category: Id, limit: int) -> tuple[np.ndarray, list[float], np.ndarray]:
-        """Places, scores and areas of the detections from best to worst; kept while a category is at work."""
-        if category != self._category:
-            self._category, self._ranked, self._found = category, {}, {}
-        if (image, limit) not in self._ranked:
-            found = self._dts[image, category]
-            scores = np.array([one["score"] for one in found])
-            best = np.argsort(-scores, kind="mergesort")[:limit]
-            areas = np.array([one["area"] for one in found])[best]
-            self._ranked[image, limit] = best, scores[best].tolist(), areas
-        return self._ranked[image, limit]
-
-    def run(self) -> None:
-        """Match everything, in silence."""
-        with contextlib.redirect_stdout(io.StringIO()):
-            self.evaluate()
-
-    def take(self, matches: Sequence[Match]) -> None:
-        """What :meth:`run` would have found, from evaluators of parts of the images."""
-        params = self.params
-        params.imgIds, params.catIds = (np.unique(ids).tolist() for ids in (params.imgIds, params.catIds))
-        self._paramsEval = copy.deepcopy(params)
-        by_key = {(match["category_id"], *match["aRng"], match["image_id"]): match for match in matches}
-        self.evalImgs = [
-            by_key.get((category, *area, image))
-            for category in params.catIds
-            for area in params.areaRng
-            for image in params.imgIds
-        ]
-
-
-class BoundaryEval(MaskEval):
-    """Evaluator of Boundary AP: pairs score min(mask IoU, boundary IoU), and with a crowd their mask IoU alone.
-
-    A boundary IoU only lowers a score, and scores below the lowest threshold match nothing, so boundaries are made only
-    for masks in pairs above it. That changes none of the results.
-
-    Args:
-        ground_truth: the annotations.
-        found: the detections.
-        dilation_ratio: of the band.
-        masks: the evaluation of the same detections by their masks, if it has run: its IoUs are used, and its matches
-            where boundaries lower no score.
+    Attributes:
+        images, categories: their ids in order.
+        image, category: (D,) int64 places in these, of each detection.
+        rank: (D,) int64 place among the detections of its image and category.
+        scores, areas: (D,) float64, areas in pixels.
+        rles: D masks.
+        truth_image, truth_category: (G,) int64, of each object.
+        truth_areas: (G,) float64 pixels, as annotated.
+        crowd, own_ignore: (G,) bool.
+        truth_rles: G masks.
     """
 
-    def __init__(self, ground_truth: GroundTruth, found: COCO, dilation_ratio: float, masks: MaskEval | None) -> None:
-        super().__init__(ground_truth.coco, found, "segm")
-        self._widths = {image: band_width(*size, dilation_ratio) for image, size in ground_truth.sizes.items()}
-        self._mask_ious = masks.ious if masks else None
-        matches = masks.evalImgs if masks else []
-        self._matches = {(e["image_id"], e["category_id"], *e["aRng"]): e for e in matches if e is not None}
-        self._image: Id | None = None  # the one whose scores are at hand
-        self._scores: dict[Id, np.ndarray | list[float]] = {}  # by category
-        self._lowered: set[tuple[Id, Id]] = set()
+    images: list[Id]
+    categories: list[Id]
+    image: np.ndarray
+    category: np.ndarray
+    rank: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    rles: list[RLE]
+    truth_image: np.ndarray
+    truth_category: np.ndarray
+    truth_areas: np.ndarray
+    crowd: np.ndarray
+    own_ignore: np.ndarray
+    truth_rles: list[RLE]
 
-    def _prepare(self) -> None:
-        super()._prepare()
-        for truths in self._gts.values():
-            for truth in truths:
-                truth["ignore"] = int(truth["iscrowd"] or truth["own_ignore"])  # the base class overwrites it
+    def pair(self) -> np.ndarray:
+        """(D,) int64, the number of each detection's pair of category and image, ascending."""
+        return self.category * len(self.images) + self.image
 
-    def computeIoU(self, imgId: Id, catId: Id) -> np.ndarray | list[float]:
-        """(D, G) scores, detections from best to worst; [] if none reaches the lowest threshold."""
-        if imgId != self._image:  # they are asked for image by image
-            self._image, self._scores = imgId, self._score(imgId)
-        return self._scores[catId]
+    def truth_pair(self) -> np.ndarray:
+        """(G,) int64, the same of each object."""
+        return self.truth_category * len(self.images) + self.truth_image
 
-    def _score(self, image: Id) -> dict[Id, np.ndarray | list[float]]:
-        """Scores of all categories of one image."""
-        scores: dict[Id, Any] = {}
-        pairs: list[tuple[Id, int, int, RLE, RLE]] = []
-        for category in self.params.catIds:
-            key = image, category
-            ious = self._mask_ious[key] if self._mask_ious else super().computeIoU(image, category)
-            scores[category] = ious
-            if len(ious):
-                scores[category] = ious.copy()
-                pairs += [(category, *pair) for pair in self._candidates(key, np.asarray(ious))]
-        values = boundary_ious([pair[3] for pair in pairs], [pair[4] for pair in pairs], self._widths[image])
-        for (category, row, column, _, _), value in zip(pairs, values.tolist(), strict=True):
-            if value < scores[category][row, column]:
-                scores[category][row, column] = value
-                self._lowered.add((image, category))
-        return scores
 
-    def _candidates(self, key: tuple[Id, Id], ious: np.ndarray) -> list[tuple[int, int, RLE, RLE]]:
-        """Row, column and the two masks of every pair that the boundary may lower."""
-        truths, found = self._gts[key], self._dts[key]
-        best = np.argsort([-detection["score"] for detection in found], kind="mergesort")
-        crowd = np.array([truth["iscrowd"] for truth in truths], bool)
-        return [
-            (int(row), int(column), found[best[row]]["segmentation"], truths[column]["segmentation"])
-            for row, column in np.argwhere((ious >= _MIN_SCORE) & ~crowd)
-        ]
+@dataclass
+class Overlaps:
+    """Detections and objects of one image and category that overlap enough for the lowest threshold.
 
-    def evaluateImg(self, imgId: Id, catId: Id, aRng: list[float], maxDet: int) -> Match | None:
-        """Matches of one image and category."""
-        key = imgId, catId
-        same = key not in self._lowered and not any(truth["own_ignore"] for truth in self._gts[key])
-        if self._mask_ious and same:
-            return self._matches.get((*key, *aRng))
-        return super().evaluateImg(imgId, catId, aRng, maxDet)
+    Attributes:
+        found, truth: (E,) int64 indices of the detection, ascending, and of the object.
+        ious: (E,) float64.
+    """
+
+    found: np.ndarray
+    truth: np.ndarray
+    ious: np.ndarray
+
+
+@dataclass
+class Matches:
+    """Which detections have found an object, and what does not count.
+
+    Attributes:
+        entries: the detections and objects.
+        matched, ignored: (A, T, D) bool.
+        truth_ignored: (A, G) bool.
+    """
+
+    entries: Entries
+    matched: np.ndarray
+    ignored: np.ndarray
+    truth_ignored: np.ndarray
+
+
+def arrange(ground_truth: GroundTruth, truths: Sequence[Truth], detections: Sequence[Found], limit: int) -> Entries:
+    """Sort detections and objects by category and image.
+
+    Args:
+        ground_truth: has the images and the categories.
+        truths: the objects.
+        detections: to be scored.
+        limit: of detections an image and category; those of the best scores stay, of equal ones the first.
+    """
+    images, categories = _places(ground_truth.sizes), _places(ground_truth.category_names)
+    image = np.array([images[found["image_id"]] for found in detections], np.int64)
+    category = np.array([categories[found["category_id"]] for found in detections], np.int64)
+    scores = np.array([found["score"] for found in detections], np.float64)
+    order = np.lexsort((-scores, image, category))
+    rank = _counted(category[order] * len(images) + image[order])
+    order, rank = order[rank < limit], rank[rank < limit]
+    truth_image = np.array([images[truth["image_id"]] for truth in truths], np.int64)
+    truth_category = np.array([categories[truth["category_id"]] for truth in truths], np.int64)
+    truth_order = np.lexsort((truth_image, truth_category))
+    chosen, objects = [detections[k] for k in order], [truths[k] for k in truth_order]
+    return Entries(
+        images=list(images),
+        categories=list(categories),
+        image=image[order],
+        category=category[order],
+        rank=rank,
+        scores=scores[order],
+        areas=np.array([found["area"] for found in chosen], np.float64),
+        rles=[found["segmentation"] for found in chosen],
+        truth_image=truth_image[truth_order],
+        truth_category=truth_category[truth_order],
+        truth_areas=np.array([truth["area"] for truth in objects], np.float64),
+        crowd=np.array([truth["iscrowd"] for truth in objects], bool),
+        own_ignore=np.array([truth["own_ignore"] for truth in objects], bool),
+        truth_rles=[truth["segmentation"] for truth in objects],
+    )
+
+
+def _places(ids: Mapping[Id, object]) -> dict[Id, int]:
+    """The place of every id in order: numbers before texts."""
+    return {key: k for k, key in enumerate(sorted(ids, key=lambda key: (isinstance(key, str), key)))}
+
+
+def _counted(values: np.ndarray) -> np.ndarray:
+    """0, 1, ... along each run of equal values (n,)."""
+    new = np.diff(values, prepend=-1) != 0
+    return np.arange(len(values)) - np.flatnonzero(new)[np.cumsum(new) - 1]
+
+
+def mask_overlaps(entries: Entries) -> Overlaps:
+    """Overlaps by mask IoU; of a crowd by the share of the detection that it covers, as COCO has it."""
+    pair, truth_pair = entries.pair(), entries.truth_pair()
+    rows, columns, ious = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for number in np.intersect1d(pair, truth_pair).tolist():
+        (begin, end), (first, last) = (np.searchsorted(of, (number, number + 1)).tolist() for of in (pair, truth_pair))
+        crowd = entries.crowd[first:last].tolist()
+        values = coco_mask.iou(entries.rles[begin:end], entries.truth_rles[first:last], crowd)
+        row, column = np.nonzero(values >= _THRESHOLDS[0])
+        rows.append(begin + row)
+        columns.append(first + column)
+        ious.append(values[row, column])
+    return Overlaps(np.concatenate(rows), np.concatenate(columns), np.concatenate(ious))
+
+
+def match(entries: Entries, overlaps: Overlaps, ignore: np.ndarray, areas: Iterable[Sequence[float]]) -> Matches:
+    """Match detections with objects: the best score first, each with the object of largest IoU that is left.
+
+    Objects that do not count are taken where no other can be, the last one of equal IoUs is, and a crowd by any number.
+
+    Args:
+        entries: the detections and objects.
+        overlaps: of them.
+        ignore: (G,) bool, objects that never count.
+        areas: A ranges, from and to in pixels; what lies outside does not count.
+    """
+    low, high = (limit[:, None] for limit in np.array(list(areas), np.float64).T)
+    truth_ignored = ignore | (entries.truth_areas < low) | (entries.truth_areas > high)  # (A, G)
+    outside = (entries.areas < low) | (entries.areas > high)
+    shape = len(low), len(_THRESHOLDS), len(entries.scores)
+    matched, ignored = np.zeros(shape, bool), np.repeat(outside[:, None], shape[1], 1)
+    taken = np.zeros((len(ignore), *shape[:2]), bool)
+    for edges in _rounds(entries, overlaps):
+        found, truth, ious = overlaps.found[edges], overlaps.truth[edges], overlaps.ious[edges][:, None, None]
+        new = np.diff(found, prepend=-1) != 0
+        starts, segment = np.flatnonzero(new), np.cumsum(new) - 1
+        able = (ious >= _THRESHOLDS) & (~taken[truth] | entries.crowd[truth][:, None, None])  # (edges, A, T)
+        counts = able & ~truth_ignored.T[truth][:, :, None]
+        able = np.where(np.logical_or.reduceat(counts, starts)[segment], counts, able)
+        largest = np.maximum.reduceat(np.where(able, ious, -1), starts)[segment]
+        index = np.where(able & (ious == largest), np.arange(len(edges))[:, None, None], -1)
+        one, area, threshold = np.nonzero((chosen := np.maximum.reduceat(index, starts)) >= 0)
+        objects = truth[chosen[one, area, threshold]]
+        taken[objects, area, threshold] = True
+        matched[area, threshold, found[starts][one]] = True
+        ignored[area, threshold, found[starts][one]] = truth_ignored[area, objects]
+    return Matches(entries, matched, ignored, truth_ignored)
+
+
+def _rounds(entries: Entries, overlaps: Overlaps) -> list[np.ndarray]:
+    """Indices of overlaps, those of the first detection of each image and category, of the second, and so on.
+
+    Detections of one round are of different images or categories: none takes an object from another.
+    """
+    if not len(overlaps.found):
+        return []
+    able, edges = np.unique(overlaps.found, return_inverse=True)
+    turn = _counted(entries.pair()[able])[edges]
+    order = np.argsort(turn, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(turn[order])) + 1)

@@ -34,7 +34,7 @@ def evaluate_detections(
         metrics: out of :data:`METRICS`.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
         name: of the results file, for error messages.
-        processes: that match detections for "segm" and "boundary".
+        processes: at most, that make the boundaries for "boundary"; where they are few, one makes them all.
         bootstrap: draws of the images, whose AP these two give as ``replicates``, see :mod:`eval.bootstrap`.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import eval.boundary
 from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
 from sharpcontour.errors import InputError
@@ -285,20 +287,47 @@ def test_reading(tmp_path: Path) -> None:
             read_json(path)
 
 
-def test_several_processes_find_the_same() -> None:
+def test_several_processes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eval.boundary._WORTH", 1)
     rng = np.random.default_rng(5)
     data = helpers.synthetic(rng)
     found = helpers.make_detections(data, rng)
+    pools: list[int] = []
+    pool = eval.boundary.ProcessPoolExecutor
+    monkeypatch.setattr("eval.boundary.ProcessPoolExecutor", lambda n, **how: pools.append(n) or pool(n, **how))
     alone, together = (evaluate_detections(GroundTruth(data), found, processes=n) for n in (1, 2))
+    assert pools == [2]
     assert alone == together and alone["boundary"].summary["AP"] is not None
 
 
-def test_there_are_no_more_processes_than_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fifty would need gigabytes, and minutes to begin."""
-    monkeypatch.setattr("eval.coco.ProcessPoolExecutor", lambda *_, **__: pytest.fail("processes for one image"))
-    square = {"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9, 1, 9]], "area": 64}
-    sets = {"images": [{"id": 1, "height": 10, "width": 10}], "categories": [{"id": 1, "name": "a"}]}
-    truth = GroundTruth({**sets, "annotations": [{**square, "id": 1}]})
-    assert evaluate_detections(truth, [{**square, "score": 1.0}], processes=50)["segm"].summary["AP"] == pytest.approx(
-        100
-    )
+def test_few_masks_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eval.boundary.ProcessPoolExecutor", lambda *_, **__: pytest.fail("starts processes"))
+    data = small()
+    found = [{**a, "score": 0.5} for a in data["annotations"]]
+    assert evaluate_detections(GroundTruth(data), found, processes=8)["boundary"].summary["AP"] == pytest.approx(100)
+
+
+def test_only_pairs_that_exist_are_looked_at() -> None:
+    """Two pairs of an image and a category have anything in them, of more than 120,000."""
+    data = small()
+    data["images"] += [{"id": k, "height": 200, "width": 300} for k in range(100, 400)]
+    data["categories"] += [{"id": k, "name": str(k)} for k in range(100, 500)]
+    truth, found = GroundTruth(data), [{**a, "score": 0.5} for a in data["annotations"]]
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, value: calls.append(event))
+    try:
+        scores = evaluate_detections(truth, found)
+    finally:
+        sys.setprofile(None)
+    assert scores["boundary"].summary["AP"] == pytest.approx(100)
+    assert len(calls) < 100_000, len(calls)
+
+
+def test_ids_may_be_numbers_and_texts() -> None:
+    data = small()
+    for kind, old, new in (("images", "image_id", "2b"), ("categories", "category_id", "b")):
+        data[kind][1]["id"] = new
+        data["annotations"][1][old] = new
+    found = [{**a, "score": 0.5} for a in data["annotations"]]
+    for scores in evaluate_detections(GroundTruth(data), found).values():
+        assert scores.summary["AP"] == pytest.approx(100) and scores.per_category == pytest.approx({"a": 100, "b": 100})
