@@ -36,6 +36,7 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,9 +127,9 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--processes",
         type=int,
-        default=1,
+        default=os.cpu_count() or 1,
         metavar="N",
-        help="that score --results; worth it from 1000 images (default: 1)",
+        help="at most, for the boundaries of --results; of few masks one makes them all (default: one a core)",
     )
     _cli.add_device(parser)
     return parser.parse_args()
