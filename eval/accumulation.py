@@ -50,12 +50,18 @@ def accumulate(matches: Matches, limits: Sequence[int]) -> Curves:
             hit = matched & counts
             for m, limit in enumerate(limits):
                 recall[:, k, a, m] = hit[:, entries.rank[found] < limit].sum(1) / objects
-            precision[:, :, k, a] = _precision(hit[:, best], (~matched & counts)[:, best], objects, recalls)
+            precision[:, :, k, a] = precision_at(hit[:, best], (~matched & counts)[:, best], objects, recalls)
     return Curves(precision, recall, entries.categories)
 
 
-def _precision(hit: np.ndarray, miss: np.ndarray, objects: int, recalls: np.ndarray) -> np.ndarray:
-    """The largest precision (T, R) at each recall or a higher one; ``hit`` and ``miss`` are (T, D), best first."""
+def precision_at(hit: np.ndarray, miss: np.ndarray, objects: float, recalls: np.ndarray) -> np.ndarray:
+    """The largest precision (T, R) at each recall or a higher one.
+
+    Args:
+        hit, miss: (T, D) of detections, best first: bool, or how often each counts.
+        objects: to be found.
+        recalls: (R,).
+    """
     right, wrong = np.cumsum(hit, 1).astype(float), np.cumsum(miss, 1).astype(float)
     reached = right / (wrong + right + np.spacing(1))
     reached = np.maximum.accumulate(reached[:, ::-1], 1)[:, ::-1]

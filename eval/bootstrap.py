@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from eval.accumulation import precision_at
 from eval.matching import PARAMS, Matches
 
 SEED = 0
@@ -55,18 +56,6 @@ def _average_precisions(matches: Matches, category: int, weights: np.ndarray) ->
     result = np.full(len(weights), np.nan)
     for k, weight in enumerate(weights):
         if total := float(weight @ objects):
-            result[k] = _average_precision(hit & counts, ~hit & counts, weight[image], total)
+            often = weight[image]
+            result[k] = precision_at((hit & counts) * often, (~hit & counts) * often, total, PARAMS.recThrs).mean()
     return result
-
-
-def _average_precision(hit: np.ndarray, miss: np.ndarray, weight: np.ndarray, objects: float) -> float:
-    """COCO's mean of the precision at 101 recalls and T thresholds; ``hit`` and ``miss`` are (T, D), best first."""
-    right, wrong = np.cumsum(hit * weight, 1), np.cumsum(miss * weight, 1)
-    precision = right / np.maximum(right + wrong, np.spacing(1))
-    envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-    recalls = PARAMS.recThrs
-    total = 0.0
-    for recall, values in zip(right / objects, envelope, strict=True):
-        place = np.searchsorted(recall, recalls, side="left")
-        total += values[place[place < len(values)]].sum() / len(recalls)
-    return total / len(hit)
