@@ -6,12 +6,17 @@ import math
 
 _FROM_ONE = """train.images_per_batch train.accumulation train.iterations train.reference_batch train.log_period
 train.checkpoint_period train.keep_checkpoints train.eval_batch data.short_sides data.max_side data.test_short_side
-data.test_max_side sharpcontour.transformer.width sharpcontour.transformer.layers sharpcontour.transformer.heads"""
+data.test_max_side sharpcontour.transformer.width sharpcontour.transformer.layers sharpcontour.transformer.heads
+sharpcontour.evolution.max_steps sharpcontour.classifier.feature_channels sharpcontour.classifier.hidden
+sharpcontour.classifier.controller_width sharpcontour.points.points"""
 _FROM_ZERO = """train.base_lr train.momentum train.weight_decay train.norm_weight_decay train.bias_weight_decay
 train.bias_lr_factor train.clip_grad_norm train.steps train.decay train.warmup_iterations train.warmup_factor
 train.eval_period train.pictures data.object_crop data.colour data.workers sharpcontour.evolution.ratio
-sharpcontour.evolution.max_steps sharpcontour.evolution.iterations sharpcontour.evolution.min_gain
-sharpcontour.transformer.spread sharpcontour.tracing.min_move"""
+sharpcontour.evolution.iterations sharpcontour.evolution.min_gain
+sharpcontour.transformer.spread sharpcontour.tracing.min_move
+sharpcontour.tracing.min_area sharpcontour.evolution.normal_window sharpcontour.classifier.hidden_layers
+sharpcontour.points.sigma sharpcontour.points.min_sigma sharpcontour.points.enlarge sharpcontour.loss.gamma
+sharpcontour.loss.weight sharpcontour.loss.regression_weight"""
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_FROM_ONE.split(), (1, math.inf)),
     **dict.fromkeys(_FROM_ZERO.split(), (0, math.inf)),
@@ -21,7 +26,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "sharpcontour.evolution.vertices": (3, math.inf),
     "sharpcontour.evolution.temperature": (1e-4, math.inf),
     "sharpcontour.evolution.margin": (0, 0.5),
-    "sharpcontour.evolution.min_iou": (0, 1),
+    **dict.fromkeys(("sharpcontour.points.uniform", "sharpcontour.points.given"), (0, 1)),
+    **dict.fromkeys(("sharpcontour.evolution.min_iou", "sharpcontour.tracing.min_share"), (0, 1)),
+    "sharpcontour.loss.alpha_limits": (0, 1),
 }
 """Least and greatest value by key; of a list, of each of its values. No number may be NaN or infinite."""
 NOT_EMPTY = ("data.short_sides",)  # lists

@@ -41,8 +41,8 @@ def replicates(matches: Matches, count: int) -> list[float]:
 
 
 def standard_error(values: Sequence[float] | np.ndarray) -> float:
-    """Standard error of what the replicates ``values`` (B) repeat."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    """Standard error of what the replicates ``values`` (B), two at least, repeat."""
+    return float(np.std(values, ddof=1))
 
 
 def _average_precisions(matches: Matches, category: int, weights: np.ndarray) -> np.ndarray:

@@ -68,7 +68,8 @@ def evaluate_model(
     Returns:
         The same on every process.
         "refined" and "coarse" (without a refiner only "coarse"): the numbers of each metric in percent, None where
-        undefined; "per_category": of each, AP by category name.
+        undefined; "per_category": of each, AP by category name; with ``bootstrap`` "replicates": of each, AP of images
+        drawn again, see :mod:`eval.bootstrap`.
         "stats": the refiner's, over all processes.
         "seconds": "load", "forward" and "encode" of the slowest process (encoding overlaps with the rest), "match",
         "total".
@@ -209,11 +210,12 @@ def _score(
     kinds = {"coarse": final}
     if refined:
         kinds = {"coarse": [entry for image in order for entry in found[image][0] or ()], "refined": final}
-    result: dict[str, Any] = {"per_category": {}, "replicates": {}}
+    result: dict[str, Any] = {"per_category": {}} | ({"replicates": {}} if bootstrap else {})
     for kind, entries in kinds.items():
         scores = evaluate_detections(ground_truth, entries, metrics, dilation_ratio, "detections", bootstrap=bootstrap)
         result[kind] = {metric: values.summary for metric, values in scores.items()}
-        result["replicates"][kind] = {metric: values.replicates for metric, values in scores.items()}
+        if bootstrap:
+            result["replicates"][kind] = {metric: values.replicates for metric, values in scores.items()}
         result["per_category"][kind] = {metric: values.per_category for metric, values in scores.items()}
     seconds = {key: max(times[key] for _, times, *_ in parts) for key in ("load", "forward", "encode")}
     seconds["match"] = time.perf_counter() - begin

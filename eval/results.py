@@ -53,7 +53,9 @@ def format_errors(replicates: Mapping[str, Mapping[str, Sequence[float]]]) -> st
         replicates: "coarse", "refined" or "results" -> metric -> AP of images drawn again.
     """
     lines = []
-    for kind in next(iter(replicates.values())):
+    for kind, values in next(iter(replicates.values())).items():
+        if len(values) < 2:
+            continue  # no object, or a single draw
         drawn = {name: np.array(values[kind]) for name, values in replicates.items()}
         if {"coarse", "refined"} <= set(drawn):
             drawn["change"] = drawn["refined"] - drawn["coarse"]

@@ -34,7 +34,7 @@ from sharpcontour.refiner import SharpContour
 from sharpcontour.sampling import sample_features
 
 MIN_IOU = 0.5  # of a detection's box with an object's, to be learned from
-RINGS = 96  # of a batch that are learned from at most, drawn at random
+INSTANCES = 80  # that a process learns from in a step at most, drawn at random
 
 
 class PolyTransform(SharpContour):
@@ -224,9 +224,10 @@ def matched(inputs: RefinerInputs, targets: Sequence[Target]) -> RefinerInputs:
     iou = box_iou(inputs.boxes, torch.cat([target["boxes"] for target in targets]).to(inputs.boxes))
     iou = iou * (inputs.image_index[:, None] == image)
     best, target_index = iou.max(1) if iou.shape[1] else (iou.new_zeros(len(iou)), inputs.image_index)
-    rows = (best > MIN_IOU)[contours.instance].nonzero()[:, 0]
-    if len(rows) > RINGS:
-        rows = rows[torch.randperm(len(rows), device=rows.device)[:RINGS]].sort().values
+    usable = (best > MIN_IOU).nonzero()[:, 0]
+    if len(usable) > INSTANCES:  # with all their rings: together these have to cover the outline
+        usable = usable[torch.randperm(len(usable), device=usable.device)[:INSTANCES]]
+    rows = torch.isin(contours.instance, usable).nonzero()[:, 0]
     kept, instance = contours.instance[rows].unique(return_inverse=True)
     return replace(
         inputs,

@@ -4,11 +4,11 @@
     python scripts/check_gpu.py --parts parity waits            # some of them
 
 parity: every model with and without SharpContour, losses, gradients and detections in float32 against the CPU, once
-with and once without TF32. amp: 50 updates in bf16 and fp16, which must learn. commands: training by torchrun, going
-on from a checkpoint, evaluation and refinement of a results file. waits: the evolution while torch forbids every wait
-for the device. times: host and refiner by stage at 1 to 300 instances, a training step of Mask R-CNN R50 beside
-torchvision's, and how many drawn images the loader gives. What has been found is written after every part; the command
-ends with status 1 if anything failed.
+with and once without TF32. amp: 50 updates in bf16 and fp16, which must learn. commands: a step behind DDP in a group
+of one process, training by torchrun, going on from a checkpoint, evaluation and refinement of a results file. waits:
+the evolution while torch forbids every wait for the device. times: host and refiner by stage at 1 to 300 instances, a
+training step of Mask R-CNN R50 beside torchvision's, and how many drawn images the loader gives. What has been found is
+written after every part; the command ends with status 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import math
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from models.zoo import MODELS
@@ -55,11 +57,11 @@ def main() -> int:
         try:
             found[name], failed = calls[name]()
         except Exception as error:  # one part that breaks must not hide what the others find
-            found[name], failed = None, [f"{type(error).__name__}: {error}"]
+            found[name], failed = traceback.format_exc(), [f"{type(error).__name__}: {error}"]
         found["failed"] += [f"{name}: {line}" for line in failed]
         print(f"{name}: {time.perf_counter() - begin:.0f} s; " + ("; ".join(failed) or "all well"), flush=True)
         if args.json:
-            save_results(found, args.json)
+            save_results(finite(found), args.json)
     return 1 if found["failed"] else 0
 
 
@@ -76,6 +78,15 @@ def parse_arguments() -> argparse.Namespace:
     if args.repeats < 1:
         raise InputError("--repeats must be 1 or more")
     return args
+
+
+def finite(value: Any) -> Any:
+    """The same with numbers that JSON does not have as text: they are what this command looks for."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def timed_model(device: torch.device, instances: int) -> tuple[Pipeline, bytes]:

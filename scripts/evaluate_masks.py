@@ -87,7 +87,14 @@ def parse_arguments() -> argparse.Namespace:
         default=[],
         help="what else refines the same masks: grabcut, or checkpoints of BPR or of models with a refiner",
     )
-    add("--kinds", nargs="+", choices=tuple(KINDS), default=list(KINDS), metavar="KIND", help="of worse masks")
+    add(
+        "--kinds",
+        nargs="+",
+        choices=tuple(KINDS),
+        default=list(KINDS),
+        metavar="KIND",
+        help=f"of worse masks: {', '.join(KINDS)} (default: all)",
+    )
     _cli.add_refiner_set(parser)
     add("--pictures", metavar="DIR", help="draw the masks that lost most to DIR")
     add("--json", metavar="OUT", help="write the numbers to this file")

@@ -93,6 +93,9 @@ def calibration(args: argparse.Namespace, models: list[Predictor]) -> int:
     if len(models) > len(COLOURS):
         raise InputError(f"--calibration: at most {len(COLOURS)} models fit into a picture")
     probes: dict[str, Probe] = {}
+    short = ["/".join(Path(path).parts[-2:]) for path in args.calibration]
+    if len(set(args.calibration)) < len(short):
+        raise InputError("--calibration: a model is named twice")
     for path, model in zip(args.calibration, models, strict=True):
         if not isinstance(model.model, RefinedModel) or not model.finds:
             raise InputError(f"{path}: --calibration needs a detector that was trained with --refine")
@@ -104,7 +107,7 @@ def calibration(args: argparse.Namespace, models: list[Predictor]) -> int:
                 inputs = objects_inputs(model.model, image, sample["target"]["boxes"])
                 parts.append(probe(model.model, inputs, masks))
         found = Probe.join(parts)
-        probes["/".join(Path(path).parts[-2:])] = found
+        probes[path if len(set(short)) < len(short) else short[len(probes)]] = found
         sharp = ", ".join(f"{value:.3f} at {distance} px" for distance, value in found.sharpness().items())
         print(f"{path}: {len(found.phi)} points; mean |phi - 0.5| {sharp}")
     drawing.save(args.out, draw(probes))

@@ -120,7 +120,11 @@ def parse_arguments() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--results", metavar="R.json", help="COCO results, .json or .json.gz")
     what.add_argument("--image", metavar="PHOTO", help="one photograph, with --masks")
-    add("--checkpoint", metavar="CKPT", help="of a model trained with --refine, or the folder of a run (default: none)")
+    add(
+        "--checkpoint",
+        metavar="CKPT",
+        help="of a model trained with --refine, or the folder of a run (default: the package's refiner)",
+    )
     add("--weights", metavar="FILE", help="of another refiner like the package's (default: the package's own)")
     add("--images", metavar="DIR", help="folder of the images of --results")
     add("--masks", metavar="FILE", nargs="+", help="rough masks of --image, files of any kind")

@@ -90,7 +90,10 @@ def write(number: int, table: Table, work: Work) -> None:
     lines = compare(table, work.records, times)
     about = f"Paper: {'Cityscapes' if number == 2 else 'COCO val2017'}. Ours: {work.args.data}."
     if any(line[metric]["gain_error"] is not None for line in lines for metric in table.metrics):
-        about += " ± is the standard error of a gain over validation images; a gain within two of them is called none."
+        about += (
+            " ± is the standard error of a gain over validation images and, of several seeds, over trainings; a gain "
+            "within two of them is called none. Of one seed and two trainings it lacks their scatter: none is not said."
+        )
     if "ms" in table.metrics and times is not None:
         about += f" Milliseconds of ours: {times['device']}."
     text = markdown(number, table, lines, about)

@@ -6,12 +6,12 @@
     torchrun --nproc-per-node 8 --max-restarts 3 scripts/train.py --model dance --refine --data coco --root /data/coco
     # two machines, the same command on both; HOST is one of them; for --max-restarts there, first
     # export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
-    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\
         scripts/train.py --model dance --refine --data coco --root /data/coco
     # an interrupted run goes on when its command is given again; or it begins from any checkpoint, in another folder
     torchrun scripts/train.py --model dance --refine --out runs/b --resume runs/a/checkpoints/step_00010000.pt
     # your own data in COCO format; the classes are read from the file
-    torchrun scripts/train.py --model dance --refine --train-json A.json --train-images DIR \
+    torchrun scripts/train.py --model dance --refine --train-json A.json --train-images DIR \\
         --val-json B.json --val-images DIR
 
 Plain ``python scripts/train.py ...`` works too, as one process. The folder of a run holds config.json, log.jsonl,

@@ -28,7 +28,7 @@ BOUNDARY_SAMPLES = 256  # per object, drawn in the loader; training points pick 
 
 
 def build_refiner(config: SharpContourConfig, host: Host) -> SharpContour:
-    """The refiner that ``config`` asks for, made for a host: SharpContour, or the regression of Table 9."""
+    """The paper's refiner that ``config`` asks for, made for a host: SharpContour, or the regression of Table 9."""
     refiner = SharpContour if config.classifier.output in SharpContour.outputs else OffsetRegression
     return refiner(config, host.fine_channels, host.controller_shape, host.context_channels)
 

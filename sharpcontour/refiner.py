@@ -24,6 +24,11 @@ from sharpcontour.loss import ipc_loss
 from sharpcontour.masks.packed import PackedMasks
 from sharpcontour.points import sample_points
 
+CARRY_BACK = (
+    "sharpcontour.tracing.carry_back needs vertices that keep their places along the outline: leave out "
+    "sharpcontour.evolution.resample_iterations"
+)
+
 
 class SharpContour(nn.Module):
     """The point classifier phi and the evolution of contours by its verdicts.
@@ -56,6 +61,8 @@ class SharpContour(nn.Module):
             raise InputError(
                 f"{type(self).__name__} has no classifier.output={config.classifier.output}; it has {self.outputs}"
             )
+        if config.tracing.carry_back and config.evolution.resample_iterations:
+            raise InputError(CARRY_BACK)
         self.config = config
         self.classifier = classifier(config.classifier, fine_channels, controller_shape, context_channels)
         self.evolve = evolve
@@ -138,10 +145,7 @@ class SharpContour(nn.Module):
         assert contours is not None
         config, vertices = self.config.evolution, contours.vertices
         if contours.outlines and config.resample_iterations:
-            raise InputError(
-                "sharpcontour.tracing.carry_back needs vertices that keep their places along the outline: leave out "
-                "sharpcontour.evolution.resample_iterations"
-            )
+            raise InputError(CARRY_BACK)
         if config.resample_host and vertices.shape[1] != config.vertices:
             vertices = resample(vertices, config.vertices)
         boxes = inputs.boxes[contours.instance]
@@ -167,11 +171,6 @@ class SharpContour(nn.Module):
             return self.classifier(described, instance, points)
 
         return self.evolve(vertices, hole, area, limits, classify, self.config.evolution)
-
-    def logits(self, inputs: RefinerInputs, points: Tensor) -> Tensor:
-        """Logits of phi at any points (R, Q, 2), row r belonging to ``inputs.contours.instance[r]``: (R, Q)."""
-        assert inputs.contours is not None
-        return self.classifier(self.classifier.describe(inputs), inputs.contours.instance, points)
 
     def _nothing(self, inputs: RefinerInputs) -> Tensor:
         """0 for a batch without instances, with a gradient of 0: no process may wait for this one's gradients."""

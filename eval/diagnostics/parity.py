@@ -21,7 +21,7 @@ from sharpcontour.detections import Detections
 SIZE = 128  # px, side of the drawn images
 CLASSES = 10  # of the drawn shapes
 KEPT = 20  # detections of an image
-DRAWS = ("rand", "randn", "randint", "randperm")  # what training draws on the device
+DRAWS = ("rand", "randn", "randint", "randperm", "rand_like")  # what models draw on the device
 
 
 @contextlib.contextmanager
@@ -31,7 +31,9 @@ def drawn_on_the_cpu() -> Iterator[None]:
 
     def on_cpu(name: str) -> Any:
         def draw(*args: Any, device: Any = None, **more: Any) -> torch.Tensor:
-            drawn: torch.Tensor = usual[name](*args, **more)
+            if name == "rand_like":
+                args, device = args[0].shape, args[0].device
+            drawn: torch.Tensor = usual[name.removesuffix("_like")](*args, **more)
             return drawn if device is None else drawn.to(device)
 
         return draw
@@ -65,13 +67,15 @@ def compare_devices(name: str, refine: bool, device: torch.device) -> dict[str, 
     config = DataConfig(name="shapes", shapes_size=SIZE)
     samples = [build_dataset(config, "train", ours.target_builder)[0, index] for index in (0, 1)]
     here, there = _learn(ours, samples), _learn(theirs, samples)
-    losses = [abs(here[0][key] - value) / (abs(value) + 1e-3) for key, value in there[0].items()]
+    losses = [
+        abs(here[0][key] - value) / (abs(value) + 1e-3) for key, value in there[0].items() if key.startswith("loss")
+    ]
     gradient = (here[1] - there[1]).norm() / here[1].norm().clamp(min=1e-12)
-    found = {"loss": max(losses), "gradient": float(gradient)}
+    found = {"loss": float(np.max(losses)), "gradient": float(gradient)}  # a NaN is the largest
     validation = build_dataset(config, "val")
     pairs = [(_look(ours, validation, index), _look(theirs, validation, index)) for index in (0, 1)]
     parts = [_differences(a, b) for a, b in pairs]
-    return found | {key: max(part[key] for part in parts) for key in parts[0]}
+    return found | {key: float(np.max([part[key] for part in parts])) for key in parts[0]}
 
 
 def small(name: str) -> Any:
@@ -127,7 +131,7 @@ def _differences(a: Detections, b: Detections) -> dict[str, float]:
     """Differences of the detections of ``a`` from the nearest ones of ``b``: of equal scores any may come first."""
     worst = {"count": float(abs(len(a) - len(b))), "score": 0.0, "box": 0.0, "iou": 0.0}
     if len(a) == 0 or len(b) == 0:
-        return worst
+        return worst if len(a) == len(b) else {**worst, "iou": 1.0}
     apart = (a.boxes.cpu()[:, None] - b.boxes.cpu()).abs().amax(2) + 1e4 * (a.labels.cpu()[:, None] != b.labels.cpu())
     distance, nearest = apart.min(1)
     worst["box"] = float(distance.max())

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sharpcontour.contours.geometry import outward_normals
 from sharpcontour.contours.tracing import contours_from_rings, trace_mask
+from sharpcontour.errors import InputError
 from sharpcontour.host import RefinerInputs
 from sharpcontour.refined_model import RefinedModel
 
@@ -75,8 +76,16 @@ class Probe:
 
 @torch.no_grad()
 def probe(model: RefinedModel, inputs: RefinerInputs, masks: list[np.ndarray]) -> Probe:
-    """Ask a model beside the boundaries of the K objects that ``inputs`` describe, masks (H, W) bool."""
+    """Ask a model beside the boundaries of the K objects that ``inputs`` describe, masks (H, W) bool.
+
+    phi is the one that marches, at the ``temperature`` of the evolution.
+
+    Raises:
+        InputError: where the refiner has no phi.
+    """
     config = model.refiner.config
+    if config.classifier.output != "phi":
+        raise InputError(f"a refiner of classifier.output={config.classifier.output} has no phi that could be asked")
     rings = [trace_mask(mask) for mask in masks]
     outlines = contours_from_rings(rings, config.evolution.vertices, config.tracing, inputs.boxes.device)
     # As the classifier is asked in the paper's section 3.1: along the normal, out of the object.
@@ -85,13 +94,15 @@ def probe(model: RefinedModel, inputs: RefinerInputs, masks: list[np.ndarray]) -
     described, parts = model.refiner.classifier.describe(inputs), []
     for distance in DISTANCES if len(outlines.vertices) else ():
         points = torch.cat([outlines.vertices + side * distance * normals for side in (-1, 1)], 1)
-        phi = model.refiner.classifier(described, outlines.instance, points).sigmoid().cpu().numpy()
+        logits = model.refiner.classifier(described, outlines.instance, points) / config.evolution.temperature
+        phi = logits.sigmoid().cpu().numpy()
         owners = zip(outlines.instance.tolist(), points.cpu().numpy(), strict=True)
         outside = np.stack([_outside(masks[k], row) for k, row in owners])
         parts.append(Probe(np.full(phi.size, distance), phi.ravel(), outside.ravel()))
     return Probe.join(parts)
 
 
+@torch.no_grad()
 def objects_inputs(model: RefinedModel, image: Tensor, boxes: Tensor) -> RefinerInputs:
     """What the host tells of objects on an image (3, H, W) by their own boxes (K, 4)."""
     inputs: RefinerInputs = model.host.describe(model.host.encode([image]), [boxes])

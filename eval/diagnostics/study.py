@@ -81,7 +81,8 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
         for kind, contours in starts.items():
             moved = replace(inputs, contours=contours.to(inputs.boxes.device))
             scores[kind].extend(_course_scores(model, moved, wanted))
-        probes.append(probe(model, inputs, wanted))
+        if config.classifier.output == "phi":
+            probes.append(probe(model, inputs, wanted))
         found, inputs = model.host.detect([image])
         objects, chosen = _matches(boxes, labels, inputs.boxes.cpu(), found[0].labels)
         if len(objects):

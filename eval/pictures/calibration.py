@@ -37,9 +37,8 @@ def draw(probes: Mapping[str, Probe]) -> np.ndarray:
         sharp = found.sharpness()
         known = [(x, 2 * sharp[name]) for x, name in ticks if name in sharp]
         _line(right, np.array(known), COLOURS[k])
-        drawing.write(
-            left, title, _LEFT + (k % 2) * 0.5 * _WIDTH, _HEIGHT - 34 + 20 * (k // 2), 8, COLOURS[k], bold=True
-        )
+        x, y = _LEFT + (k % 2) * _WIDTH, _HEIGHT - 34 + 20 * (k // 2)
+        drawing.write(sheet, title, x, y, 8, COLOURS[k], bold=True)
     return sheet
 
 

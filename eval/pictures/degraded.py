@@ -40,5 +40,5 @@ def draw_worst(
         pair = pairs.Pair(image, trace_mask(masks[k]), refined.rings[k], trace_mask(wanted[k]), ious)
         chosen.setdefault(one["kind"].replace("_", " "), []).append(pair)
     if chosen:
-        titles = ("as given", "refined; the white line is the annotation")
+        titles = ("before", "refined; the white line is the annotation")
         drawing.save(folder / "worst.png", pairs.sheet(chosen, titles))

@@ -74,7 +74,8 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
     """Every row of a table: title, seeds, and for each metric "paper", "ours", "difference" and both gains.
 
     "ours" is the mean over the seeds, with "low" and "high"; gains are counted from another row, ours over the seeds
-    that both have, with "gain_error", the standard error over images (paired draws). What is unknown is None.
+    that both have, with "gain_error", its standard error over images (paired draws) and, of two seeds or more, over
+    trainings; and "one_training", whether both are of the same one. What is unknown is None.
     """
     records = {row.title: read_records(folder, row.cell) for row in table.rows}
     rows_by_title = {row.title: row for row in table.rows}
@@ -101,6 +102,7 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
                 "paper_gain": None if paper is None or start is None else paper - start,
                 "our_gain": statistics.fmean(found[s] - before[s] for s in common) if common else None,
                 "gain_error": _gain_error(row, base, metric, records, common) if base else None,
+                "one_training": base is not None and (row.cell.run, row.cell.refined_by) == (base.cell.run, ""),
             }
         result.append(line)
     return result
@@ -117,8 +119,11 @@ def _values(row: Row, metric: str, records: Records, times: Mapping[str, Any] | 
 
 
 def _gain_error(row: Row, base: Row, metric: str, records: Mapping[str, Records], seeds: list[int]) -> float | None:
-    """Standard error over images of the gain of a row, averaged over ``seeds``; None where no images were drawn."""
-    differences = []
+    """Standard error of the gain of a row, averaged over ``seeds``; None where no images were drawn.
+
+    Its square is that over images and, of two seeds or more, that over trainings.
+    """
+    differences, gains = [], []
     for seed in seeds:
         drawn = []
         for one in (row, base):
@@ -127,8 +132,15 @@ def _gain_error(row: Row, base: Row, metric: str, records: Mapping[str, Records]
             if not values or name != "AP":
                 return None
             drawn.append(np.array(values))
+        if len(drawn[0]) != len(drawn[1]):
+            return None  # no pairs
         differences.append(drawn[0] - drawn[1])
-    return standard_error(np.mean(differences, 0)) if differences else None
+        gains.append(float(differences[-1].mean()))
+    if not differences:
+        return None
+    over_images = standard_error(np.mean(differences, 0))
+    over_trainings = standard_error(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+    return float(np.hypot(over_images, over_trainings))
 
 
 def _made_by(records: Records) -> list[dict[str, Any]]:
@@ -173,15 +185,16 @@ def _line(line: dict[str, Any], metric: str) -> str:
         "" if value["paper"] is None else f"{value['paper']:.1f}",
         ours,
         *("" if value[key] is None else f"{value[key]:+.1f}" for key in ("difference", "paper_gain")),
-        _gain(value["our_gain"], value["gain_error"]),
+        _gain(value["our_gain"], value["gain_error"], value["one_training"] or len(value["seeds"]) > 1),
         " ".join(map(str, value["seeds"])),
     ]
     return f"| {line['title']} | {' | '.join(cells)} |"
 
 
-def _gain(gain: float | None, error: float | None) -> str:
+def _gain(gain: float | None, error: float | None, decided: bool) -> str:
+    """A gain with its error; it is called none only where the error has the scatter of trainings, or needs none."""
     if gain is None:
         return ""
     if error is None:
         return f"{gain:+.1f}"
-    return f"{'none: ' if abs(gain) <= ERRORS * error else ''}{gain:+.1f} ± {error:.1f}"
+    return f"{'none: ' if decided and abs(gain) <= ERRORS * error else ''}{gain:+.1f} ± {error:.1f}"

@@ -207,7 +207,8 @@ class Work:
         record = read_record(path)
         if (before := record["command"]) != described(cell, self._training(cell.run, seed)):
             print(f"kept: {path}, made by another command: {before}", flush=True)
-        return not self._with_lvis or "lvis" in record.get(cell.kind, {})
+        found = record.get(cell.kind, {})
+        return ("lvis" in found or not self._with_lvis) and ("replicates" in found or not self._few_images)
 
     def _record(self, cell: Cell, seed: int) -> Path:
         return self.records / record_name(cell, seed)

@@ -24,7 +24,7 @@ from sharpcontour.refined_model import RefinedModel
 AT_ONCE = 128  # instances looked at together
 AT_ONCE_ON_CPU = 16  # the features of so few stay in its cache
 STILL = 0.1  # px of the window: a point that moved no farther keeps its place, however few pixels of the image that is
-AT_BORDER = 2.0  # px of the window, likewise, of a point on the image's border, where an object is cut off, not ending
+AT_BORDER = 6.0  # px of the window, likewise, of a point on the image's border, where an object is cut off, not ending
 
 
 @torch.inference_mode()

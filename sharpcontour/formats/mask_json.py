@@ -182,7 +182,7 @@ def _outline(shape: Mapping[str, Any], size: Size, where: str) -> list[float]:
     points = shape.get("points")
     try:
         corners = np.array(points, np.float64)
-        if corners.ndim == 2 and corners.shape[1] != 2:  # a third number a point would become the next one's x
+        if corners.ndim > 1 and corners.shape[1:] != (2,):  # a third number a point would become the next one's x
             raise ValueError
         corners = corners.reshape(-1, 2)
     except (TypeError, ValueError):

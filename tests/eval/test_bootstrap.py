@@ -53,7 +53,8 @@ def test_the_error_of_a_change_is_that_of_pairs() -> None:
     coarse = [50.0, 54.0, 46.0]
     text = format_errors({"coarse": {"segm": coarse}, "refined": {"segm": [value + 2 for value in coarse]}})
     assert "mask AP over images, 3 draws: coarse 4.00, refined 4.00, change 0.00" in text
-    assert standard_error([1.0]) == 0.0
+    assert standard_error([1.0, 3.0]) == pytest.approx(2**0.5)
+    assert format_errors({"results": {"segm": []}}) == ""
 
 
 def test_nothing_to_draw_from() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from eval.diagnostics.parity import _differences, compare_devices, drawn_on_the_cpu
+from eval.diagnostics.parity import DRAWS, _differences, compare_devices, drawn_on_the_cpu
 from sharpcontour.detections import Detections
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_device_agrees_with_itself() -> None:
@@ -24,6 +31,29 @@ def test_random_numbers_come_from_the_cpu() -> None:
         torch.manual_seed(1)
         assert torch.equal(torch.rand(3), expected)
     assert drawn.device.type == "meta" and torch.rand is usual
+
+
+def test_every_draw_of_the_models_is_known() -> None:
+    """One that is not would give two devices other numbers, and all later ones too."""
+    used: set[str] = set()
+    for folder in ("models", "sharpcontour"):
+        for path in (ROOT / folder).rglob("*.py"):
+            used |= set(
+                re.findall(r"torch\.(rand\w*|bernoulli|multinomial|normal)\(", path.read_text(encoding="utf-8"))
+            )
+    assert used and used <= set(DRAWS)
+
+
+def test_numbers_that_json_lacks_are_written_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.setattr("eval.diagnostics.device_check.parity", lambda *_: ({"loss": float("nan")}, ["loss nan"]))
+    monkeypatch.setattr("eval.diagnostics.device_check.waits", lambda *_: 1 / 0)
+    arguments = ["check_gpu.py", "--device", "cpu", "--parts", "parity", "waits", "--json", str(tmp_path / "g.json")]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert importlib.import_module("check_gpu").main() == 1
+    told = json.loads((tmp_path / "g.json").read_text())
+    assert told["parity"] == {"loss": "nan"} and "ZeroDivisionError" in told["waits"]
+    assert told["failed"] == ["parity: loss nan", "waits: ZeroDivisionError: division by zero"]
 
 
 def found(*corners: float) -> Detections:

@@ -107,18 +107,30 @@ def test_means_gains_and_differences(tmp_path: Path) -> None:
 def test_a_gain_within_its_error_is_called_none(tmp_path: Path) -> None:
     host, sharp = Cell("mask_rcnn"), Cell("mask_rcnn_refine", "refined")
     table = Table("t", ("AP", "Boundary AP"), (Row("host", host), Row("sharp", sharp, {}, "host")))
-    write(tmp_path, host, 0, (60, 40), None)
-    write(tmp_path, sharp, 0, (60, 40), (61, 45))
-    for cell, kind, masks in ((host, "coarse", [59, 61, 60]), (sharp, "refined", [60, 62, 62])):
-        path = tmp_path / record_name(cell, 0)
-        record = json.loads(path.read_text())
-        record[kind]["replicates"] = {"segm": masks, "boundary": masks}
-        path.write_text(json.dumps(record))
+
+    def measured(seed: int, coarse: list[int], refined: list[int]) -> None:
+        write(tmp_path, host, seed, (60, 40), None)
+        write(tmp_path, sharp, seed, (60, 40), (61, 45))
+        for cell, kind, masks in ((host, "coarse", coarse), (sharp, "refined", refined)):
+            path = tmp_path / record_name(cell, seed)
+            record = json.loads(path.read_text())
+            record[kind]["replicates"] = {"segm": masks, "boundary": masks}
+            path.write_text(json.dumps(record))
+
+    measured(0, [59, 61, 60], [60, 62, 62])
     lines = compare(table, tmp_path, None)
     assert lines[1]["AP"]["gain_error"] == pytest.approx(np.std([1, 1, 2], ddof=1))  # of the pairs
     assert lines[0]["AP"]["gain_error"] is None
+    # Two trainings of one seed each: how such trainings scatter is not known.
+    assert "| +1.0 ± 0.6 |" in markdown(3, table, lines, "about")
+    measured(1, [59, 61, 60], [61, 63, 63])
+    lines = compare(table, tmp_path, None)
+    over_trainings = np.std([4 / 3, 7 / 3], ddof=1) / 2**0.5
+    assert lines[1]["AP"]["gain_error"] == pytest.approx(np.hypot(np.std([1, 1, 2], ddof=1), over_trainings))
     text = markdown(3, table, lines, "about")
-    assert "| none: +1.0 ± 0.6 |" in text and "| +5.0 ± 0.6 |" in text
+    assert "| none: +1.0 ± 0.8 |" in text and "| +5.0 ± 0.8 |" in text
+    measured(1, [59, 61, 60], [61, 63])
+    assert compare(table, tmp_path, None)[1]["AP"]["gain_error"] is None  # no pairs
 
 
 def test_settings_and_refiners_have_records_of_their_own(tmp_path: Path) -> None:

@@ -80,6 +80,16 @@ def test_it_learns_from_detections_that_have_found_an_object() -> None:
     assert len(nothing.boxes) == 0 and len(nothing.contours.vertices) == 0  # type: ignore[union-attr]
 
 
+def test_instances_are_drawn_with_all_their_rings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.polytransform.INSTANCES", 1)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40]])
+    inputs = inputs_of(boxes, torch.zeros(2, dtype=torch.int64), [0, 0, 1, 1])
+    targets: list[Any] = [{"boxes": boxes}, {"boxes": torch.zeros(0, 4)}]
+    for _ in range(4):
+        found = matched(inputs, targets)
+        assert len(found.boxes) == 1 and found.contours is not None and found.contours.instance.tolist() == [0, 0]
+
+
 class ShiftedHost(ToyHost):
     """Its contours are a square, each shifted by some pixels."""
 
