@@ -27,14 +27,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
-from data.annotations import Category
 from engine.config import Config, apply_overrides
-from engine.recipes import RECIPES
-from models.zoo import MODELS, build_model, title_of
+from models.zoo import MODELS, title_of
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results
@@ -46,9 +42,6 @@ if TYPE_CHECKING:  # --help needs no torch: what does is imported by the functio
 
     from eval.diagnostics.timing import Pipeline
     from models import Predictor
-
-CLASSES = 80  # of a model without a checkpoint
-CANDIDATES = 1000  # of its detector before suppression: what trained ones have on a busy image
 
 
 @dataclass
@@ -65,6 +58,8 @@ def main() -> int:
     if args.json:
         check_writable(args.json)
     import torch
+
+    from eval.diagnostics.untrained import describe
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -126,8 +121,9 @@ def read_file(args: argparse.Namespace) -> bytes:
     if args.image:
         read_image(args.image)  # tells at once where it cannot be read
         return Path(args.image).read_bytes()
-    coarse = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8)
-    return cv2.imencode(".jpg", cv2.resize(coarse, (800, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+    from eval.diagnostics.untrained import drawn_file
+
+    return drawn_file()
 
 
 def measure(
@@ -173,9 +169,8 @@ def vary(run: Pipeline, data: bytes, args: argparse.Namespace) -> dict[str, list
 
 def build(subject: Subject, data: bytes, device: torch.device, instances: int) -> tuple[Predictor, str]:
     """The refined model of a subject, and its name in the table."""
-    import torch
-
-    from models import Predictor, load_model
+    from eval.diagnostics.untrained import untrained
+    from models import load_model
     from sharpcontour.refined_model import RefinedModel
 
     if subject.checkpoint:
@@ -184,44 +179,7 @@ def build(subject: Subject, data: bytes, device: torch.device, instances: int) -
         if not isinstance(predictor.model, RefinedModel):
             raise InputError(f"{subject.checkpoint}: this checkpoint has no refiner; train with --refine")
         return predictor, name
-    config = RECIPES["coco_1x"](subject.model, True)
-    config.host.backbone.weights, config.host.backbone.norm = "none", "bn"
-    torch.manual_seed(0)
-    model = build_model(config.host, CLASSES, config.sharpcontour).to(device)
-    categories: list[Category] = [{"id": k + 1, "name": str(k + 1)} for k in range(CLASSES)]
-    settle(model, device)
-    predictor = Predictor(model, categories, config.data.test_short_side, config.data.test_max_side)
-    choose_threshold(predictor, data, instances)
-    return predictor, title_of(subject.model)
-
-
-def choose_threshold(predictor: Predictor, data: bytes, instances: int) -> None:
-    """Let about as many candidates pass as a trained detector has: random weights would give none, or all."""
-    host: Any = predictor.model.host
-    fcos = hasattr(host, "detector")
-    config = host.config.fcos if fcos else host.config.box_head
-    config.max_detections = instances
-    seen: list[Any] = []
-    hook = (host.detector if fcos else host.box_head).register_forward_hook(lambda _, __, output: seen.append(output))
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert image is not None
-    predictor.predict(image)
-    hook.remove()
-    scores = seen[0].classes.sigmoid() if fcos else seen[0][0].softmax(1)[:, :-1]
-    if fcos and config.threshold_product:
-        scores = scores * seen[0].centerness.sigmoid()[..., None]
-    config.score_threshold = float(scores.flatten().topk(max(CANDIDATES, 5 * instances)).values[-1])
-
-
-def settle(model: nn.Module, device: torch.device) -> None:
-    """Give batch norms statistics, so that activations of random weights neither vanish nor overflow."""
-    import torch
-
-    model.train()
-    for _ in range(3):
-        with torch.no_grad():
-            model.host.backbone(torch.randn(2, 3, 128, 128, device=device))  # type: ignore[operator, union-attr]
-    model.eval()
+    return untrained(subject.model, data, device, instances), title_of(subject.model)
 
 
 def pipeline(predictor: Predictor, subject: Subject, instances: int) -> Pipeline:
@@ -268,15 +226,6 @@ def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind:
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
     return memory_gib(device) * 2**10
-
-
-def describe(device: torch.device) -> str:
-    """The device and the software, in words."""
-    import torch
-
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def table(results: list[dict[str, Any]]) -> str:

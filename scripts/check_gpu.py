@@ -19,16 +19,11 @@ import argparse
 import math
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.zoo import MODELS
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, save_results
-
-if TYPE_CHECKING:  # --help needs no torch
-    import torch
-
-    from eval.diagnostics.timing import Pipeline
 
 PARTS = ("parity", "waits", "amp", "commands", "times")
 
@@ -38,20 +33,19 @@ def main() -> int:
     args = parse_arguments()
     if args.json:
         check_writable(args.json)
-    import benchmark
-
     from eval.diagnostics import device_check
+    from eval.diagnostics.untrained import describe
     from sharpcontour.io.device import choose_device
 
     device = choose_device(args.device)
     calls = {
         "parity": lambda: device_check.parity(device, args.models or list(MODELS)),
-        "waits": lambda: device_check.waits(device, timed_model),
+        "waits": lambda: device_check.waits(device),
         "amp": lambda: device_check.amp(device),
         "commands": lambda: device_check.commands(device),
-        "times": lambda: device_check.times(device, timed_model, args.repeats),
+        "times": lambda: device_check.times(device, args.repeats),
     }
-    found: dict[str, Any] = {"device": benchmark.describe(device), "failed": []}
+    found: dict[str, Any] = {"device": describe(device), "failed": []}
     for name in args.parts:
         begin = time.perf_counter()
         try:
@@ -87,16 +81,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def timed_model(device: torch.device, instances: int) -> tuple[Pipeline, bytes]:
-    """Mask R-CNN R50 at COCO's size with random weights and drawn instances, and the bytes of an image."""
-    import benchmark
-
-    data = benchmark.read_file(argparse.Namespace(image=None))
-    subject = benchmark.Subject("mask_rcnn")
-    predictor, _ = benchmark.build(subject, data, device, instances)
-    return benchmark.pipeline(predictor, subject, instances), data
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from data import DataConfig, build_dataset
 from eval.diagnostics.parity import compare_devices, moved
-from eval.diagnostics.timing import Pipeline, take_turns, time_pipelines
+from eval.diagnostics.timing import Pipeline, drawn_instances, take_turns, time_pipelines
+from eval.diagnostics.untrained import CLASSES, drawn_file, untrained
 from models.zoo import MODELS, build_model, host_class
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
@@ -34,13 +35,10 @@ TF32_LIMITS = {"loss": 0.1, "gradient": 0.3}  # of near-equal scores others are 
 UPDATES = 50  # of the trainings in mixed precision
 COUNTS = (1, 10, 100, 300)  # instances that are timed
 SIDE = 1024  # px, of the images of the timed training step: about as many pixels as 800 x 1333
-CLASSES = 80  # of the timed models
 SECONDS = 600  # that a command may take
 
 Found = tuple[dict[str, Any], list[str]]
 """What a part has found, and what failed."""
-Timed = Callable[[torch.device, int], tuple[Pipeline, bytes]]
-"""Makes Mask R-CNN R50 at COCO's size with so many instances on a device, and the bytes of an image."""
 
 
 def parity(device: torch.device, models: Sequence[str]) -> Found:
@@ -124,7 +122,7 @@ def distributed_step(device: torch.device) -> None:
             dist.destroy_process_group()
 
 
-def waits(device: torch.device, timed: Timed) -> Found:
+def waits(device: torch.device) -> Found:
     """The evolution of 100 instances while torch forbids waiting for the device."""
     run, data = timed(device, 100)
     _, inputs, _ = run.begin(data)
@@ -144,7 +142,7 @@ def waits(device: torch.device, timed: Timed) -> Found:
     return {"evolution": "no wait"}, []
 
 
-def times(device: torch.device, timed: Timed, repeats: int) -> Found:
+def times(device: torch.device, repeats: int) -> Found:
     """Milliseconds by stage, of training steps, and images a second of the loader."""
     found: dict[str, Any] = {"stages": {}}
     for count in COUNTS:
@@ -174,6 +172,12 @@ class Drawn(torch.utils.data.Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self.dataset[0, index]["image"]
+
+
+def timed(device: torch.device, instances: int) -> tuple[Pipeline, bytes]:
+    """Mask R-CNN R50 at COCO's size with random weights and drawn instances, and the bytes of an image."""
+    data = drawn_file()
+    return Pipeline(untrained("mask_rcnn", data, device, instances), drawn_instances(instances)), data
 
 
 def our_step(device: torch.device) -> Callable[[], None]:
