@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Resize = Literal["opencv", "detectron2", "torchvision", "mmcv"]
@@ -37,3 +37,7 @@ class DataConfig:
     shapes_size: int = 192  # px, side of the drawn images; they are used as they are, not resized
     train_images_count: int = 20_000  # drawn images in the training split
     val_images_count: int = 200  # drawn images in the validation split; the same ones whatever the seed
+
+    def at_test_size(self) -> DataConfig:
+        """The same with training images as evaluation sees them: of its size, and not flipped."""
+        return replace(self, short_sides=(self.test_short_side,), max_side=self.test_max_side, flip=0.0)

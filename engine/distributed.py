@@ -9,7 +9,7 @@ import os
 import random
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -111,12 +111,3 @@ def barrier() -> None:
     """Wait for all processes."""
     if dist.is_initialized():
         dist.all_reduce(torch.zeros(1))  # on the CPU: one process may be busy there for long, as in an evaluation
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Move everything that has ``.to`` (tensors, packed masks) inside lists, tuples and dicts; the rest stays."""
-    if isinstance(value, dict):
-        return {key: to_device(item, device) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(to_device(item, device) for item in value)
-    return value.to(device, non_blocking=True) if hasattr(value, "to") else value

@@ -20,6 +20,7 @@ from engine.config import TrainConfig
 from engine.distributed import World, reduce_max
 from engine.schedule import build_optimizer
 from sharpcontour.host import Target
+from sharpcontour.loss import total_loss
 
 _AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -69,8 +70,7 @@ class Updater:
         with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
                 values = model(images, targets)
-            # Eq. (3), L = L_s + mu L_IPC; a model without the refiner has L_s alone.
-            total = torch.stack([value for name, value in values.items() if name.startswith("loss")]).sum()
+            total = total_loss(values)
             poison = torch.where(total.detach().isfinite(), 1.0, math.nan)
             self.scaler.scale(total * poison / self.config.accumulation).backward()
         return {"loss": total.detach(), **{name: value.detach() for name, value in values.items()}}

@@ -72,6 +72,19 @@ def precision_at(hit: np.ndarray, miss: np.ndarray, objects: float, recalls: np.
     return result
 
 
+def precisions_by_size(curves: Curves) -> dict[str, np.ndarray]:
+    """The precisions whose means are COCO's six APs, which LVIS has too, by name."""
+    precision = curves.precision
+    return {
+        "AP": precision[:, :, :, 0],
+        "AP50": precision[0, :, :, 0],
+        "AP75": precision[5, :, :, 0],
+        "APs": precision[:, :, :, 1],
+        "APm": precision[:, :, :, 2],
+        "APl": precision[:, :, :, 3],
+    }
+
+
 def per_category(curves: Curves, names: Mapping[Id, str]) -> dict[str, float | None]:
     """AP in percent by category name, over all sizes."""
     return {names[key]: mean_percent(curves.precision[:, :, k, 0]) for k, key in enumerate(curves.categories)}

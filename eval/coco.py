@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eval.accumulation import Curves, accumulate, mean_percent, per_category
+from eval.accumulation import Curves, accumulate, mean_percent, per_category, precisions_by_size
 from eval.bootstrap import replicates
 from eval.boundary import band_width, many_boundary_ious
 from eval.checks import Found, GroundTruth
@@ -84,14 +84,9 @@ def _by_boundaries(entries: Entries, overlaps: Overlaps, widths: np.ndarray, pro
 
 
 def _summary(curves: Curves) -> dict[str, float | None]:
-    precision, recall = curves.precision, curves.recall
+    recall = curves.recall
     numbers = {
-        "AP": precision[:, :, :, 0],
-        "AP50": precision[0, :, :, 0],
-        "AP75": precision[5, :, :, 0],
-        "APs": precision[:, :, :, 1],
-        "APm": precision[:, :, :, 2],
-        "APl": precision[:, :, :, 3],
+        **precisions_by_size(curves),
         "AR1": recall[:, :, 0, 0],
         "AR10": recall[:, :, 0, 1],
         "AR100": recall[:, :, 0, 2],

@@ -14,7 +14,7 @@ import numpy as np
 
 from data.annotations import Id
 from data.lvis import SYNSETS
-from eval.accumulation import accumulate, mean_percent, per_category
+from eval.accumulation import accumulate, mean_percent, per_category, precisions_by_size
 from eval.checks import Found, GroundTruth, Truth
 from eval.coco import Scores
 from eval.matching import PARAMS, Matches, arrange, mask_overlaps, match
@@ -38,12 +38,7 @@ def evaluate_lvis(ground_truth: GroundTruth, detections: Sequence[Found]) -> Sco
     precision, recall = curves.precision, curves.recall[..., 0]
     frequency = np.array([ground_truth.categories[key].get("frequency", "") for key in curves.categories])
     numbers = {
-        "AP": precision[:, :, :, 0],
-        "AP50": precision[0, :, :, 0],
-        "AP75": precision[5, :, :, 0],
-        "APs": precision[:, :, :, 1],
-        "APm": precision[:, :, :, 2],
-        "APl": precision[:, :, :, 3],
+        **precisions_by_size(curves),
         "APr": precision[:, :, frequency == "r", 0],
         "APc": precision[:, :, frequency == "c", 0],
         "APf": precision[:, :, frequency == "f", 0],

@@ -25,11 +25,10 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from sharpcontour.config import ClassifierConfig, SharpContourConfig, TransformerConfig
-from sharpcontour.contours.types import Contours
 from sharpcontour.errors import InputError
 from sharpcontour.evolution import Evolution
 from sharpcontour.host import RefinerInputs, Target
-from sharpcontour.ipc import Fusion, relative_places
+from sharpcontour.ipc import feature_encoder, relative_places
 from sharpcontour.refiner import SharpContour
 from sharpcontour.sampling import sample_features
 
@@ -95,7 +94,7 @@ class PolyTransform(SharpContour):
             return {"loss_ipc": self._nothing(inputs)}
         boundary = torch.cat([target["boundary"] for target in targets])[inputs.target_index, :, :2]
         end = self.refine(inputs).steps[-1]
-        unit = self._unit(inputs)[:, None, None]
+        unit = self._unit(inputs.areas()[contours.instance])
         wanted = boundary[contours.instance] / unit
         loss = polygon_loss(end / unit, contours.instance, wanted, len(inputs.boxes), self.config.transformer.spread)
         return {"loss_ipc": loss}
@@ -112,15 +111,12 @@ class PolyTransform(SharpContour):
         """
         assert inputs.contours is not None
         offsets = self.classifier(self.classifier.describe(inputs), inputs.contours.instance, vertices)
-        end = vertices + offsets * self._unit(inputs)[:, None, None]
+        end = vertices + offsets * self._unit(area)
         return Evolution([vertices, end.clamp(min=0).minimum(limits[:, None])])
 
-    def _unit(self, inputs: RefinerInputs) -> Tensor:
-        """(R,), the unit of offsets in pixels: ``points.sigma`` sqrt(A)."""
-        assert inputs.contours is not None
-        boxes = inputs.boxes[inputs.contours.instance]
-        sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
-        return self.config.points.sigma * sides.prod(1).sqrt()
+    def _unit(self, area: Tensor) -> Tensor:
+        """The unit of offsets in pixels, ``points.sigma`` sqrt(A), of boxes with A = ``area`` (R,): (R, 1, 1)."""
+        return self.config.points.sigma * area.sqrt()[:, None, None]
 
 
 @dataclass
@@ -155,9 +151,7 @@ class VertexTransformer(nn.Module):
     ) -> None:
         super().__init__()
         width = transformer.width
-        self.encoder: nn.Module = nn.Conv2d(fine_channels, width, 3, padding=1)
-        if context_channels:
-            self.encoder = Fusion(fine_channels, context_channels, width)
+        self.encoder = feature_encoder(fine_channels, context_channels, width)
         self.enter = nn.Linear(width + 2, width)
         layer = nn.TransformerEncoderLayer(
             width, transformer.heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True
@@ -169,8 +163,7 @@ class VertexTransformer(nn.Module):
 
     def describe(self, inputs: RefinerInputs) -> Scene:
         """The shared feature map, and where the instances are."""
-        maps = [inputs.fine] if inputs.context is None else [inputs.fine, inputs.context]
-        return Scene(self.encoder(*maps), inputs.stride, inputs.boxes, inputs.image_index)
+        return Scene(self.encoder(*inputs.maps()), inputs.stride, inputs.boxes, inputs.image_index)
 
     def forward(self, described: Scene, instance: Tensor, points: Tensor) -> Tensor:
         """Offsets (R, N, 2) of vertices, in units.
@@ -217,8 +210,6 @@ def matched(inputs: RefinerInputs, targets: Sequence[Target]) -> RefinerInputs:
         inputs: of K detections, with contours.
         targets: of each image: "boxes" (G_i, 4), in network-input pixels.
     """
-    contours = inputs.contours
-    assert contours is not None
     counts = torch.tensor([len(target["boxes"]) for target in targets], device=inputs.boxes.device)
     image = torch.repeat_interleave(torch.arange(len(targets), device=inputs.boxes.device), counts)
     iou = box_iou(inputs.boxes, torch.cat([target["boxes"] for target in targets]).to(inputs.boxes))
@@ -226,15 +217,5 @@ def matched(inputs: RefinerInputs, targets: Sequence[Target]) -> RefinerInputs:
     best, target_index = iou.max(1) if iou.shape[1] else (iou.new_zeros(len(iou)), inputs.image_index)
     usable = (best > MIN_IOU).nonzero()[:, 0]
     if len(usable) > INSTANCES:  # with all their rings: together these have to cover the outline
-        usable = usable[torch.randperm(len(usable), device=usable.device)[:INSTANCES]]
-    rows = torch.isin(contours.instance, usable).nonzero()[:, 0]
-    kept, instance = contours.instance[rows].unique(return_inverse=True)
-    return replace(
-        inputs,
-        boxes=inputs.boxes[kept],
-        image_index=inputs.image_index[kept],
-        feats=inputs.feats[kept],
-        target_index=target_index[kept],
-        contours=Contours(contours.vertices[rows], instance, contours.hole[rows], [[] for _ in kept]),
-        soft_masks=None,
-    )
+        usable = usable[torch.randperm(len(usable), device=usable.device)[:INSTANCES]].sort().values
+    return replace(inputs, target_index=target_index).select(usable)

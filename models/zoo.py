@@ -84,7 +84,4 @@ def build_model(
     from models.polytransform import PolyTransform
     from sharpcontour.refined_model import RefinedModel, build_refiner
 
-    if sharpcontour.classifier.output in PolyTransform.outputs:
-        shapes = (host.fine_channels, host.controller_shape, host.context_channels)
-        return RefinedModel(host, PolyTransform(sharpcontour, *shapes))
-    return RefinedModel(host, build_refiner(sharpcontour, host))
+    return RefinedModel(host, build_refiner(sharpcontour, host, [PolyTransform]))

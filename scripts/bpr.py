@@ -43,13 +43,13 @@ def main() -> int:
     from engine import bpr
     from models.bpr import BPR, BPRConfig
 
+    device = choose_device(args.device)
     annotations = read_json(args.annotations)
     truth = GroundTruth(annotations, args.annotations)
     name = args.results or f"masks of {args.annotations} made worse"
     entries = read_entries(args.results, scored=True) if args.results else bpr.worse_entries(truth, args.seed)
     checked = check_detections(entries, truth, name)
     images = find_images(entries, name, args.images, annotations, args.annotations)
-    device = choose_device(args.device)
     if args.task == "train":
         budget = bpr.Budget(args.iterations, args.batch, args.lr, args.seed)
         torch.manual_seed(budget.seed)

@@ -37,7 +37,6 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,8 +250,7 @@ def study(predictor: Predictor, config: DataConfig) -> str:
 
     if not isinstance(predictor.model, RefinedModel):
         raise InputError("--study needs a model that was trained with --refine")
-    plain = replace(config, short_sides=(config.test_short_side,), max_side=config.test_max_side, flip=0.0)
-    dataset = build_dataset(plain, "val")
+    dataset = build_dataset(config.at_test_size(), "val")
     samples = (dataset[0, index] for index in tqdm(range(len(dataset)), desc="study", unit="image", disable=None))
     label_of = torch.tensor([predictor.category_ids.index(k) for k in dataset.category_ids])  # the model may know more
     targets = ((s["image"], s["target"]) for s in samples)

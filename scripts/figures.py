@@ -117,8 +117,7 @@ def calibration(args: argparse.Namespace, models: list[Predictor]) -> int:
 def samples(model: Predictor, count: int) -> Iterator[Any]:
     """The first validation images of a model at test size, with their objects."""
     config = from_dict(DataConfig, model.config["data"], "data.")
-    config.short_sides, config.max_side, config.flip = (config.test_short_side,), config.test_max_side, 0.0
-    dataset = build_dataset(config, "val")
+    dataset = build_dataset(config.at_test_size(), "val")
     for index in tqdm(range(min(count, len(dataset))), desc="objects", unit="image", disable=None):
         yield dataset[0, index]
 

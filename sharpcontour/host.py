@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
@@ -75,6 +75,35 @@ class RefinerInputs:
     context: Tensor | None = None
     windows: Tensor | None = None
     distance: Tensor | None = None
+
+    def maps(self) -> list[Tensor]:
+        """The feature maps: ``fine``, and ``context`` where there is one."""
+        return [self.fine] if self.context is None else [self.fine, self.context]
+
+    def areas(self) -> Tensor:
+        """(K,) A of section 3.1, the area of each instance's box in square pixels."""
+        return (self.boxes[:, 2:] - self.boxes[:, :2]).clamp(min=0).prod(1)
+
+    def select(self, chosen: Tensor) -> RefinerInputs:
+        """These of some instances, ``chosen`` (K',) int64, in that order and without soft masks.
+
+        One may come several times. The feature maps stay as they are.
+        """
+
+        def of(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[chosen]
+
+        return replace(
+            self,
+            boxes=self.boxes[chosen],
+            image_index=self.image_index[chosen],
+            feats=self.feats[chosen],
+            target_index=of(self.target_index),
+            contours=None if self.contours is None else self.contours.select(chosen),
+            soft_masks=None,
+            windows=of(self.windows),
+            distance=of(self.distance),
+        )
 
     def own(self, points: Tensor) -> Tensor:
         """Points (K, Q, 2) in network-input pixels as the instances' own maps count them: pixels of the windows."""

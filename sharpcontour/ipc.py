@@ -66,15 +66,11 @@ class PointClassifier(nn.Module):
         super().__init__()
         self.config = config
         channels = config.feature_channels
-        # Paper silent on norm and activation: linear, since negative values are useful to the MLP that follows.
-        self.encoder: nn.Module = nn.Conv2d(fine_channels, channels, 3, padding=1)
-        if context_channels:
-            self.encoder = Fusion(fine_channels, context_channels, channels)
+        self.encoder = feature_encoder(fine_channels, context_channels, channels)
         self.controller = Controller(config, controller_shape)
 
     def describe(self, inputs: RefinerInputs) -> Described:
         """The shared feature map, and theta of every instance."""
-        maps = [inputs.fine] if inputs.context is None else [inputs.fine, inputs.context]
         theta = self.controller(inputs.feats)
         distance = inputs.distance if self.config.distance else None
         if self.config.distance and distance is None:
@@ -82,7 +78,7 @@ class PointClassifier(nn.Module):
                 "sharpcontour.classifier.distance=true is for a host that is given contours, such as anymask; this one "
                 "has no distance to tell"
             )
-        return Described(self.encoder(*maps), inputs.stride, theta, inputs.boxes, inputs.image_index, distance)
+        return Described(self.encoder(*inputs.maps()), inputs.stride, theta, inputs.boxes, inputs.image_index, distance)
 
     def forward(self, described: Described, instance: Tensor, points: Tensor) -> Tensor:
         """Logits of phi (R, Q), positive outside the object; phi = sigmoid.
@@ -113,6 +109,21 @@ class PointClassifier(nn.Module):
     def unused(self) -> Tensor:
         """The sum of the parameters that no output depends on: a loss adds it times 0, since DDP wants all used."""
         return self.controller.unused()
+
+
+def feature_encoder(fine_channels: int, context_channels: int, channels: int) -> nn.Module:
+    """The 3x3 convolution of section 3.2 that makes the shared map of ``channels``; it takes ``RefinerInputs.maps``.
+
+    Args:
+        fine_channels: channels of the host's highest-resolution feature map.
+        context_channels: channels of the coarser map that comes along with the fine one; 0: none does.
+        channels: of the map that features are read from.
+    """
+    # Paper silent on norm and activation: linear, since negative values are useful to the MLP that follows.
+    encoder: nn.Module = nn.Conv2d(fine_channels, channels, 3, padding=1)
+    if context_channels:
+        encoder = Fusion(fine_channels, context_channels, channels)
+    return encoder
 
 
 class Fusion(nn.Module):

@@ -1,6 +1,8 @@
-"""Section 3.4: the focal loss with a dynamic alpha, eq. (2)."""
+"""Section 3.4: the focal loss with a dynamic alpha, eq. (2), and the sum of all losses, eq. (3)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -35,3 +37,12 @@ def dynamic_alpha(labels: Tensor, config: LossConfig) -> Tensor:
     the same total weight, which is what the paper wants compensated.
     """
     return (1 - labels.mean()).clamp(*config.alpha_limits).detach()
+
+
+def total_loss(values: Mapping[str, Tensor]) -> Tensor:
+    """Eq. (3), L = L_s + mu L_IPC: the sum of what is named "loss..."; a model without the refiner has L_s alone.
+
+    Args:
+        values: scalars by name that a model in training gives, already weighted; others are for the log.
+    """
+    return torch.stack([value for name, value in values.items() if name.startswith("loss")]).sum()

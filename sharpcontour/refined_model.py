@@ -27,9 +27,16 @@ from sharpcontour.statistics import EvolutionStatistics
 BOUNDARY_SAMPLES = 256  # per object, drawn in the loader; training points pick among them
 
 
-def build_refiner(config: SharpContourConfig, host: Host) -> SharpContour:
-    """The paper's refiner that ``config`` asks for, made for a host: SharpContour, or the regression of Table 9."""
-    refiner = SharpContour if config.classifier.output in SharpContour.outputs else OffsetRegression
+def build_refiner(config: SharpContourConfig, host: Host, others: Sequence[type[SharpContour]] = ()) -> SharpContour:
+    """The paper's refiner that ``config`` asks for, made for a host: SharpContour, or the regression of Table 9.
+
+    Args:
+        config: ``classifier.output`` says which.
+        host: whose features it reads.
+        others: further refiners, each with the ``outputs`` that it is for.
+    """
+    kinds: list[type[SharpContour]] = [SharpContour, *others]
+    refiner = next((kind for kind in kinds if config.classifier.output in kind.outputs), OffsetRegression)
     return refiner(config, host.fine_channels, host.controller_shape, host.context_channels)
 
 
@@ -37,8 +44,8 @@ class RefinedModel(nn.Module):
     """A host with SharpContour behind it; called like the host itself.
 
     Joint training minimises L = L_s + mu L_IPC (eq. 3), L_s being the host's own losses: :meth:`forward` gives the
-    terms, ``engine/update.py`` adds them. With ``config.train_host`` off the host stays as it is, normalisation
-    statistics included, and only the refiner learns ("training alone", Table 3).
+    terms, :func:`~sharpcontour.loss.total_loss` adds them. With ``config.train_host`` off the host stays as it is,
+    normalisation statistics included, and only the refiner learns ("training alone", Table 3).
 
     Args:
         host: a :class:`~sharpcontour.host.Host`.
@@ -78,7 +85,7 @@ class RefinedModel(nn.Module):
                 losses, inputs = {}, self.refiner.training_instances(self.host, images, targets)
         ours = self.refiner.loss(inputs, targets)
         # Eq. (3), L = L_s + mu L_IPC: ``losses`` are L_s in parts, "loss_ipc" is mu L_IPC. The sum of all that is named
-        # "loss..." is formed in engine/update.py, Updater.backward.
+        # "loss..." is formed by loss.total_loss.
         return {**losses, **ours, "loss_ipc": self.refiner.loss_weight * ours["loss_ipc"]}
 
     @torch.no_grad()

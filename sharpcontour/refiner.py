@@ -148,11 +148,9 @@ class SharpContour(nn.Module):
             raise InputError(CARRY_BACK)
         if config.resample_host and vertices.shape[1] != config.vertices:
             vertices = resample(vertices, config.vertices)
-        boxes = inputs.boxes[contours.instance]
-        area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)  # A of section 3.1
         heights_widths = torch.tensor(inputs.image_sizes, dtype=torch.float32).to(vertices.device, non_blocking=True)
         limits = heights_widths.flip(-1)[inputs.image_index[contours.instance]]
-        return self.move(inputs, vertices, contours.hole, area, limits)
+        return self.move(inputs, vertices, contours.hole, inputs.areas()[contours.instance], limits)
 
     def move(self, inputs: RefinerInputs, vertices: Tensor, hole: Tensor, area: Tensor, limits: Tensor) -> Evolution:
         """The evolution of R rings by the verdicts of phi (section 3.1).
@@ -174,5 +172,5 @@ class SharpContour(nn.Module):
 
     def _nothing(self, inputs: RefinerInputs) -> Tensor:
         """0 for a batch without instances, with a gradient of 0: no process may wait for this one's gradients."""
-        parts = [inputs.fine, inputs.feats, *([] if inputs.context is None else [inputs.context]), *self.parameters()]
+        parts = [*inputs.maps(), inputs.feats, *self.parameters()]
         return 0.0 * torch.stack([part.float().sum() for part in parts]).sum()

@@ -50,9 +50,8 @@ class OffsetRegression(SharpContour):
         """
         instance = torch.arange(len(points), device=points.device)
         found = self.classifier.evaluate(self.classifier.describe(inputs), instance, points)
-        boxes = inputs.boxes
-        area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
-        return {"loss_ipc": regression_loss(found, points, labels, boundary, self.config.points.sigma * area.sqrt())}
+        unit = self.config.points.sigma * inputs.areas().sqrt()
+        return {"loss_ipc": regression_loss(found, points, labels, boundary, unit)}
 
     def move(self, inputs: RefinerInputs, vertices: Tensor, hole: Tensor, area: Tensor, limits: Tensor) -> Evolution:
         """Move R rings by the offsets that the MLP predicts for their vertices (Table 9).

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,14 +21,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from data import DataConfig, build_dataset
-from eval.diagnostics.parity import compare_devices, moved
+from eval.commands import command_line
+from eval.diagnostics.parity import SIZE, compare_devices, drawn_batch
 from eval.diagnostics.timing import Pipeline, drawn_instances, take_turns, time_pipelines
 from eval.diagnostics.untrained import CLASSES, drawn_file, untrained
 from models.zoo import MODELS, build_model, host_class
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
+from sharpcontour.loss import total_loss
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LIMITS = {"loss": 1e-3, "gradient": 1e-2, "count": 1.0, "score": 1e-3, "box": 0.1, "iou": 0.02}
 TF32_LIMITS = {"loss": 0.1, "gradient": 0.3}  # of near-equal scores others are kept: detections are only told
 UPDATES = 50  # of the trainings in mixed precision
@@ -95,7 +95,7 @@ def commands(device: torch.device) -> Found:
         step("train", "train", *training("mask_rcnn", run, device, 20), processes=1)
         step("go on", "train", *training("mask_rcnn", run, device, 30), processes=1)
         on = ("--device", device.type)
-        step("evaluate", "evaluate", "--checkpoint", str(run), *on, "--results-out", str(results))
+        step("evaluate", "evaluate", "--checkpoint", str(run), *on)
         step("prepare", "prepare_data", "shapes", "--root", str(root), "--train-count", "1", "--val-count", "8")
         files = ("--images", str(root / "val2017"), "--annotations", str(root / "annotations/instances_val2017.json"))
         own = ("--val-json", files[3], "--val-images", files[1])
@@ -108,16 +108,13 @@ def commands(device: torch.device) -> Found:
 def distributed_step(device: torch.device) -> None:
     """A training step behind DistributedDataParallel in a group of one process: NCCL on a GPU, else gloo."""
     model: Any = build_model(host_class("mask_rcnn").small(), CLASSES, SharpContourConfig()).to(device).train()
-    config = DataConfig(name="shapes", shapes_size=128)
-    samples: list[Any] = [build_dataset(config, "train", model.target_builder)[0, index] for index in (0, 1)]
+    images, targets = drawn_batch(model, SIZE)
     with tempfile.TemporaryDirectory() as folder:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
         try:
             parallel = DistributedDataParallel(model, [device.index or 0] if device.type == "cuda" else None)
-            images = [sample["image"].to(device) for sample in samples]
-            losses = parallel(images, [moved(sample["target"], device) for sample in samples])
-            torch.stack([value for key, value in losses.items() if key.startswith("loss")]).sum().backward()
+            total_loss(parallel(images, targets)).backward()
         finally:
             dist.destroy_process_group()
 
@@ -185,9 +182,7 @@ def our_step(device: torch.device) -> Callable[[], None]:
     config = host_class("mask_rcnn").config_type()
     config.backbone.weights, config.backbone.norm = "none", "bn"  # as torchvision's without weights
     model: Any = build_model(config, CLASSES).to(device).train()
-    samples = step_samples(model)
-    images = [sample["image"].to(device) for sample in samples]
-    targets = [moved(sample["target"], device) for sample in samples]
+    images, targets = drawn_batch(model, SIDE)
     return step_of(model, lambda: model(images, targets))
 
 
@@ -196,21 +191,17 @@ def torchvisions_step(device: torch.device) -> Callable[[], None]:
     size = {"min_size": SIDE, "max_size": SIDE}
     model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES + 1, **size)
     model.to(device).train()
-    images, targets = [], []
-    for sample in step_samples(None):
-        target = sample["target"]
-        images.append(sample["image"].to(device) / 255)
-        masks = target["masks"].dense(*target["size"]).to(device, torch.uint8)
-        labels = target["labels"].to(device) + 1
-        targets.append({"boxes": target["boxes"].to(device), "labels": labels, "masks": masks})
+    pixels, found = drawn_batch(model, SIDE)
+    images = [image / 255 for image in pixels]
+    targets = [
+        {
+            "boxes": target["boxes"],
+            "labels": target["labels"] + 1,
+            "masks": target["masks"].dense(*target["size"]).to(torch.uint8),
+        }
+        for target in found
+    ]
     return step_of(model, lambda: model(images, targets))
-
-
-def step_samples(model: Any) -> list[Any]:
-    """Two large drawn images with their objects."""
-    builder = None if model is None else model.target_builder
-    dataset: Any = build_dataset(DataConfig(name="shapes", shapes_size=SIDE), "train", builder)
-    return [dataset[0, index] for index in (0, 1)]
 
 
 def step_of(model: torch.nn.Module, losses: Callable[[], dict[str, torch.Tensor]]) -> Callable[[], None]:
@@ -219,7 +210,7 @@ def step_of(model: torch.nn.Module, losses: Callable[[], dict[str, torch.Tensor]
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.stack([value for key, value in losses().items() if key.startswith("loss")]).sum().backward()
+        total_loss(losses()).backward()
         optimizer.step()
 
     return step
@@ -239,10 +230,7 @@ def training(model: str, out: Path, device: torch.device, updates: int, *setting
 
 def script(name: str, *arguments: str, processes: int = 0) -> None:
     """Run one of the project's commands, by torchrun where ``processes`` says so; InputError where it fails."""
-    start = [sys.executable]
-    if processes:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*start, str(SCRIPTS / f"{name}.py"), *arguments]
+    command = command_line(f"scripts/{name}.py", *arguments, processes=processes)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     if done.returncode:
         raise InputError(f"{name}.py ended with exit code {done.returncode}: {done.stderr[-500:]}")

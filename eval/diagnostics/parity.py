@@ -17,6 +17,8 @@ from models.predictor import Predictor
 from models.zoo import host_class
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
+from sharpcontour.io.device import to_device
+from sharpcontour.loss import total_loss
 
 SIZE = 128  # px, side of the drawn images
 CLASSES = 10  # of the drawn shapes
@@ -64,15 +66,13 @@ def compare_devices(name: str, refine: bool, device: torch.device) -> dict[str, 
     torch.manual_seed(3)
     ours: Any = build_model(small(name), CLASSES, SharpContourConfig() if refine else None)
     theirs: Any = copy.deepcopy(ours).to(device)
-    config = DataConfig(name="shapes", shapes_size=SIZE)
-    samples = [build_dataset(config, "train", ours.target_builder)[0, index] for index in (0, 1)]
-    here, there = _learn(ours, samples), _learn(theirs, samples)
+    here, there = _learn(ours), _learn(theirs)
     losses = [
         abs(here[0][key] - value) / (abs(value) + 1e-3) for key, value in there[0].items() if key.startswith("loss")
     ]
     gradient = (here[1] - there[1]).norm() / here[1].norm().clamp(min=1e-12)
     found = {"loss": float(np.max(losses)), "gradient": float(gradient)}  # a NaN is the largest
-    validation = build_dataset(config, "val")
+    validation = build_dataset(DataConfig(name="shapes", shapes_size=SIZE), "val")
     pairs = [(_look(ours, validation, index), _look(theirs, validation, index)) for index in (0, 1)]
     parts = [_differences(a, b) for a, b in pairs]
     return found | {key: float(np.max([part[key] for part in parts])) for key in parts[0]}
@@ -87,24 +87,30 @@ def small(name: str) -> Any:
     return config
 
 
-def _learn(model: Any, samples: list[Any]) -> tuple[dict[str, float], torch.Tensor]:
-    """Losses by name, and all gradients as one vector on the CPU."""
+def drawn_batch(model: Any, size: int) -> tuple[list[torch.Tensor], list[Any]]:
+    """Two drawn training images of ``size`` pixels, always the same, and their targets, on a model's device.
+
+    Targets have what the model adds to them, if it is one of this project's.
+    """
+    config = DataConfig(name="shapes", shapes_size=size)
+    dataset: Any = build_dataset(config, "train", getattr(model, "target_builder", None))
+    samples = [dataset[0, index] for index in (0, 1)]
     device = next(model.parameters()).device
-    images = [sample["image"].to(device) for sample in samples]
-    targets = [moved(sample["target"], device) for sample in samples]
+    images, targets = ([sample[key] for sample in samples] for key in ("image", "target"))
+    return to_device(images, device), to_device(targets, device)
+
+
+def _learn(model: Any) -> tuple[dict[str, float], torch.Tensor]:
+    """Losses by name, and all gradients as one vector on the CPU."""
+    images, targets = drawn_batch(model, SIZE)
     torch.manual_seed(5)
     with drawn_on_the_cpu():
         losses = model.train()(images, targets)
-    torch.stack([value for key, value in losses.items() if key.startswith("loss")]).sum().backward()
+    total_loss(losses).backward()
     gradients = [
         parameter.grad.flatten().float().cpu() for parameter in model.parameters() if parameter.grad is not None
     ]
     return {key: float(value.detach()) for key, value in losses.items()}, torch.cat(gradients)
-
-
-def moved(target: Any, device: torch.device) -> Any:
-    """A training target on a device."""
-    return {key: value.to(device) if hasattr(value, "to") else value for key, value in target.items()}
 
 
 @torch.no_grad()

@@ -86,7 +86,9 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
         found, inputs = model.host.detect([image])
         objects, chosen = _matches(boxes, labels, inputs.boxes.cpu(), found[0].labels)
         if len(objects):
-            inputs = _select(replace(inputs, contours=model.refiner.initial_contours(inputs)), chosen)
+            inputs = replace(inputs, contours=model.refiner.initial_contours(inputs)).select(
+                chosen.to(inputs.boxes.device)
+            )
             scores["host"].extend(_course_scores(model, inputs, [wanted[k] for k in objects]))
     means = {kind: (100 * np.mean(rows, axis=0)).tolist() for kind, rows in scores.items() if rows}
     return {"all": total, "detected": len(scores["host"]), **means, "phi": Probe.join(probes).summary()}
@@ -106,31 +108,14 @@ def format_study(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"phi, and the share of such points that lie outside: {bins}"])
 
 
-def _matches(boxes: Tensor, labels: Tensor, found: Tensor, found_labels: Tensor) -> tuple[list[int], list[int]]:
+def _matches(boxes: Tensor, labels: Tensor, found: Tensor, found_labels: Tensor) -> tuple[list[int], Tensor]:
     """Objects with a detection of their class and IoU of at least 0.5, and the best such detection of each."""
     if len(found) == 0:
-        return [], []
+        return [], torch.zeros(0, dtype=torch.int64)
     overlap = box_iou(boxes, found) * (labels[:, None] == found_labels[None])
     best, index = overlap.max(1)
     objects = (best >= 0.5).nonzero()[:, 0]
-    return objects.tolist(), index[objects].tolist()
-
-
-def _select(inputs: RefinerInputs, chosen: list[int]) -> RefinerInputs:
-    """The refiner's inputs for the chosen detections; one may be chosen several times."""
-    contours = inputs.contours
-    assert contours is not None
-    owner = contours.instance.tolist()
-    pairs = [(row, new) for new, old in enumerate(chosen) for row, k in enumerate(owner) if k == old]
-    rows, instance = torch.tensor(pairs, dtype=torch.int64, device=inputs.boxes.device).view(-1, 2).unbind(1)
-    carried = [contours.carried[k] for k in chosen]
-    return replace(
-        inputs,
-        boxes=inputs.boxes[chosen],
-        image_index=inputs.image_index[chosen],
-        feats=inputs.feats[chosen],
-        contours=Contours(contours.vertices[rows], instance, contours.hole[rows], carried),
-    )
+    return objects.tolist(), index[objects]
 
 
 def _course_scores(

@@ -6,16 +6,15 @@ import argparse
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from eval.commands import ROOT, command_line
 from eval.tables.paper import BPR, RUNS, START, TABLES, Cell, Row, Table
 from eval.tables.records import read_record, record_name
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json, save_results
 
-ROOT = Path(__file__).resolve().parents[2]  # of the repository, where the commands are
 BODIES = {
     "shapes": {"R101": "resnet34", "X101": "resnet50"},
     "coco": {"R101": "resnet101", "X101": "resnext101_32x8d"},
@@ -267,12 +266,9 @@ def described(cell: Cell, training: str) -> str:
 
 def call(command: list[str], processes: int = 1) -> None:
     """Run one of the project's commands, its output shown; InputError where it fails."""
-    script, *arguments = command
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     print(f"$ {shlex.join(command)}", flush=True)
-    code = subprocess.run([*start, str(ROOT / script), *arguments], check=False).returncode
+    line = command_line(*command, processes=processes if processes > 1 else 0)
+    code = subprocess.run(line, check=False).returncode
     if code == 130:
         raise KeyboardInterrupt
     if code:

@@ -52,6 +52,13 @@ class Contours:
         on_device = (self.vertices.to(device), self.instance.to(device), self.hole.to(device))
         return Contours(*on_device, self.carried, self.outlines)
 
+    def select(self, chosen: Tensor) -> Contours:
+        """The contours of the instances ``chosen`` (K',) int64, in that order; one may come several times."""
+        instance, rows = (self.instance == chosen[:, None]).nonzero().unbind(1)
+        outlines = [self.outlines[row] for row in rows.tolist()] if self.outlines else []
+        carried = [self.carried[k] for k in chosen.tolist()]
+        return Contours(self.vertices[rows], instance, self.hole[rows], carried, outlines)
+
     def rings(self) -> list[Rings]:
         """K lists of rings (numpy), refined and carried ones together, on the CPU."""
         objects = [list(rings) for rings in self.carried]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharpcontour.errors import InputError
 
@@ -63,3 +63,12 @@ def _gpu(chosen: torch.device, local_rank: int) -> torch.device:
     if gpu >= count:
         raise InputError(f"device {chosen}: this machine's CUDA devices go up to cuda:{count - 1}; choose one of them")
     return torch.device("cuda", gpu)
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Move everything that has ``.to`` (tensors, packed masks) inside lists, tuples and dicts; the rest stays."""
+    if isinstance(value, dict):
+        return {key: to_device(item, device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(to_device(item, device) for item in value)
+    return value.to(device, non_blocking=True) if hasattr(value, "to") else value

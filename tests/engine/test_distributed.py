@@ -23,7 +23,7 @@ from eval.inference import evaluate_model
 from eval.processes import broadcast_object, gather_objects
 from models.loading import newest_readable
 from sharpcontour.errors import InputError
-from sharpcontour.io.device import choose_device
+from sharpcontour.io.device import choose_device, to_device
 from tests.engine import toy
 from tests.eval.test_inference import IMAGES, Data, Model
 from tests.eval.test_inference import run as evaluate
@@ -217,7 +217,7 @@ def test_seeds_depend_on_every_part_of_the_key() -> None:
 
 def test_everything_that_can_move_does() -> None:
     image, target = torch.ones(2), {"boxes": torch.ones(1, 4), "image_id": 3, "sizes": (4, 5)}
-    images, targets = distributed.to_device(([image], [target]), torch.device("meta"))
+    images, targets = to_device(([image], [target]), torch.device("meta"))
     assert images[0].device.type == targets[0]["boxes"].device.type == "meta"
     assert (targets[0]["image_id"], targets[0]["sizes"]) == (3, (4, 5))
 

@@ -25,6 +25,7 @@ from models.bpr import BPR, BPRConfig
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.loss import total_loss
 from tests.models.helpers import TINY, confident, rle_of
 
 PATH = Path(__file__).with_name("numbers.json")
@@ -74,7 +75,7 @@ def _model(name: str, refine: bool, output: Any = "phi") -> dict[str, Any]:
     images, targets = [sample["image"] for sample in samples], [sample["target"] for sample in samples]
     torch.manual_seed(5)
     losses = model(images, targets)
-    torch.stack([value for key, value in losses.items() if key.startswith("loss")]).sum().backward()
+    total_loss(losses).backward()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
     numbers: dict[str, Any] = {"losses": {key: float(value.detach()) for key, value in losses.items()}}
     numbers["gradient"] = float(gradient)

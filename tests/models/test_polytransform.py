@@ -55,7 +55,8 @@ def test_an_outline_may_belong_to_several_rings() -> None:
 
 def inputs_of(boxes: Tensor, image_index: Tensor, rings: list[int]) -> RefinerInputs:
     instance = torch.tensor(rings)
-    contours = Contours(torch.rand(len(rings), 8, 2), instance, torch.zeros(len(rings), dtype=torch.bool))
+    hole = torch.zeros(len(rings), dtype=torch.bool)
+    contours = Contours(torch.rand(len(rings), 8, 2), instance, hole, [[] for _ in boxes])
     return RefinerInputs(
         torch.zeros(2, 8, 4, 4), 4, boxes, image_index, torch.zeros(len(boxes), 8, 3, 3), [(9, 9)] * 2, None, contours
     )
