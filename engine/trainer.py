@@ -107,6 +107,7 @@ class Trainer:
             self.updater.optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:
             raise InputError(f"{path}: its optimizer state does not fit ({error}); keep that run's options") from error
+        self.updater.lay_out_moments()
         if self.updater.scaler.is_enabled() and state["scaler"]:
             self.updater.scaler.load_state_dict(state["scaler"])
         self.step, self.images_seen = state["step"], state["images_seen"]

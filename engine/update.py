@@ -48,6 +48,16 @@ class Updater:
         self._statistics = [buffer for buffer in running if buffer is not None]
         self._backup = [buffer.clone() for buffer in self._statistics]
 
+    def lay_out_moments(self) -> None:
+        """Lay out the optimizer's moments in memory as their weights are, whatever the file that they came from has.
+
+        The fused kernels go through both in the order of memory.
+        """
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter).copy_(value)
+
     def begin(self) -> None:
         """Start an update without gradients."""
         self.optimizer.zero_grad(set_to_none=True)

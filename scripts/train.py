@@ -52,6 +52,8 @@ def main() -> int:
     """The whole run, top to bottom; 0 also after a signal, since the run is saved then."""
     args = parse_arguments()
     config = resolve(args)
+    import torch
+
     from data.loader import build_loader
     from engine import distributed
     from engine.checkpoint import fingerprint
@@ -76,7 +78,7 @@ def main() -> int:
         if report:
             say(world, report)
     check_images(val_set, config, world)
-    model.to(world.device)
+    model.to(world.device, memory_format=torch.channels_last)  # convolutions take a tenth to a quarter less time
 
     def batches(done: int) -> Batches:
         """This process's batches without end, after the first ``done``."""

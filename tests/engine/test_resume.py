@@ -125,3 +125,23 @@ def test_other_number_of_processes_warns_and_goes_on(tmp_path: Path, capsys: pyt
     assert "written by 2 processes, now there are 1" in capsys.readouterr().out
     assert second.fit()
     assert begun == [5 * 4 // 2]  # five updates of four images are ten passes of two
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_layout_in_memory_may_change(tmp_path: Path, optimizer: str) -> None:
+    """Fused optimizers go through weights and moments in the order of memory, so the two must agree on it."""
+    # Gradients of this size drown rounding: moments of other weights would show at once.
+    settings = toy.config(optimizer=optimizer, iterations=5, base_lr=0.01)
+    straight = toy.trainer(tmp_path / "straight", settings)
+    assert straight.fit()
+    longer = toy.config(**{**vars(settings), "iterations": 8})
+    ends = []
+    for name, layout in (("same", torch.contiguous_format), ("other", torch.channels_last)):
+        one = toy.trainer(tmp_path / name, longer, model=toy.ToyModel(dropout=0).to(memory_format=layout))
+        found = newest_readable(tmp_path / "straight" / "checkpoints")
+        assert found is not None
+        one.resume(found[1], found[0])
+        assert one.fit()
+        ends.append(_weights(one))
+    for key, value in ends[0].items():
+        torch.testing.assert_close(ends[1][key], value, rtol=1e-4, atol=1e-5)
