@@ -78,7 +78,8 @@ def main() -> int:
         if report:
             say(world, report)
     check_images(val_set, config, world)
-    model.to(world.device, memory_format=torch.channels_last)  # convolutions take a tenth to a quarter less time
+    # Convolutions take a tenth to a quarter less time on a CPU.
+    model.to(world.device).to(memory_format=torch.channels_last)
 
     def batches(done: int) -> Batches:
         """This process's batches without end, after the first ``done``."""
