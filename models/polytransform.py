@@ -5,10 +5,11 @@ predicts all their offsets at once. It learns from the contours of a finished ho
 stays as it is. The loss is the Chamfer distance between contour and outline plus the standard deviation of the edges'
 lengths, so no vertex needs a partner.
 
-What is ours: it reads the host's own feature map where the original runs a network of its own on an enlarged crop of
-each instance, and the contours are SharpContour's, N vertices evenly spaced, where the original has one every ten
-pixels or so. No code of it was published, and its paper was not at hand: depth and width of the transformer, the
-weight of the edges' spread, the unit of offsets and the optimizer are our choice.
+What is ours: it reads the host's own feature map, as SharpContour does; ``transformer.crop`` gives it a network of its
+own on an enlarged crop of each instance, as the original has it. The contours are SharpContour's, N vertices evenly
+spaced, where the original has one every ten pixels or so. No code of it was published, and its paper was not at hand:
+depth and width of the transformer, the network of the crops and their margin, the weight of the edges' spread, the unit
+of offsets and the optimizer are our choice.
 
 Shapes: K instances, R rings of them, N vertices, S boundary samples of an object.
 """
@@ -22,8 +23,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, roi_align
 
+from models.backbone import Backbone, small_body
 from sharpcontour.config import ClassifierConfig, SharpContourConfig, TransformerConfig
 from sharpcontour.errors import InputError
 from sharpcontour.evolution import Evolution
@@ -33,6 +35,9 @@ from sharpcontour.refiner import SharpContour
 from sharpcontour.sampling import sample_features
 
 MIN_IOU = 0.5  # of a detection's box with an object's, to be learned from
+CROP_STEP = 32  # px, of the crops' network
+CROP_MARGIN = 0.1  # of the box's width and height, on every side of a crop
+PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, of its images
 INSTANCES = 80  # that a process learns from in a step at most, drawn at random
 
 
@@ -64,6 +69,8 @@ class PolyTransform(SharpContour):
                 "--set sharpcontour.train_host=false train.init_from=RUN"
             )
         sizes = config.transformer
+        if sizes.crop < 0 or sizes.crop % CROP_STEP:
+            raise InputError(f"sharpcontour.transformer.crop={sizes.crop} must be a multiple of {CROP_STEP}, or 0")
         if sizes.width % sizes.heads:
             raise InputError(
                 f"sharpcontour.transformer.width={sizes.width} must be a multiple of its heads, {sizes.heads}"
@@ -79,7 +86,7 @@ class PolyTransform(SharpContour):
     def training_instances(self, host: Any, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
         """The host's own detections on training images, with their contours, where they have found an object."""
         _, inputs = host.detect(images)
-        return matched(replace(inputs, contours=self.initial_contours(inputs)), targets)
+        return matched(replace(inputs, contours=self.initial_contours(inputs), images=images), targets)
 
     def loss(self, inputs: RefinerInputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         """The loss of a batch of contours, as "loss_ipc", the name of a refiner's loss.
@@ -121,12 +128,60 @@ class PolyTransform(SharpContour):
 
 @dataclass
 class Scene:
-    """What the transformer knows beside the vertices: the feature map, and boxes and images of K instances."""
+    """What the transformer knows beside the vertices: the feature maps, and of K instances boxes and places there.
+
+    Attributes:
+        fine: (B, C, H/s, W/s) maps of the images, or (K, C, h/s, w/s) of the instances' windows.
+        stride: s.
+        boxes: (K, 4) xyxy in network-input pixels.
+        index: (K,) int64, the map of each instance.
+        origin, scale: (K, 1, 2), from network-input pixels to those of the maps: (x - origin) * scale.
+    """
 
     fine: Tensor
     stride: int
     boxes: Tensor
-    image_index: Tensor
+    index: Tensor
+    origin: Tensor
+    scale: Tensor
+
+
+class CropNetwork(nn.Module):
+    """A network of the refiner's own, a narrow ResNet-18 with a pyramid, on an enlarged crop of each instance.
+
+    Args:
+        side: px, height and width that crops are resized to.
+        channels: of its map.
+    """
+
+    stride = 4
+
+    def __init__(self, side: int, channels: int) -> None:
+        super().__init__()
+        self.side = side
+        self.backbone = Backbone(replace(small_body(), fpn_channels=channels), "pool")
+        for block in self.backbone.fpn.layer_blocks[1:]:  # of levels that nothing reads
+            block.requires_grad_(False)
+
+    def forward(self, images: list[Tensor], boxes: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps (K, channels, side / 4, side / 4) of K instances, and the windows (K, 4) xyxy that they show.
+
+        Args:
+            images: (3, H, W), 0 to 255.
+            boxes: (K, 4) xyxy in their pixels.
+            image_index: (K,) int64.
+        """
+        if len(boxes) == 0:  # a map that nobody reads: without any, nothing can be looked up
+            side = self.side // self.stride
+            return boxes.new_zeros(1, self.backbone.pyramid_channels, side, side), boxes
+        margin = CROP_MARGIN * (boxes[:, 2:] - boxes[:, :2])
+        windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], 1)
+        crops = windows.new_zeros(len(windows), 3, self.side, self.side)
+        for i, image in enumerate(images):
+            own = image_index == i
+            crops[own] = roi_align(image[None].to(windows), [windows[own]], self.side, aligned=True)
+        mean, std = (crops.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+        return self.backbone((crops - mean) / std)["p2"], windows
 
 
 class VertexTransformer(nn.Module):
@@ -151,7 +206,12 @@ class VertexTransformer(nn.Module):
     ) -> None:
         super().__init__()
         width = transformer.width
-        self.encoder = feature_encoder(fine_channels, context_channels, width)
+        self.crop = transformer.crop
+        self.encoder: Any = (
+            CropNetwork(transformer.crop, width)
+            if transformer.crop
+            else feature_encoder(fine_channels, context_channels, width)
+        )
         self.enter = nn.Linear(width + 2, width)
         layer = nn.TransformerEncoderLayer(
             width, transformer.heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True
@@ -162,8 +222,16 @@ class VertexTransformer(nn.Module):
         nn.init.zeros_(self.predict.bias)
 
     def describe(self, inputs: RefinerInputs) -> Scene:
-        """The shared feature map, and where the instances are."""
-        return Scene(self.encoder(*inputs.maps()), inputs.stride, inputs.boxes, inputs.image_index)
+        """The feature maps, and where the instances are on them."""
+        boxes = inputs.boxes
+        if not self.crop:
+            as_it_is = boxes.new_zeros(len(boxes), 1, 2), boxes.new_ones(len(boxes), 1, 2)
+            return Scene(self.encoder(*inputs.maps()), inputs.stride, boxes, inputs.image_index, *as_it_is)
+        assert inputs.images is not None
+        fine, windows = self.encoder(inputs.images, boxes, inputs.image_index)
+        origin, size = windows[:, None, :2], (windows[:, 2:] - windows[:, :2])[:, None]
+        every = torch.arange(len(boxes), device=boxes.device)
+        return Scene(fine, CropNetwork.stride, boxes, every, origin, self.crop / size.clamp(min=1e-6))
 
     def forward(self, described: Scene, instance: Tensor, points: Tensor) -> Tensor:
         """Offsets (R, N, 2) of vertices, in units.
@@ -173,7 +241,8 @@ class VertexTransformer(nn.Module):
             instance: (R,) int64, the instance of each ring.
             points: (R, N, 2) x, y in network-input pixels.
         """
-        f = sample_features(described.fine.float(), described.stride, described.image_index[instance], points)
+        own = (points - described.origin[instance]) * described.scale[instance]
+        f = sample_features(described.fine.float(), described.stride, described.index[instance], own)
         c = relative_places(points, described.boxes[instance])
         with torch.autocast(points.device.type, enabled=False):  # rounded places would be a tenth of a pixel off
             x = self.enter(torch.cat([f.transpose(1, 2), c], 2))

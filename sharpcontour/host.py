@@ -61,6 +61,8 @@ class RefinerInputs:
             ``boxes``, ``contours`` and ``image_sizes`` are in pixels of the windows, see :meth:`own`.
         distance: (K, 1, h, w), the signed distance to the given contour over the same extent as ``fine``, negative
             inside; of hosts that are given contours.
+        images: (3, H, W) uint8 or float32, 0 to 255, each without padding, for refiners that look at the instances once
+            more; :class:`~sharpcontour.refined_model.RefinedModel` adds them at test time, no host needs to.
     """
 
     fine: Tensor
@@ -75,6 +77,7 @@ class RefinerInputs:
     context: Tensor | None = None
     windows: Tensor | None = None
     distance: Tensor | None = None
+    images: list[Tensor] | None = None
 
     def maps(self) -> list[Tensor]:
         """The feature maps: ``fine``, and ``context`` where there is one."""

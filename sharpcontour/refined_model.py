@@ -92,7 +92,7 @@ class RefinedModel(nn.Module):
     def detect(self, images: list[Tensor], trace: bool = False) -> list[Detections]:
         """Refined detections, ``coarse`` set to the host's own; with ``trace`` the contour of every iteration too."""
         found, inputs = self.host.detect(images)
-        inputs = replace(inputs, contours=self.refiner.initial_contours(inputs))
+        inputs = replace(inputs, contours=self.refiner.initial_contours(inputs), images=images)
         course = self.refiner.refine(inputs)
         objects, _ = self.finish(inputs, course)
         assert inputs.contours is not None

@@ -58,7 +58,7 @@ def refine_by_boxes(
             [[] for _ in part],
             outlines[rows],
         )
-        inputs = replace(inputs, contours=contours.to(inputs.boxes.device))
+        inputs = replace(inputs, contours=contours.to(inputs.boxes.device), images=[image])
         moved, restored = model.finish(inputs, model.refiner.refine(inputs))
         unmoved = set(map(id, contours.outlines))
         for i in sorted(set(range(len(part))) - set(restored)):

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import build_model
-from models.polytransform import PolyTransform, matched, polygon_loss
+from models import Predictor, build_model
+from models.polytransform import CropNetwork, PolyTransform, VertexTransformer, matched, polygon_loss
 from sharpcontour.config import ClassifierConfig, SharpContourConfig, TransformerConfig
 from sharpcontour.contours.types import Contours
 from sharpcontour.errors import InputError
@@ -104,6 +104,21 @@ class ShiftedHost(ToyHost):
         return found, inputs
 
 
+def test_the_network_of_the_crops_learns() -> None:
+    torch.manual_seed(0)
+    model = RefinedModel(
+        ShiftedHost(), PolyTransform(replace(config(), transformer=replace(SMALL, crop=64)), 8, (8, 3, 3))
+    )
+    images, targets = batch(model.train())
+    learning = {name: p for name, p in model.refiner.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(learning.values(), 2e-3)
+    for _ in range(3):  # the layer behind it begins at 0
+        optimizer.zero_grad()
+        model(images, targets)["loss_ipc"].backward()
+        optimizer.step()
+    assert [name for name, p in learning.items() if p.grad is None or not p.grad.any()] == []
+
+
 def test_it_learns_to_bring_contours_back() -> None:
     torch.manual_seed(0)
     host = ShiftedHost()
@@ -137,15 +152,46 @@ def test_a_batch_without_an_object_has_a_gradient_all_the_same() -> None:
     assert loss == 0 and all(p.grad is not None for p in model.refiner.parameters())
 
 
-@pytest.mark.parametrize("name", ["mask_rcnn", "condinst", "dance"])
-def test_it_stands_behind_every_kind_of_host(name: str) -> None:
+def test_a_crop_shows_its_instance_alone() -> None:
+    """Features come from the box and a tenth around it, wherever it lies."""
     torch.manual_seed(0)
-    model = build_model(TINY[name](), 2, config())
+    network = CropNetwork(64, 8).eval()
+    image = torch.randint(0, 255, (3, 96, 128), dtype=torch.uint8)
+    other = image.roll((16, 32), (1, 2))
+    box, moved = torch.tensor([[20.0, 20, 60, 50]]), torch.tensor([[52.0, 36, 92, 66]])
+    maps, windows = network([image, other], torch.cat([box, moved]), torch.tensor([0, 1]))
+    assert maps.shape == (2, 8, 16, 16) and windows[0].tolist() == [16, 17, 64, 53]
+    torch.testing.assert_close(maps[0], maps[1], rtol=1e-4, atol=1e-4)
+    image[:, :16] = 0
+    torch.testing.assert_close(network([image], box, torch.tensor([0]))[0], maps[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_places_in_a_crop_are_those_of_the_image() -> None:
+    """A map that tells the place in the crop, read at vertices, tells where these lie on the image."""
+    sizes = replace(SMALL, crop=64)
+    network = VertexTransformer(ClassifierConfig(), 8, (8, 3, 3), transformer=sizes)
+    boxes = torch.tensor([[20.0, 20, 60, 50]])
+    inputs = replace(inputs_of(boxes, torch.zeros(1, dtype=torch.int64), [0]), images=[torch.zeros(3, 96, 128)])
+    scene = network.describe(inputs)
+    points = torch.tensor([[[16.0, 17.0], [40.0, 35.0], [64.0, 53.0]]])
+    own = (points - scene.origin) * scene.scale
+    torch.testing.assert_close(own, torch.tensor([[[0.0, 0.0], [32.0, 32.0], [64.0, 64.0]]]))
+
+
+@pytest.mark.parametrize("crop", [0, 64])
+@pytest.mark.parametrize("name", ["mask_rcnn", "condinst", "dance"])
+def test_it_stands_behind_every_kind_of_host(name: str, crop: int) -> None:
+    torch.manual_seed(0)
+    model = build_model(TINY[name](), 2, replace(config(), transformer=replace(SMALL, crop=crop)))
     assert isinstance(model, RefinedModel) and isinstance(model.refiner, PolyTransform)
     model.eval()
     image = torch.randint(0, 255, (3, 96, 128), dtype=torch.uint8)
     (found,) = model([image])
     assert found.coarse is not None and len(found) == len(found.coarse)
+    predictor = Predictor(model, [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}], 96, 128)
+    mask = np.zeros((1, 96, 128), bool)
+    mask[0, 20:60, 30:90] = True
+    assert len(predictor.refine(image.permute(1, 2, 0).numpy(), mask)) == 1
 
 
 def test_the_host_must_be_finished() -> None:
@@ -153,3 +199,5 @@ def test_the_host_must_be_finished() -> None:
         build_model(TINY["mask_rcnn"](), 2, replace(config(), train_host=True))
     with pytest.raises(InputError, match=r"width=30 must be a multiple of its heads, 4"):
         build_model(TINY["mask_rcnn"](), 2, replace(config(), transformer=TransformerConfig(width=30)))
+    with pytest.raises(InputError, match=r"crop=40 must be a multiple of 32"):
+        build_model(TINY["mask_rcnn"](), 2, replace(config(), transformer=TransformerConfig(crop=40)))
