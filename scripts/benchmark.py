@@ -3,6 +3,8 @@
     python scripts/benchmark.py                             # every model at COCO's size, random weights
     python scripts/benchmark.py --models mask_rcnn --threads 1 --repeats 20 --json cost.json
     python scripts/benchmark.py --checkpoint runs/mask_rcnn_refine_shapes --image photo.jpg
+    # refiners of given masks, BPR too, on the same detections
+    python scripts/benchmark.py --refiners bpr.pt runs/RUN --results R.json --annotations GT.json --images DIR
 
 Stages: load (decode the file, resize, copy to the device), host (network and suppression), trace (contours of soft
 masks), evolve (3x3 convolution, controller, all iterations, do-no-harm), encode (to the size of the file, run lengths;
@@ -40,6 +42,7 @@ if TYPE_CHECKING:  # --help needs no torch: what does is imported by the functio
     import torch
     from torch import nn
 
+    from eval.diagnostics.refiner_times import Refiner
     from eval.diagnostics.timing import Pipeline
     from models import Predictor
 
@@ -64,6 +67,9 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
+    if args.refiners:
+        compare_refiners(args, device)
+        return 0
     subjects = [Subject("", path) for path in args.checkpoint or ()] or [
         Subject(name) for name in args.models or detectors()
     ]
@@ -98,9 +104,16 @@ def parse_arguments() -> argparse.Namespace:
         help="also time the refiner of the first model with each of these settings, e.g. "
         "sharpcontour.evolution.max_steps=20",
     )
+    add("--refiners", nargs="+", metavar="CKPT", help="time these on the detections of --results instead")
+    for name, what in (("results", "COCO results"), ("annotations", "annotations"), ("images", "folder of images")):
+        add(f"--{name}", metavar="DIR" if name == "images" else "FILE", help=f"{what}, with --refiners")
+    add("--count", type=int, default=20, metavar="N", help="images with detections, with --refiners (default: 20)")
     add("--json", metavar="OUT", help="write all numbers to this file")
     args = parser.parse_args()
-    for name in ("instances", "repeats"):
+    files = (args.results, args.annotations, args.images)
+    if (any(files) or bool(args.refiners)) and not (all(files) and args.refiners):
+        raise InputError("--refiners, --results, --annotations and --images go together")
+    for name in ("instances", "repeats", "count"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be 1 or more")
     if args.warmup < 0 or (args.threads is not None and args.threads < 1):
@@ -109,6 +122,42 @@ def parse_arguments() -> argparse.Namespace:
         if name not in detectors():
             raise InputError(f"--models {name}: detects nothing; choose of {', '.join(detectors())}")
     return args
+
+
+def compare_refiners(args: argparse.Namespace, device: torch.device) -> None:
+    """Time refiners of given masks, print a line for each, and write the numbers."""
+    from eval.diagnostics.refiner_times import read_samples, time_refiners
+    from eval.diagnostics.untrained import describe
+
+    refiners = {path: refiner_of(path, device) for path in args.refiners}
+    samples = read_samples(args.results, args.annotations, args.images, args.count)
+    if not samples:
+        raise InputError(f"{args.results}: has no detections")
+    with tqdm(total=args.warmup + args.repeats, desc="time", unit="turn", disable=None) as bar:
+        found = time_refiners(refiners, samples, device, args.warmup, args.repeats, bar.update)
+    masks = sum(len(sample[1]) for sample in samples)
+    where = f"{describe(device)}; {len(samples)} images with {masks} masks; medians of {args.repeats} turns"
+    if args.json:
+        save_results({"device": where, "refiners": found}, args.json)
+    print(where)
+    for path, cost in found.items():
+        print(f"{cost['ms']:9.1f} ms an image {cost['parameters'] / 1e6:8.2f} M parameters  {path}")
+
+
+def refiner_of(path: str, device: torch.device) -> Refiner:
+    """The refiner of a checkpoint: BPR's, or of a refined model."""
+    import torch
+
+    from engine import bpr
+    from models import load_model
+    from models.loading import find_checkpoint
+
+    file, state = find_checkpoint(Path(path))
+    if state["config"].get("model") == bpr.NAME:
+        network = bpr.model_of(file, state).to(device)
+        return lambda sample: network.refine(torch.from_numpy(sample[0]).permute(2, 0, 1), sample[1]), network
+    predictor = load_model(path, device)
+    return lambda sample: predictor.refine(*sample).to_coco(0), predictor.model
 
 
 def detectors() -> list[str]:

@@ -185,6 +185,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     from data.loader import build_loader
     from engine import distributed
     from engine.logging import say
+    from eval.diagnostics.study import format_study
     from eval.inference import evaluate_model
     from models import load_model
 
@@ -211,20 +212,22 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         bootstrap=args.bootstrap,
     )
     final = "refined" if "refined" in result else "coarse"
+    found = study(predictor, config) if args.study and world.main else None
     if args.json and world.main:
         before = {"coarse": result["coarse"]} if final == "refined" else {}
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
         drawn = {"replicates": result["replicates"]} if args.bootstrap else {}
         left_out = {"left_out": result["left_out"]} if result["left_out"] else {}
-        save_results(result[final] | before | categories | drawn | left_out, args.json)
+        studied = {"study": found} if found else {}
+        save_results(result[final] | before | categories | drawn | left_out | studied, args.json)
     say(world, format_table(result))
     if args.per_category:
         say(world, format_categories(result["per_category"][final]))
     if args.bootstrap:
         say(world, format_errors(result["replicates"]))
     say(world, format_summary(result))
-    if args.study:
-        say(world, study(predictor, config))
+    if found:
+        say(world, format_study(found))
     distributed.stop()
 
 
@@ -241,11 +244,11 @@ def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: Data
     say(world, format_degraded(result))
 
 
-def study(predictor: Predictor, config: DataConfig) -> str:
+def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
     """Refine contours of known quality on the validation images at test size, see ``eval/diagnostics/study.py``."""
     import torch
 
-    from eval.diagnostics.study import format_study, refinement_study
+    from eval.diagnostics.study import refinement_study
     from sharpcontour.refined_model import RefinedModel
 
     if not isinstance(predictor.model, RefinedModel):
@@ -255,7 +258,7 @@ def study(predictor: Predictor, config: DataConfig) -> str:
     label_of = torch.tensor([predictor.category_ids.index(k) for k in dataset.category_ids])  # the model may know more
     targets = ((s["image"], s["target"]) for s in samples)
     triples = ((image, t["masks"].dense(*t["size"]).numpy(), label_of[t["labels"]]) for image, t in targets)
-    return format_study(refinement_study(predictor.model, triples))
+    return refinement_study(predictor.model, triples)
 
 
 def data_config(args: argparse.Namespace, predictor: Predictor, world: World) -> DataConfig:

@@ -18,7 +18,8 @@ photographs the models are small; on shapes they begin from random weights, on p
 Mask R-CNN that was trained there before them (run "start"). On shapes the larger backbones of Table 6 are resnet34 and
 resnet50 instead of R101 and X101. Milliseconds are of R50 at 800x1333
 with random weights and 100 detections, whatever --data is; they are measured once, all models in turns, into time.json
-beside the records (remove it to measure on this machine).
+beside the records (remove it to measure on this machine). The refiners of Table 10 are timed on the detections of the
+data itself, into refiners.json.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=sorted(TABLES),
         required=True,
         metavar="N",
-        help="1 to 9, or 10: other refiners",
+        help="1 to 9, or 10: other refiners, 11: what makes phi sure",
     )
     add("--data", choices=("shapes", "photos", "coco", "cityscapes"), default="shapes", help="default: shapes")
     add("--root", metavar="DIR", help="folder of the data set")
@@ -86,8 +87,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def write(number: int, table: Table, work: Work) -> None:
     """Write a table to the screen and to files."""
-    times = work.times
-    lines = compare(table, work.records, times)
+    times, costs = work.times, work.refiner_costs
+    lines = compare(table, work.records, times, costs.get("refiners"))
     about = f"Paper: {'Cityscapes' if number == 2 else 'COCO val2017'}. Ours: {work.args.data}."
     if any(line[metric]["gain_error"] is not None for line in lines for metric in table.metrics):
         about += (
@@ -96,6 +97,8 @@ def write(number: int, table: Table, work: Work) -> None:
         )
     if "ms" in table.metrics and times is not None:
         about += f" Milliseconds of ours: {times['device']}."
+    if "refiner ms" in table.metrics and costs:
+        about += f" Refiners were timed on {costs['device']}; parameters in millions, of all that a refiner runs."
     text = markdown(number, table, lines, about)
     print(text)
     write_whole(text.encode(), work.results / f"table{number}.md")

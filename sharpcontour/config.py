@@ -62,6 +62,9 @@ class ClassifierConfig:
     output: Literal["phi", "vector", "distance", "polygon"] = "phi"
     # The MLP also reads how far a point lies from the given contour and on which side of it; for hosts given contours.
     distance: bool = False
+    # Not in the paper: the shared map that f is read from is brought to mean 0 and variance 1 for every image, then
+    # scaled and shifted by channel (group norm of one group).
+    feature_norm: bool = False
     instance_aware: bool = True  # off: one learned classifier for all instances (what section 3.2 argues against)
 
 
@@ -98,6 +101,9 @@ class TransformerConfig:
     layers: int = 3
     heads: int = 4
     spread: float = 0.1  # weight of the standard deviation of the edges' lengths in the loss
+    # px, a multiple of 32: features come from a network of its own, on a crop of each instance of this height and
+    # width, as in PolyTransform's paper; 0: from the host's map
+    crop: int = 0
 
 
 @dataclass

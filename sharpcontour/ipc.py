@@ -67,6 +67,7 @@ class PointClassifier(nn.Module):
         self.config = config
         channels = config.feature_channels
         self.encoder = feature_encoder(fine_channels, context_channels, channels)
+        self.norm: nn.Module = nn.GroupNorm(1, channels) if config.feature_norm else nn.Identity()
         self.controller = Controller(config, controller_shape)
 
     def describe(self, inputs: RefinerInputs) -> Described:
@@ -78,7 +79,8 @@ class PointClassifier(nn.Module):
                 "sharpcontour.classifier.distance=true is for a host that is given contours, such as anymask; this one "
                 "has no distance to tell"
             )
-        return Described(self.encoder(*inputs.maps()), inputs.stride, theta, inputs.boxes, inputs.image_index, distance)
+        fine = self.norm(self.encoder(*inputs.maps()))
+        return Described(fine, inputs.stride, theta, inputs.boxes, inputs.image_index, distance)
 
     def forward(self, described: Described, instance: Tensor, points: Tensor) -> Tensor:
         """Logits of phi (R, Q), positive outside the object; phi = sigmoid.

@@ -65,9 +65,20 @@ class Probe:
                 rows.append({**{key: float(value) for key, value in means.items()}, "count": int(chosen.sum())})
         return rows
 
+    def calibration_error(self) -> float:
+        """How far phi is from a probability, 0 to 1: the mean gap of :meth:`calibration`, each bin by its count."""
+        rows = self.calibration()
+        gaps = sum(row["count"] * abs(row["phi"] - row["outside"]) for row in rows)
+        return gaps / max(sum(row["count"] for row in rows), 1)
+
     def summary(self) -> dict[str, Any]:
-        """All three as plain values."""
-        return {"accuracy": self.accuracy(), "sharpness": self.sharpness(), "calibration": self.calibration()}
+        """All of these as plain values."""
+        return {
+            "accuracy": self.accuracy(),
+            "sharpness": self.sharpness(),
+            "calibration": self.calibration(),
+            "calibration_error": self.calibration_error(),
+        }
 
     def _by_distance(self, values: np.ndarray) -> dict[str, float]:
         chosen = {distance: self.distance == distance for distance in DISTANCES}

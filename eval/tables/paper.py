@@ -2,8 +2,8 @@
 
 A table is a list of rows, a row a cell of ours beside the paper's numbers (COCO val2017 but for Table 2). "Mask R-CNN"
 is the paper's retrained one (marked * there); the row of the original and AP on test-dev are left out. Where a table
-repeats a model of Table 1 without its Boundary AP, that is taken from Table 1. Table 10 is not in the paper: refiners
-that take any masks, on the same masks.
+repeats a model of Table 1 without its Boundary AP, that is taken from Table 1. Tables 10 and 11 are not in the paper:
+refiners that take any masks, on the same masks; and what makes phi sure.
 """
 
 from __future__ import annotations
@@ -35,6 +35,18 @@ class Run:
     long: bool = False
 
 
+_CHANGES: dict[str, tuple[str, ...]] = {
+    "gamma=0": ("sharpcontour.loss.gamma=0",),
+    "sigma=0.01": ("sharpcontour.points.sigma=0.01",),
+    "sigma=0.04": ("sharpcontour.points.sigma=0.04",),
+    "width=32": ("sharpcontour.classifier.hidden=32", "sharpcontour.classifier.feature_channels=32"),
+    "points=512": ("sharpcontour.points.points=512",),
+    "feature_norm": ("sharpcontour.classifier.feature_norm=true",),
+    "updates=3000": ("train.iterations=3000",),
+}
+"""Table 11's trainings of the refiner alone, each with one change, by the names of their runs."""
+
+
 START = "start"  # what all others begin from where there are no ImageNet weights of their small body
 RUNS: dict[str, Run] = {
     START: Run("mask_rcnn"),
@@ -52,6 +64,9 @@ RUNS: dict[str, Run] = {
     "dance_refine": Run("dance", True),
     "condinst": Run("condinst"),
     "condinst_refine": Run("condinst", True),
+    "deepsnake": Run("deepsnake"),
+    "deepsnake_refine": Run("deepsnake", True),
+    **{f"mask_rcnn_alone_{name}": Run("mask_rcnn", True, changed, "mask_rcnn") for name, changed in _CHANGES.items()},
     **{f"mask_rcnn_{body}_3x": Run("mask_rcnn", body=body, long=True) for body in ("R50", "R101", "X101")},
     **{f"mask_rcnn_refine_{body}_3x": Run("mask_rcnn", True, body=body, long=True) for body in ("R50", "R101", "X101")},
 }
@@ -70,12 +85,14 @@ class Cell:
         kind: the host's masks, or the refined ones.
         settings: of the evolution, changed after training.
         refined_by: run whose refiner gets the results of ``run`` as a file; or :data:`BPR`.
+        study: whether phi itself is measured too.
     """
 
     run: str
     kind: Literal["coarse", "refined"] = "coarse"
     settings: tuple[str, ...] = ()
     refined_by: str = ""
+    study: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,8 +139,12 @@ METRICS: dict[str, tuple[str, str]] = {
     "AP_S": ("segm", "APs"),
     "AP_M": ("segm", "APm"),
     "AP_L": ("segm", "APl"),
+    "sharpness": ("phi", "sharpness"),
+    "accuracy": ("phi", "accuracy"),
+    "calibration error": ("phi", "calibration_error"),
 }
-"""Column -> metric and number of eval.metrics; "ms" comes from scripts/benchmark.py."""
+"""Column -> metric and number of eval.metrics; :data:`COSTS` come from scripts/benchmark.py."""
+COSTS = ("ms", "refiner ms", "refiner parameters")  # milliseconds of an image, millions
 
 _EVOLUTION = "sharpcontour.evolution."
 _HOST, _SHARP = "Mask R-CNN", "Mask R-CNN + SharpContour"
@@ -153,6 +174,8 @@ def _table_1() -> Table:
         _row("DANCE + SharpContour", _refined("dance_refine"), "DANCE", names, 36.1, 23.9, *gap, 73.5),
         _row(_SHARP, _refined("mask_rcnn_refine"), _HOST, names, 37.5, 24.6, 41.2, 24.2, 49.1, 58.5, 66.7),
         _row("CondInst + SharpContour", _refined("condinst_refine"), "CondInst", names, 37.9, 24.9, *gap, 64.9),
+        _row("DeepSnake", Cell("deepsnake"), "", names),
+        _row("DeepSnake + SharpContour", _refined("deepsnake_refine"), "DeepSnake", names),
         _row(
             "RefineMask + SharpContour",
             by_file["refinemask"],
@@ -265,7 +288,7 @@ def _table_9() -> Table:
 
 
 def _table_10() -> Table:
-    names = ("AP", "Boundary AP", "AP_S", "AP_M", "AP_L")
+    names = ("AP", "Boundary AP", "AP_S", "AP_M", "AP_L", "refiner ms", "refiner parameters")
     refiners = {"BPR": BPR, "PolyTransform": "mask_rcnn_polytransform"}
     refiners |= {"SharpContour, trained alone": "mask_rcnn_alone", "SharpContour, joint": "mask_rcnn_refine"}
     rows = [_row(_HOST, Cell("mask_rcnn"), "", names)]
@@ -274,6 +297,27 @@ def _table_10() -> Table:
     return Table("not in the paper: generic refiners on the same masks, as files", names, tuple(rows))
 
 
-_ALL = (_table_1, _table_2, _table_3, _table_4, _table_5, _table_6, _table_7, _table_8, _table_9, _table_10)
+def _table_11() -> Table:
+    names = ("AP", "Boundary AP", "sharpness", "accuracy", "calibration error")
+    evolution = ("temperature=0.5", "temperature=0.25", "ratio=0.006", "ratio=0.012")
+    usual = "as in the paper"
+
+    def cell(run: str, *changed: str) -> Cell:
+        return Cell(run, "refined", tuple(_EVOLUTION + setting for setting in changed), study=True)
+
+    rows = [_row(_HOST, Cell("mask_rcnn"), "", names), _row(usual, cell("mask_rcnn_alone"), _HOST, names)]
+    rows += [_row(f"evolution: {setting}", cell("mask_rcnn_alone", setting), usual, names) for setting in evolution]
+    rows += [_row(f"training: {name}", cell(f"mask_rcnn_alone_{name}"), usual, names) for name in _CHANGES]
+    sharp = "mask_rcnn_alone_gamma=0"
+    rows.append(_row("training: gamma=0, evolution: ratio=0.006", cell(sharp, "ratio=0.006"), usual, names))
+    return Table(
+        "not in the paper: what makes phi sure, one change at a time, the refiner trained alone behind one Mask R-CNN; "
+        "percent: mean |phi - 0.5| and right verdicts 2 px beside the true boundary, mean gap of phi and share outside",
+        names,
+        tuple(rows),
+    )
+
+
+_ALL = (_table_1, _table_2, _table_3, _table_4, _table_5, _table_6, _table_7, _table_8, _table_9, _table_10, _table_11)
 TABLES: dict[int, Table] = {number: table() for number, table in enumerate(_ALL, 1)}
 """The tables by number. The paper prints one gain otherwise than its numbers say (DANCE's +1.5 AP in Table 1)."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from eval.bootstrap import standard_error
 from eval.pictures.plot import Curve
-from eval.tables.paper import METRICS, RUNS, Cell, Row, Table
+from eval.tables.paper import COSTS, METRICS, RUNS, Cell, Row, Table
 from models.zoo import title_of
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
@@ -34,6 +34,8 @@ def record_name(cell: Cell, seed: int) -> str:
     parts = [cell.run, *(f"{key.rpartition('.')[2]}={value}" for key, _, value in changed)]
     if cell.refined_by:
         parts.append(f"by_{cell.refined_by}")
+    if cell.study:
+        parts.append("phi")
     return "-".join([*parts, f"seed{seed}"]) + ".json"
 
 
@@ -70,7 +72,28 @@ def milliseconds(times: Mapping[str, Any] | None, cell: Cell) -> float | None:
     return total
 
 
-def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def cost(metric: str, cell: Cell, times: Mapping[str, Any] | None, refiners: Mapping[str, Any]) -> float | None:
+    """What a cell costs, by :data:`COSTS`; None where that was not measured.
+
+    Args:
+        metric: the column.
+        cell: of the table.
+        times: of the models, see :func:`milliseconds`.
+        refiners: of what refines files, by the name of its run, as scripts/benchmark.py --refiners tells.
+    """
+    if metric == "ms":
+        return milliseconds(times, cell)
+    if not cell.refined_by:
+        return 0.0
+    found = refiners.get(cell.refined_by)
+    if found is None:
+        return None
+    return float(found["ms"]) if metric == "refiner ms" else found["parameters"] / 1e6
+
+
+def compare(
+    table: Table, folder: Path, times: Mapping[str, Any] | None, refiners: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Every row of a table: title, seeds, and for each metric "paper", "ours", "difference" and both gains.
 
     "ours" is the mean over the seeds, with "low" and "high"; gains are counted from another row, ours over the seeds
@@ -82,12 +105,12 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
     result = []
     for row in table.rows:
         seeds = sorted(records[row.title])
-        values = {m: _values(row, m, records[row.title], times) for m in table.metrics}
+        values = {m: _values(row, m, records[row.title], times, refiners or {}) for m in table.metrics}
         line: dict[str, Any] = {"title": row.title, "seeds": seeds, "made_by": _made_by(records[row.title])}
         for metric in table.metrics:
             found = values[metric]
             base = rows_by_title.get(row.against)
-            before = _values(base, metric, records[base.title], times) if base else {}
+            before = _values(base, metric, records[base.title], times, refiners or {}) if base else {}
             common = [seed for seed in found if seed in before]
             paper = row.paper.get(metric)
             start = base.paper.get(metric) if base else None
@@ -97,7 +120,7 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
                 "ours": ours,
                 "low": min(found.values(), default=None),
                 "high": max(found.values(), default=None),
-                "seeds": [] if metric == "ms" else sorted(found),
+                "seeds": [] if metric in COSTS else sorted(found),
                 "difference": None if paper is None or ours is None else ours - paper,
                 "paper_gain": None if paper is None or start is None else paper - start,
                 "our_gain": statistics.fmean(found[s] - before[s] for s in common) if common else None,
@@ -108,10 +131,12 @@ def compare(table: Table, folder: Path, times: Mapping[str, Any] | None) -> list
     return result
 
 
-def _values(row: Row, metric: str, records: Records, times: Mapping[str, Any] | None) -> dict[int, float]:
-    """One metric of a row by seed; the time, which no seed changes, stands under seed -1."""
-    if metric == "ms":
-        value = milliseconds(times, row.cell)
+def _values(
+    row: Row, metric: str, records: Records, times: Mapping[str, Any] | None, refiners: Mapping[str, Any]
+) -> dict[int, float]:
+    """One metric of a row by seed; costs, which no seed changes, stand under seed -1."""
+    if metric in COSTS:
+        value = cost(metric, row.cell, times, refiners)
         return {} if value is None else {-1: value}
     kind, name = METRICS[metric]
     found = {seed: record.get(row.cell.kind, {}).get(kind, {}).get(name) for seed, record in records.items()}

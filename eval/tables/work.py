@@ -22,6 +22,7 @@ BODIES = {
 SMALL = ("shapes", "photos")  # data sets of small models and short trainings
 BPR_UPDATES = 600  # of 32 patches, on these: about as long as a training of the refiner alone
 START_UPDATES = 6000  # of the training that gives all others on photographs their body
+BESIDE = "2"  # px from the true boundary, where Table 11 looks at phi
 DRAWS = 200  # of the validation images, for standard errors
 MADE_BY = "made_by.json"  # in the folder of a training: its command, and the commit it was last run with
 
@@ -51,6 +52,8 @@ class Work:
             self.fill(row.cell, seed)
         if "ms" in table.metrics and not self.args.only and self.times is None:
             self.time()
+        if "refiner ms" in table.metrics and not self.args.only and not self.refiner_costs:
+            self.time_refiners(table)
 
     def fill(self, cell: Cell, seed: int) -> None:
         """Measure a cell and keep its record."""
@@ -59,9 +62,9 @@ class Work:
                 self.train(run, seed)
         if cell.refined_by:
             scores = self.refine_results(cell, seed)
-        elif cell.settings or self._few_images:
+        elif cell.settings or cell.study or self._few_images:
             changed = ["--set", *cell.settings] if cell.settings else []
-            scores = self.evaluate(self._folder(cell.run, seed), *changed)
+            scores = self.evaluate(self._folder(cell.run, seed), *changed, *(["--study"] if cell.study else []))
         else:
             metrics = self._metrics(cell.run, seed)
             scores = {kind: metrics[kind] for kind in ("coarse", "refined") if metrics.get(kind)}
@@ -104,7 +107,8 @@ class Work:
             settings.append(f"host.backbone.name={BODIES['coco' if data != 'shapes' else data][run.body]}")
         if run.alone:
             settings += [f"train.init_from={self._folder(run.alone, seed)}", "sharpcontour.train_host=false"]
-            settings += ["train.iterations=1000"] if data in SMALL else []
+            if data in SMALL and not any(setting.startswith("train.iterations=") for setting in run.settings):
+                settings.append("train.iterations=1000")
         elif name == START:
             settings.append(f"train.iterations={START_UPDATES}")
         elif data == "photos":
@@ -157,6 +161,31 @@ class Work:
         turns = ["--repeats", "5", "--warmup", "1", "--json", str(self._times)]
         call(["scripts/benchmark.py", "--models", *models, "--vary", *settings, *turns])
 
+    def time_refiners(self, table: Table) -> None:
+        """Time what refines files, on the same detections of the first seed, and count its parameters."""
+        seed, cells = self.args.seeds[0], [row.cell for row in table.rows if row.cell.refined_by]
+        host = self._folder(cells[0].run, seed)
+        paths = {c.refined_by: self._folder(c.refined_by, seed) for c in cells}
+        if BPR in paths:
+            paths[BPR] = host / BPR / "bpr.pt"
+        if missing := [path for path in (host / "results.json", *paths.values()) if not path.exists()]:
+            print(f"refiners are not timed: {missing[0]} is not there", flush=True)
+            return
+        annotations, images = self._files("val", seed)
+        files = ["--results", str(host / "results.json"), "--annotations", str(annotations), "--images", str(images)]
+        out = self.runs / f"costs.{os.getpid()}.json"
+        turns = ["--repeats", "5", "--warmup", "1", "--json", str(out)]
+        call(["scripts/benchmark.py", "--refiners", *map(str, paths.values()), *files, *turns])
+        found = read_json(out)
+        out.unlink()
+        costs = {name: found["refiners"][str(path)] for name, path in paths.items()}
+        save_results({"device": found["device"], "refiners": costs}, self._refiner_costs)
+
+    @property
+    def refiner_costs(self) -> dict[str, Any]:
+        """What :meth:`time_refiners` measured, {} if it has not run."""
+        return read_json(self._refiner_costs) if self._refiner_costs.is_file() else {}
+
     @property
     def times(self) -> dict[str, Any] | None:
         """What :meth:`time` measured, None if it has not run."""
@@ -186,6 +215,10 @@ class Work:
     @property
     def _with_lvis(self) -> bool:
         return self.args.data == "coco" and bool(self.args.lvis)
+
+    @property
+    def _refiner_costs(self) -> Path:
+        return self.results / "refiners.json"
 
     @property
     def _times(self) -> Path:
@@ -277,7 +310,11 @@ def call(command: list[str], processes: int = 1) -> None:
 
 def split(scores: dict[str, Any]) -> dict[str, Any]:
     """Split the JSON of evaluate.py into the host's scores and the refined ones."""
-    coarse, drawn = scores.pop("coarse", None), scores.pop("replicates", {})
+    coarse, drawn, studied = scores.pop("coarse", None), scores.pop("replicates", {}), scores.pop("study", None)
+    if studied:
+        phi = studied["phi"]
+        scores["phi"] = {"calibration_error": 100 * phi["calibration_error"]}
+        scores["phi"] |= {key: 100 * phi[key][BESIDE] for key in ("sharpness", "accuracy") if BESIDE in phi[key]}
     kinds = {"coarse": scores} if coarse is None else {"coarse": coarse, "refined": scores}
     return {kind: found | ({"replicates": drawn[kind]} if drawn else {}) for kind, found in kinds.items()}
 

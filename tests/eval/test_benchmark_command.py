@@ -8,8 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
+from engine import bpr
+from models.bpr import BPR, BPRConfig
 from tests.commands import run_script
 from tests.models.test_models import checkpoint_of
 
@@ -40,9 +45,34 @@ def test_a_checkpoint_is_timed_in_both_configurations(tmp_path: Path) -> None:
     assert min(result["memory_mib"].values()) > 50
 
 
+@pytest.mark.slow
+def test_refiners_of_files_take_turns(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    bpr.save(tmp_path / "bpr.pt", BPR(BPRConfig()), 1)
+    checkpoint_of(tmp_path / "model.pt", True, "mask_rcnn")
+    cv2.imwrite(str(tmp_path / "one.png"), np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
+    polygon = [[20, 20, 90, 20, 90, 70, 20, 70]]
+    known = {
+        "images": [{"id": 1, "file_name": "one.png", "height": 90, "width": 120}],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [],
+    }
+    entry = {"image_id": 1, "category_id": 1, "segmentation": polygon, "score": 0.9}
+    (tmp_path / "gt.json").write_text(json.dumps(known))
+    (tmp_path / "r.json").write_text(json.dumps([entry, {**entry, "bbox": [20, 20, 70, 50]}]))
+    files = ("--results", "r.json", "--annotations", "gt.json", "--images", ".", "--repeats", "2", "--warmup", "0")
+    done = run("--refiners", "bpr.pt", "model.pt", *files, "--json", "out.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 images with 2 masks; medians of 2 turns" in done.stdout
+    found = json.loads((tmp_path / "out.json").read_text())["refiners"]
+    assert list(found) == ["bpr.pt", "model.pt"] and all(one["ms"] > 0 for one in found.values())
+    assert found["bpr.pt"]["parameters"] == sum(p.numel() for p in BPR(BPRConfig()).parameters())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--refiners", "bpr.pt"], "go together"),
         (["--repeats", "0"], "--repeats must be 1 or more"),
         (["--checkpoint", "plain.pt"], "no refiner; train with --refine"),
         (["--image", "none.jpg"], "none.jpg: no such image"),

@@ -15,7 +15,7 @@ import pytest
 
 from eval.pictures.plot import Curve, plot
 from eval.tables import work
-from eval.tables.paper import METRICS, RUNS, TABLES, Cell, Row, Table
+from eval.tables.paper import COSTS, METRICS, RUNS, TABLES, Cell, Row, Table
 from eval.tables.records import compare, markdown, milliseconds, read_records, record_name
 from models import MODELS
 from sharpcontour.errors import InputError
@@ -40,7 +40,7 @@ def write(
 
 
 def test_the_tables_are_complete() -> None:
-    assert sorted(TABLES) == list(range(1, 11))
+    assert sorted(TABLES) == list(range(1, 12))
     for table in TABLES.values():
         titles = [row.title for row in table.rows]
         assert len(set(titles)) == len(titles)
@@ -48,7 +48,7 @@ def test_the_tables_are_complete() -> None:
             assert row.cell.run in RUNS and RUNS[row.cell.run].model in MODELS
             assert row.cell.kind == "coarse" or RUNS[row.cell.run].refine or row.cell.refined_by
             assert not row.against or row.against in titles
-            assert set(row.paper) <= set(table.metrics) <= {*METRICS, "ms"}
+            assert set(row.paper) <= set(table.metrics) <= {*METRICS, *COSTS}
         assert all(title in titles for curve in table.curves.values() for title in curve)
 
 
@@ -102,6 +102,23 @@ def test_means_gains_and_differences(tmp_path: Path) -> None:
     assert "| sharp | 37.5 | **68.0** (66.0-70.0) | +30.5 | +2.5 | +4.0 | 1 12 |" in text
     assert "| sharp | 66.7 | not run |" in text
     assert "- `train mask_rcnn` at abc: 9 updates of 2 images" in text
+
+
+def test_refiners_of_files_cost_what_was_measured_of_them(tmp_path: Path) -> None:
+    by_bpr = Cell("mask_rcnn", "refined", refined_by="bpr")
+    table = Table("t", ("refiner ms", "refiner parameters"), (Row("host", Cell("mask_rcnn")), Row("bpr", by_bpr)))
+    host, known = compare(table, tmp_path, None, {"bpr": {"ms": 12.5, "parameters": 3e6}})
+    assert host["refiner ms"]["ours"] == 0 and known["refiner ms"]["ours"] == 12.5
+    assert known["refiner parameters"]["ours"] == 3
+    assert compare(table, tmp_path, None)[1]["refiner ms"]["ours"] is None
+
+
+def test_phi_itself_is_kept_where_it_was_studied() -> None:
+    phi = {"sharpness": {"2": 0.25}, "accuracy": {"2": 0.9}, "calibration_error": 0.05, "calibration": []}
+    found = work.split({**scores(60, 40), "coarse": scores(50, 30), "study": {"phi": phi}})
+    assert found["refined"]["phi"] == {"sharpness": 25, "accuracy": 90, "calibration_error": 5}
+    assert "phi" not in found["coarse"]
+    assert record_name(Cell("a", "refined", study=True), 0) != record_name(Cell("a", "refined"), 0)
 
 
 def test_a_gain_within_its_error_is_called_none(tmp_path: Path) -> None:

@@ -51,4 +51,7 @@ def test_calibration_counts_what_lies_outside() -> None:
     assert [(row["count"], row["outside"]) for row in rows] == [(4, 0.25), (1, 0.0), (2, 1.0)]
     assert rows[2]["phi"] == pytest.approx(0.975)
     assert found.accuracy() == {"1": pytest.approx(6 / 7)}  # one half is inside
-    assert Probe.join([]).summary() == {"accuracy": {}, "sharpness": {}, "calibration": []}
+    gaps = [abs(0.05 - 0.25) * 4, 0.5, abs(0.975 - 1) * 2]
+    assert found.calibration_error() == pytest.approx(sum(gaps) / 7)
+    nothing = {"accuracy": {}, "sharpness": {}, "calibration": [], "calibration_error": 0.0}
+    assert Probe.join([]).summary() == nothing
