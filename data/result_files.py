@@ -11,11 +11,13 @@ from typing import Any
 from data.annotations import Entry, Id, Problems
 from data.journal import fingerprint_of, in_a_line
 from sharpcontour.errors import InputError
+from sharpcontour.formats.named_masks import is_score
 from sharpcontour.io.files import read_json
 from sharpcontour.io.images import UnreadableError, WrongSizeError, looks_like_image
 from sharpcontour.masks.segmentation import tell_unusual
 
 LISTED = 3  # images that an error message names
+FARTHEST = 1e7  # px, of a box
 
 
 @dataclass
@@ -139,3 +141,32 @@ def first(items: Sequence[object]) -> str:
     """The first few items as text, for an error message."""
     more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
     return ", ".join(map(str, items[:LISTED])) + more
+
+
+def category_of(entry: Entry) -> Id | None:
+    """The category id of an entry; None where it is missing or no id."""
+    category = entry.get("category_id")
+    return category if isinstance(category, (int, str)) else None
+
+
+def score_of(entry: Entry) -> float:
+    """The score of an entry; 1 where it is missing, no number, or more than a float holds."""
+    score = entry.get("score")
+    return float(score) if is_score(score) else 1.0
+
+
+def box_of(entry: Entry) -> list[float] | None:
+    """The box of an entry as xyxy; None where it has none of any size."""
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or odd_box(entry):
+        return None
+    x, y, width, height = box
+    return [x, y, x + width, y + height] if width > 0 and height > 0 else None
+
+
+def odd_box(entry: Entry) -> bool:
+    """Whether an entry has a box that no image can hold: values that are no numbers, or lie far outside."""
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        return False
+    return not all(isinstance(value, (int, float)) and -FARTHEST < value < FARTHEST for value in box)

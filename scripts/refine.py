@@ -34,9 +34,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from data.annotations import Id, Problems
+from data.annotations import Problems
 from data.journal import Journal, fingerprint_of
-from data.result_files import Entry, ImageFile, find_images, note_left, read_entries
+from data.result_files import (
+    Entry,
+    ImageFile,
+    box_of,
+    category_of,
+    find_images,
+    note_left,
+    odd_box,
+    read_entries,
+    score_of,
+)
 from eval import pictures
 from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
@@ -45,7 +55,6 @@ from eval.results import format_table
 from sharpcontour.app.command import refine_files
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.formats.named_masks import is_score
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.images import read_image
@@ -57,7 +66,6 @@ if TYPE_CHECKING:  # --help and wrong use need no torch: what does is imported b
 PICTURES = 10  # images drawn, those that changed most
 DRAWN_SCORE = 0.3  # of the detections drawn, at least
 AT_ONCE = 1000  # entries of an image refined together
-FARTHEST = 1e7  # px, of a box
 
 
 def main() -> int:
@@ -274,35 +282,6 @@ class Job:
         left, boxes = self.problems.summary(), self.odd_boxes.summary()
         lines = self.changes.report(self.harmed) + ([f"left as they are: {left}"] if left else [])
         return lines + ([boxes] if boxes else [])
-
-
-def category_of(entry: Entry) -> Id | None:
-    """The category id of an entry; None where it is missing or no id."""
-    category = entry.get("category_id")
-    return category if isinstance(category, (int, str)) else None
-
-
-def score_of(entry: Entry) -> float:
-    """The score of an entry; 1 where it is missing, no number, or more than a float holds."""
-    score = entry.get("score")
-    return float(score) if is_score(score) else 1.0
-
-
-def box_of(entry: Entry) -> list[float] | None:
-    """The box of an entry as xyxy; None where it has none of any size."""
-    box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or odd_box(entry):
-        return None
-    x, y, width, height = box
-    return [x, y, x + width, y + height] if width > 0 and height > 0 else None
-
-
-def odd_box(entry: Entry) -> bool:
-    """Whether an entry has a box that no image can hold: values that are no numbers, or lie far outside."""
-    box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4:
-        return False
-    return not all(isinstance(value, (int, float)) and -FARTHEST < value < FARTHEST for value in box)
 
 
 if __name__ == "__main__":
