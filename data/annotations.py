@@ -55,16 +55,18 @@ class Problems:
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
 
-    def note(self, kind: str, where: str) -> None:
-        """Count one problem; of the first of its kind also keep where it was."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
+    def note(self, kind: str, where: str, count: int = 1) -> None:
+        """Count problems of one kind; of the first of this kind also keep where it was."""
+        self.counts[kind] = self.counts.get(kind, 0) + count
         self.first.setdefault(kind, where)
+
+    def lines(self) -> list[str]:
+        """All kinds of problems with their counts, each in a line."""
+        return [f"{count} x {kind} (first: {self.first[kind]})" for kind, count in self.counts.items()]
 
     def summary(self) -> str | None:
         """All kinds of problems with their counts in one line; None if there were none."""
-        if not self.counts:
-            return None
-        return "; ".join(f"{count} x {kind} (first: {self.first[kind]})" for kind, count in self.counts.items())
+        return "; ".join(self.lines()) or None
 
 
 @dataclass

@@ -111,6 +111,14 @@ class Journal:
         self.add(name, record)
         return None
 
+    def require(self, key: str, why: str) -> None:
+        """Forget the records that lack a key, as those of a run with other output do; how many they are is said."""
+        lacking = [name for name, record in self.done.items() if key not in record]
+        for name in lacking:
+            del self.done[name]
+        if lacking:
+            print(f"{len(lacking)} images that were done are done again, {why}", flush=True)
+
     def finish(self) -> int:
         """Close the journal at the end of the work: the exit status, 0, or 1 where images failed, which is said."""
         self.close(finished=not self.failed)

@@ -10,6 +10,8 @@ or, where the model has no refiner, photo.png. For all images together it gets
                     as in COCO, if all names are numbers; else its place in the list, from 1
     polygons.json   for each image a list "instances", each with "class", "category_id", "score", "bbox" (x, y, width,
                     height) and "rings": "points" [x, y] and whether the ring is a "hole"
+With --html PAGE.html it also writes one file for a browser, with all images in it: contours before and after refinement
+with a divider to drag, what changed most first, to be chosen by class, score and change.
 All coordinates are continuous pixels of the upright image, the centre of the first pixel being (0.5, 0.5). Both files
 hold all detections; --score-threshold is for the pictures. Of a file name that is not UTF-8, JSON has the odd bytes as
 \\udcXX, by which Python, and so refine.py, finds the file again.
@@ -34,8 +36,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from data.annotations import Problems
 from data.journal import Journal, fingerprint_of, in_a_line
 from eval import pictures
+from eval.pictures import viewer
 from models.zoo import title_of
 from sharpcontour.contours.tracing import is_hole
 from sharpcontour.detections import Detections
@@ -59,6 +63,8 @@ def main() -> int:
     out, paths = Path(args.out), find_images(args.images)
     names = picture_names(paths, out)
     check_writable(out / "results.json")
+    if args.html:
+        viewer.check_page(args.html, paths)
     from models import load_model  # not before: --help and wrong use need no torch
 
     predictor = load_model(args.checkpoint, choose_device(args.device))
@@ -66,17 +72,23 @@ def main() -> int:
         raise InputError(f"{args.checkpoint}: anymask detects nothing; give it masks: scripts/refine.py --masks")
     work = {"checkpoint": fingerprint_of(args.checkpoint), "score_threshold": args.score_threshold}
     records: list[dict[str, Any]] = []
+    photos: list[viewer.Photo] = []
     faults: list[str] = []
     with Journal(out / "results.json", work) as journal:
+        if args.html:
+            journal.require(viewer.KEY, "for --html")
         ids = image_ids(paths)
         for path, picture, image_id in zip(tqdm(paths, unit="image", disable=None), names, ids, strict=True):
             name = json.dumps([image_id, picture, *fingerprint_of(path)])
-            one = partial(predict, predictor, path, image_id, out / picture, args.score_threshold)
+            one = partial(predict, predictor, path, image_id, out / picture, args.score_threshold, bool(args.html))
             if error := journal.attempt(name, one):
                 line = in_a_line(error)
                 faults.append(line if str(path) in line else f"{path}: {line}")
             else:
                 records.append(journal.done[name])
+                if args.html:
+                    read = partial(read_image, path, upright=True)
+                    photos.append(viewer.Photo(str(path), read, journal.done[name][viewer.KEY]))
         if not records and not journal.failed:
             journal.finish()
             raise InputError(f"no image could be used; the first: {faults[0]}")
@@ -89,24 +101,50 @@ def main() -> int:
             listed = "; ".join(faults[:LISTED])
             print(f"{len(faults)} images left out: {listed}{'; ...' if len(faults) > LISTED else ''}")
         print(f"pictures, results.json and polygons.json are in {out}")
+        if args.html:
+            print(write_page(args.html, titles_of(predictor), photos, faults))
         return journal.finish()
 
 
-def predict(predictor: Predictor, path: Path, image_id: int, picture: Path, threshold: float) -> dict[str, Any]:
-    """Predict and draw one image: its COCO results, its polygons, and how many instances are drawn, in plain values."""
+def predict(
+    predictor: Predictor, path: Path, image_id: int, picture: Path, threshold: float, html: bool
+) -> dict[str, Any]:
+    """Predict and draw one image: its COCO results, its polygons, and how many instances are drawn, in plain values.
+
+    With ``html`` also what the page shows of it.
+    """
     image = read_image(path, upright=True)
     found = predictor.predict(image, trace=True)
     kept = pictures.confident(found, threshold)
-    draw(image, kept, predictor.class_names, title_of(str(predictor.config.get("model", ""))), picture)
+    draw(image, kept, predictor.class_names, titles_of(predictor), picture)
     file = {"file_name": path.name}
     results = [{**entry, **file} for entry in found.to_coco(image_id, predictor.category_ids)]
     instances = describe(found, predictor.class_names, predictor.category_ids)
     size = {"width": image.shape[1], "height": image.shape[0]}
-    return {
+    record: dict[str, Any] = {
         "results": results,
         "polygons": {**file, "image_id": image_id, **size, "instances": instances},
         "shown": len(kept),
     }
+    if html:
+        objects = viewer.describe(kept, predictor.class_names)
+        left = {f"detection of a score below {threshold:g}, or found a second time": len(found) - len(kept)}
+        record[viewer.KEY] = viewer.record_of(objects, left)
+    return record
+
+
+def titles_of(predictor: Predictor) -> tuple[str, str]:
+    """What before and after refinement are called."""
+    host = title_of(str(predictor.config.get("model", "")))
+    return host, f"{host} + SharpContour"
+
+
+def write_page(path: str, titles: tuple[str, str], photos: Sequence[viewer.Photo], faults: Sequence[str]) -> str:
+    """Write the file of --html; returns a line that says what it holds."""
+    absent = Problems()
+    for fault in faults:
+        absent.note("image left out", fault)
+    return viewer.write_page(path, viewer.Heading(" and ".join(titles), *titles), photos, absent)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -123,6 +161,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="SCORE",
         help="pictures show detections of at least this score, 0 to 1 (default: 0.3)",
     )
+    add("--html", metavar="PAGE.html", help="also one file for a browser, before and after (default: none)")
     _cli.add_device(parser)
     return parser.parse_args()
 
@@ -172,12 +211,11 @@ def image_ids(paths: Sequence[Path]) -> list[int]:
     return list(range(1, len(paths) + 1))
 
 
-def draw(image: np.ndarray, found: Detections, class_names: Sequence[str], host: str, path: Path) -> None:
+def draw(image: np.ndarray, found: Detections, class_names: Sequence[str], titles: tuple[str, str], path: Path) -> None:
     """Write the pictures of one image; ``path`` is where they go, without ending."""
     if found.coarse is None:
         pictures.save(f"{path}.png", pictures.draw_detections(image, found, class_names))
         return
-    titles = (host, f"{host} + SharpContour")
     pictures.save(f"{path}_compare.png", pictures.compare(image, found.coarse, found, class_names, titles=titles))
     if found.steps is not None and len(found):
         largest = int((found.boxes[:, 2:] - found.boxes[:, :2]).prod(1).argmax())

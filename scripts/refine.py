@@ -14,6 +14,9 @@ which are counted at the end. What is done is written to R2.json.part image by i
 command goes on from there. An image that fails (out of memory, ...) is left as it was; then the command ends with
 status 1, and run again tries the images that failed, and only these.
 
+--html PAGE.html writes one file for a browser, with all images in it: contours before and after with a divider to drag,
+what changed most first, to be chosen by class, score and change.
+
 The file of an image is the "file_name" in the annotations; without annotations the "file_name" of its entries, if they
 have one (as those of predict.py do, and upright like there), else the file in the folder whose name is the image id as
 a number, such as 000000000139.jpg. Annotations and ids refer to pixels as they are stored, whatever EXIF data say.
@@ -24,6 +27,7 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -50,6 +54,7 @@ from data.result_files import (
 from eval import pictures
 from eval.checks import GroundTruth
 from eval.metrics import evaluate_detections
+from eval.pictures import viewer
 from eval.refinement import Changes, broken_segmentations
 from eval.results import format_table
 from sharpcontour.app.command import refine_files
@@ -97,13 +102,15 @@ def refine_results(args: argparse.Namespace) -> int:
     check_writable(args.out, (args.results, args.annotations, args.checkpoint, args.weights))
     if args.pictures:
         check_writable(Path(args.pictures) / "01.png")
+    if args.html:
+        viewer.check_page(args.html, (args.results, args.annotations, args.out))
     entries = read_entries(args.results, scored=bool(args.annotations))
     annotations = read_json(args.annotations) if args.annotations else None
     truth = GroundTruth(annotations, args.annotations) if args.annotations else None
     images = find_images(entries, args.results, args.images, annotations, args.annotations)
     from sharpcontour.anymask.refiner import WEIGHTS
 
-    job = Job(load(args), entries, images, truth)
+    job = Job(load(args), entries, images, truth, bool(args.html))
     before = job.evaluate(args.results)  # first of all: it finds what would else be told after hours
     weights = args.checkpoint or args.weights or WEIGHTS
     files = (weights, args.results, *([args.annotations] if args.annotations else []))
@@ -114,10 +121,17 @@ def refine_results(args: argparse.Namespace) -> int:
         save_results(job.output, args.out)
         if args.pictures:
             job.draw(Path(args.pictures))
+        page = (
+            job.write_page(args.html, f"{Path(args.results).name} before and after refinement", journal)
+            if args.html
+            else None
+        )
         if truth is not None:
             print(format_table({"coarse": before, "refined": job.evaluate(args.results)}))
         print("\n".join(job.report()))
         print(f"{len(images)} images, {seconds / max(len(images), 1):.2f} s each; results are in {args.out}")
+        if page is not None:
+            print(page)
         return journal.finish()
 
 
@@ -140,14 +154,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--out", metavar="R2.json", help="file for the refined results; of --image the folder (default: PHOTO_sharp/)")
     add("--annotations", metavar="GT.json", help="COCO annotations, to score before and after (default: none)")
     add("--pictures", metavar="DIR", help=f"draw the {PICTURES} images that changed most, before and after, to DIR")
+    add("--html", metavar="PAGE.html", help="also one file for a browser, before and after (default: none)")
     _cli.add_device(parser)
     args = parser.parse_args()
     if args.results is not None and not (args.images and args.out):
         parser.error("--results needs --images DIR and --out R2.json")
     if args.image is not None and not args.masks:
         parser.error("--image needs --masks FILE ...")
-    if args.image is not None and (args.images or args.annotations or args.pictures):
-        parser.error("--images, --annotations and --pictures are for --results; leave them out with --image")
+    if args.image is not None and (args.images or args.annotations or args.pictures or args.html):
+        parser.error("--images, --annotations, --pictures and --html are for --results; leave them out with --image")
     if args.results is not None and (args.masks or args.image_id):
         parser.error("--masks and --image-id are for --image; leave them out with --results")
     if args.checkpoint and args.weights:
@@ -163,6 +178,7 @@ class Job:
         entries: the results.
         images: all that have entries.
         truth: annotations of these images, if there are.
+        html: whether the records hold what a page shows.
 
     Attributes:
         output: the results again, refined as far as :meth:`run` has come.
@@ -174,8 +190,10 @@ class Job:
         entries: list[Entry],
         images: list[ImageFile],
         truth: GroundTruth | None,
+        html: bool = False,
     ) -> None:
         self.predictor, self.entries, self.images, self.truth = predictor, entries, images, truth
+        self.html = html
         self.output = list(entries)
         self.changes, self.problems, self.harmed = Changes(), Problems(), 0
         self.odd_boxes = Problems()
@@ -190,6 +208,8 @@ class Job:
 
     def run(self, journal: Journal) -> None:
         """Refine all images that the journal has not; what is done is written down image by image."""
+        if self.html:
+            journal.require(viewer.KEY, "for --html")
         for image in tqdm(self.images, desc="refinement", unit="image", disable=None):
             name = image.name
             if error := journal.attempt(name, partial(self._refine, image)):
@@ -205,6 +225,7 @@ class Job:
         size = (pixels.shape[0], pixels.shape[1])
         changes, broken_entries, changed, seen = Changes(), [], {}, []
         categories, masks = [], []
+        objects: viewer.Objects = []
         # Parts keep the memory bounded, however many entries an image has.
         for begin in range(0, len(image.entries), AT_ONCE):
             part = image.entries[begin : begin + AT_ONCE]
@@ -218,11 +239,14 @@ class Job:
                     seen.append(1 - iou)
                 categories.append(category_of(self.entries[indices[k]]))
                 masks.append((before, after))
+            if self.html:
+                objects += viewer.describe(found, self.class_names)
         if self.truth is not None:
             changes.compare(self.truth, image.id, categories, masks)
         much = sum(seen) / (len(seen) + 1)
         counts = asdict(changes) | {"harmed": model.statistics.restored}
-        return {"changed": changed, "counts": counts, "broken": broken_entries, "much": much}
+        page = {viewer.KEY: viewer.record_of(objects)} if self.html else {}
+        return {"changed": changed, "counts": counts, "broken": broken_entries, "much": much, **page}
 
     def _pixels(self, image: ImageFile) -> np.ndarray:
         return read_image(image.path, image.upright, None if self.truth is None else self.truth.sizes[image.id])
@@ -276,6 +300,16 @@ class Job:
             titles = ("as given", "with SharpContour")
             sheet = pictures.compare(pixels, kept.coarse, kept, self.class_names, titles=titles)
             pictures.save(folder / f"{rank:02}_{image.path.stem}.png", sheet)
+
+    def write_page(self, path: str, title: str, journal: Journal) -> str:
+        """Write the file of --html; returns a line that says what it holds."""
+        photos = [
+            viewer.Photo(str(image.path), partial(self._pixels, image), journal.done[image.name][viewer.KEY])
+            for image in self.images
+            if image.name in journal.done
+        ]
+        heading = viewer.Heading(title, "as given", "with SharpContour", score=DRAWN_SCORE)
+        return viewer.write_page(path, heading, photos, copy.deepcopy(self.problems))
 
     def report(self) -> list[str]:
         """What happened to the masks, and which entries could not be used."""

@@ -83,6 +83,28 @@ def test_an_interrupted_refinement_goes_on(folder: Path) -> None:
     assert last == [line for line in again.stdout.splitlines() if "masks: " in line]
 
 
+def test_a_resumed_run_gives_a_complete_page(folder: Path) -> None:
+    assert refine(folder, "--html", "whole.html").returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, "refine", 2)
+        stopped = refine(folder, "--html", "page.html")
+    assert stopped.returncode == 130 and not (folder / "page.html").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        calls = interrupted(patch, "refine", 9)
+        assert refine(folder, "--html", "page.html").returncode == 0 and len(calls) == 2
+    assert (folder / "page.html").read_bytes() == (folder / "whole.html").read_bytes()
+    (folder / "page.html").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, "refine", 3)
+        refine(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        calls = interrupted(patch, "refine", 9)
+        again = refine(folder, "--html", "page.html")
+    assert again.returncode == 0 and len(calls) == 4
+    assert "3 images that were done are done again, for --html" in again.stdout
+    assert (folder / "page.html").read_bytes() == (folder / "whole.html").read_bytes()
+
+
 def test_a_journal_of_other_work_is_not_gone_on_with(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         interrupted(patch, "refine", 2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,13 @@ def reference(
         evaluator.summarize()
     stats = [None if value < 0 else 100 * float(value) for value in evaluator.stats]
     return dict(zip(NAMES, stats, strict=True)), evaluator
+
+
+def read_page(path: Path | str) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What a page of before and after holds: its data, and its images as pixels, BGR."""
+    text = Path(path).read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>") and text.endswith("</html>\n")
+    found = re.findall(r'<script type="([a-z/]+)" id="([a-z0-9]+)">(.*?)</script>', text, re.DOTALL)
+    assert [name for _, name, _ in found] == [*(f"jpeg{k}" for k in range(len(found) - 1)), "page"]
+    files = [np.frombuffer(base64.b64decode(data), np.uint8) for _, _, data in found[:-1]]
+    return json.loads(found[-1][2]), [cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files]

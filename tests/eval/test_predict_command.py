@@ -11,13 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from eval import pictures
 from sharpcontour.detections import Detections
+from tests.eval.helpers import read_page
 from tests.sharpcontour.helpers import not_utf8
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "predict.py"
@@ -104,6 +107,49 @@ def test_no_detection_is_good_enough_for_a_picture(command: Command) -> None:
     assert len(_read("out/results.json")) == 2
 
 
+def test_a_page_of_images_of_every_kind(command: Command) -> None:
+    cv2.imwrite("a/0005.png", np.full((60, 70), 40000, np.uint16))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("L", (50, 40), 200).save("a/turned.jpg", exif=turned)
+    Image.new("RGB", (3000, 1500), (200, 30, 30)).save("a/large.jpg")
+    Path("a/cut.png").write_bytes(Path("a/0012.png").read_bytes()[:60])
+    Path("page.html").write_text("of before")
+    code, shown, told = command("a", "--html", "page.html")
+    assert code == 0 and "page.html: 5 objects on 5 images, " in shown, told
+    page, images = read_page("page.html")
+    assert (page["before"], page["after"], page["refined"]) == ("DANCE", "DANCE + SharpContour", True)
+    sizes = {one["name"]: (one["width"], one["height"], one["scale"]) for one in page["images"]}
+    assert sizes == {
+        "a/0003.png": (50, 40, 1),
+        "a/0005.png": (70, 60, 1),
+        "a/0012.png": (50, 40, 1),
+        "a/large.jpg": (3000, 1500, pytest.approx(1280 / 3000)),
+        "a/turned.jpg": (40, 50, 1),
+    }
+    for one, pixels in zip(page["images"], images, strict=True):
+        assert pixels.shape[1::-1] == (round(one["width"] * one["scale"]), round(one["height"] * one["scale"]))
+    seen = {one["name"]: int(pixels[5, 5, 0]) for one, pixels in zip(page["images"], images, strict=True)}
+    assert seen["a/0005.png"] == pytest.approx(40000 / 257, abs=3) and seen["a/large.jpg"] == pytest.approx(30, abs=6)
+    (frame,) = page["images"][0]["objects"]
+    assert frame["after"] == "M40 40l260 0 0 260-260 0zM100 100l130 0 0 130-130 0z"
+    assert frame["before"].startswith("M50 50l260 0") and frame["box"] == [4, 4, 31, 31]
+    assert (frame["class"], frame["move"]) == ("frame", 1.4) and frame["change"] > 0
+    assert any(line.startswith("1 x image left out (first: a/cut.png: the file is no image") for line in page["absent"])
+    assert "5 x detection of a score below 0.3, or found a second time (first: a/0003.png)" in page["absent"]
+
+
+def test_a_page_without_a_before(command: Command) -> None:
+    assert command("a", "--html", "out/page.html", refine=False)[0] == 0
+    page, images = read_page("out/page.html")
+    assert not page["refined"] and len(images) == 2
+    assert set(page["images"][0]["objects"][0]) == {"class", "score", "after", "box"}
+    code, shown, _ = command("a", "--html", "out/page.html", "--score-threshold", "1")
+    assert code == 0 and "out/page.html: 0 objects on 0 images" in shown
+    page, images = read_page("out/page.html")
+    assert not images and "2 x image without an object (first: a/0003.png)" in page["absent"]
+
+
 def test_names_that_are_no_text(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     """A Latin-1 name in a folder, and as --out: no crash; refine.py finds the file again by its "file_name"."""
     path = not_utf8(Path("a"))
@@ -124,6 +170,7 @@ def test_mistakes_are_told_in_a_line(command: Command) -> None:
     Path("cut.png").write_bytes(data[: len(data) // 2])
     Path("empty.png").write_bytes(b"")
     Path("none").mkdir()
+    Path("b.html").mkdir()
     pictures.save("out/0012_compare.png", np.zeros((4, 4, 3), np.uint8))
     cases = {
         ("missing.png",): "missing.png: no such image",
@@ -132,6 +179,9 @@ def test_mistakes_are_told_in_a_line(command: Command) -> None:
         ("cut.png",): "cut.png: the file is no image, or cut short",
         ("none",): "none: holds no image",
         ("a", "--score-threshold", "30"): "--score-threshold 30.0: choose a number from 0 to 1",
+        ("a", "--html", "a/0012.png"): "--html a/0012.png: give a name that ends in .html",
+        ("a", "--html", "a/notes.txt/p.html"): "a/notes.txt/p.html: cannot be written",
+        ("a", "--html", "b.html"): "b.html: is a folder",
         ("a", "out/0012_compare.png"): "0012_compare.png there is an image to be read",
     }
     for arguments, message in cases.items():

@@ -25,7 +25,7 @@ from sharpcontour import SharpContourConfig
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
 from sharpcontour.ipc import PointClassifier
-from tests.eval.helpers import annotation, decode, encode
+from tests.eval.helpers import annotation, decode, encode, read_page
 from tests.models.helpers import tiny_config
 from tests.sharpcontour.helpers import huge_png, not_utf8
 
@@ -215,6 +215,43 @@ def test_pictures_of_what_changed_most(command: Command) -> None:
     assert cv2.imread(f"pic/{names[0]}") is not None
 
 
+@pytest.mark.usefixtures("oracle")
+def test_a_page_shows_what_changed_most_first(command: Command) -> None:
+    odd = '</script><script>alert("1")</script><!-- \U0001f431 \u4e2d'
+    truth = truth_of(3, 12, 40)
+    truth["categories"] = [{"id": 7, "name": odd}, {"id": 9, "name": "ring"}]
+    write("truth.json", truth)
+    Path("img/0040.png").write_bytes(Path("img/0040.png").read_bytes()[:60])
+    found = [
+        entry(12, encode(disc(28)), category_id=9),
+        entry(3, encode(disc(22)), score=0.2),
+        entry(12, encode(disc(2, 100, 80)), score=0.4),  # too small to be refined
+        entry(12, encode(np.zeros((H, W)))),
+        entry(12, None),
+        entry(40, encode(disc(20))),
+    ]
+    write("found.json", found)
+    Path("out").mkdir()
+    Path("out/page.html").write_text("of before")
+    code, shown, told = command("--html", "out/page.html", "--annotations", "truth.json")
+    assert code == 0 and "out/page.html: 3 objects on 2 images, " in shown, told
+    assert {path.name for path in Path("out").iterdir()} == {"page.html", "refined.json"}
+    page, images = read_page("out/page.html")
+    assert [one["name"] for one in page["images"]] == ["img/0003.png", "img/0012.png"] and len(images) == 2
+    assert [one["place"] for one in page["images"]] == [1, 0]
+    (most,), (less, none) = (one["objects"] for one in page["images"])
+    after = decode(read("out/refined.json")[1]["segmentation"], H, W).astype(bool)
+    assert most["change"] == pytest.approx(1 - (after & disc(22)).sum() / (after | disc(22)).sum(), abs=1e-4)
+    assert most["change"] > less["change"] > none["change"] == 0 and most["move"] > less["move"] > none["move"] == 0
+    assert [one["class"] for one in (most, less, none)] == [odd, "ring", odd]
+    assert "before" not in none and none["after"].startswith("M") and page["score"] == 0.3
+    assert page["absent"] == [
+        "1 x no segmentation (first: entry 4)",
+        "1 x image that cannot be read, 0040.png (first: entry 5)",
+        "1 x object without any contour (first: img/0012.png)",
+    ]
+
+
 def test_files_are_found_by_name_or_number(command: Command) -> None:
     pictures.save("img/deep/photo.png", np.zeros((H, W, 3), np.uint8))
     Path("img/0013.txt").write_text("no image, so no doubt about the number")
@@ -240,8 +277,9 @@ def test_names_that_are_no_text(command: Command) -> None:
 def test_no_detections_at_all(command: Command) -> None:
     write("found.json", [])
     write("truth.json", truth_of(3))
-    code, shown, told = command("--annotations", "truth.json")
+    code, shown, told = command("--annotations", "truth.json", "--html", "page.html")
     assert code == 0 and read("out/refined.json") == [] and "0 masks: 0 refined" in shown, told
+    assert read_page("page.html")[0]["images"] == []
 
 
 def test_mistakes_are_told_in_a_line_before_the_work(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +316,7 @@ def test_mistakes_are_told_in_a_line_before_the_work(command: Command, monkeypat
         ([good], ("--annotations", "nothing.json"), {}, "nothing.json: no such file"),
         ([good], (), {"out": "found.json"}, "found.json: the command also reads or writes this file"),
         ([good], (), {"out": "taken"}, "taken: is a folder"),
+        ([good], ("--html", "taken"), {}, "--html taken: give a name that ends in .html"),
         (
             [{**good, "image_id": 12}],
             (),
