@@ -144,7 +144,7 @@ def write_page(path: str, titles: tuple[str, str], photos: Sequence[viewer.Photo
     absent = Problems()
     for fault in faults:
         absent.note("image left out", fault)
-    return viewer.write_page(path, viewer.Heading(" and ".join(titles), *titles), photos, absent)
+    return viewer.write_page(path, viewer.Heading(f"{titles[0]} on {len(photos)} images", *titles), photos, absent)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -47,6 +48,13 @@ class Browser:
     def run(self, script: str, *arguments: Any) -> Any:
         """What a function body of JavaScript returns."""
         return self.call("POST", "/execute/sync", {"script": script, "args": arguments})
+
+    def wait(self, selector: str) -> None:
+        """Wait until an element is there, ten seconds at most."""
+        end = time.monotonic() + 10
+        while not self.run("return document.querySelector(arguments[0]) !== null", selector):
+            assert time.monotonic() < end, f"no {selector}"
+            time.sleep(0.02)
 
     def find(self, selector: str) -> str:
         """The first element of a CSS selector."""

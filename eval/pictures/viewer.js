@@ -91,7 +91,7 @@ const fileOf = (image) => image.name.split(/[\\/]/).at(-1);
 function factsOf(item) {
   if (!item.image) {
     const most = greatest(item.kept.map((object) => object.change ?? 0));
-    return number(item.kept.length, "object") + (most ? `, change up to ${percent(most)}` : "") + `; ${sizeOf(item)}`;
+    return number(item.kept.length, "object") + (most ? `, change up to ${percent(most)}` : "");
   }
   if (!page.refined) return nameOf(item);
   if (!item.change) return "no pixel changed";
@@ -120,6 +120,7 @@ function choose() {
   else shown.sort((a, b) => worth(b) - worth(a));
   $("shown").textContent = `Shown: ${kept.length} of ${number(objects.length, "object")} on ${number(left.length, "image")}`;
   cards.className = fields.view.value;
+  near.disconnect();
   cards.replaceChildren();
   made = 0;
   more();
@@ -148,7 +149,7 @@ function card(item, k) {
   const line = (className, textContent, title = textContent) => element("p", {className, textContent, title});
   const lines = [line("strong", item.image ? nameOf(item) : fileOf(item), nameOf(item))];
   if (page.refined || !item.image) lines.push(line("", factsOf(item)));
-  if (item.image) lines.push(line("grey", fileOf(item.image), item.image.name));
+  lines.push(item.image ? line("grey", fileOf(item.image), item.image.name) : line("grey", sizeOf(item)));
   const zoom = element("button", {textContent: "Enlarge", onclick: () => enlarge(k)});
   zoom.setAttribute("aria-label", `Enlarge ${nameOf(item)}`);
   return element("article", {className: "card"}, frame, element("div", {}, ...lines, zoom));
@@ -161,7 +162,7 @@ function enlarge(k) {
   const item = shown[k], image = item.image ?? item;
   if (!dialog.open) dialog.showModal();
   $("name").textContent = nameOf(item);
-  $("facts").textContent = factsOf(item) + (item.image ? `; ${fileOf(image)}, ${sizeOf(image)}` : "");
+  $("facts").textContent = `${factsOf(item)}; ${item.image ? `${fileOf(image)}, ` : ""}${sizeOf(image)}`;
   for (const button of dialog.querySelectorAll("button")) {
     const what = button.dataset.do;
     button.hidden = (what === "object" && !item.image) || (what === "spot" && !item.spot);
@@ -245,7 +246,8 @@ page.images.forEach((image, index) => {
 document.title = $("title").textContent = page.title;
 const changed = objects.filter((object) => object.change).length;
 $("counts").textContent = `${number(objects.length, "object")} on ${number(page.images.length, "image")}` +
-  (page.refined ? `: ${changed} changed, ${objects.length - changed} without a changed pixel` : "; this model has no refiner, so there is no before");
+  (page.refined ? `: ${changed} changed, ${objects.length - changed} without a changed pixel`
+                : objects.length ? "; without a refiner there is no before" : "");
 $("absent").hidden = !page.absent.length;
 $("absent").open = page.absent.length <= 3;
 $("absent").lastChild.append(...page.absent.map((textContent) => element("li", {textContent})));
@@ -257,11 +259,12 @@ for (const object of objects) counts.set(object.class, (counts.get(object.class)
 classes.forEach((name, k) => fields.kind.append(new Option(`${name} (${counts.get(name)})`, k)));
 fields.change.max = Math.ceil(100 * greatest(objects.map((object) => object.change ?? 0)));
 fields.score.max = greatest(objects.map((object) => object.score));
-fields.score.value = page.score;
+fields.score.min = -greatest(objects.map((object) => -object.score));
+fields.score.value = objects.some((object) => object.score >= page.score) ? page.score : fields.score.min;
 form.oninput = () => requestAnimationFrame(choose);
 for (const button of form.querySelectorAll("[name=at]"))
   button.onchange = () => { for (const item of [...objects, ...page.images]) delete item.at; };
-form.onreset = () => setTimeout(() => { fields.score.value = 0; choose(); });
+form.onreset = () => setTimeout(() => { fields.score.value = fields.score.min; choose(); });
 form.onsubmit = (event) => event.preventDefault();
 $("choices").open = innerWidth > 600;
 choose();

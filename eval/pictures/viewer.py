@@ -62,7 +62,7 @@ class Heading:
     Attributes:
         title: of the page.
         before, after: what the two sides are called.
-        score: objects of a lower score are hidden at first.
+        score: objects of a lower score are hidden at first, unless all are lower.
     """
 
     title: str
@@ -191,10 +191,7 @@ def write_page(path: str | Path, heading: Heading, photos: Sequence[Photo], abse
             file.write(b'<script type="text/plain" id="jpeg%d">%s</script>\n' % (len(images), jpeg))
             images.append({**described, "place": place})
             contours += len(_json(photo.record["objects"]))
-        score = heading.score
-        if all(one["score"] < score for image in images for one in image["objects"]):
-            score = 0.0  # else the page would begin with nothing
-        page = {**vars(heading), "refined": refined, "score": score, "images": images, "absent": absent.lines()}
+        page = {**vars(heading), "refined": refined, "images": images, "absent": absent.lines()}
         file.write(b'<script type="application/json" id="page">%s</script>' % _json(page))
         file.write(tail)
 
@@ -227,4 +224,4 @@ def _embedded(photo: Photo) -> tuple[bytes, dict[str, Any]]:
     options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1]
     size_and_name = {"name": photo.name, "width": width, "height": height, "scale": scale}
-    return base64.b64encode(jpeg), {**size_and_name, "objects": photo.record["objects"]}
+    return base64.b64encode(jpeg.tobytes()), {**size_and_name, "objects": photo.record["objects"]}

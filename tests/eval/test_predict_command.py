@@ -112,19 +112,19 @@ def test_a_page_of_images_of_every_kind(command: Command) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
     Image.new("L", (50, 40), 200).save("a/turned.jpg", exif=turned)
-    Image.new("RGB", (3000, 1500), (200, 30, 30)).save("a/large.jpg")
+    Image.new("RGB", (1600, 200), (200, 30, 30)).save("a/large.jpg")
     Path("a/cut.png").write_bytes(Path("a/0012.png").read_bytes()[:60])
     Path("page.html").write_text("of before")
-    code, shown, told = command("a", "--html", "page.html")
-    assert code == 0 and "page.html: 5 objects on 5 images, " in shown, told
+    names = ("0003.png", "0005.png", "cut.png", "large.jpg", "turned.jpg")
+    code, shown, told = command(*(f"a/{name}" for name in names), "--html", "page.html")
+    assert code == 0 and "page.html: 4 objects on 4 images, " in shown, told
     page, images = read_page("page.html")
     assert (page["before"], page["after"], page["refined"]) == ("DANCE", "DANCE + SharpContour", True)
     sizes = {one["name"]: (one["width"], one["height"], one["scale"]) for one in page["images"]}
     assert sizes == {
         "a/0003.png": (50, 40, 1),
         "a/0005.png": (70, 60, 1),
-        "a/0012.png": (50, 40, 1),
-        "a/large.jpg": (3000, 1500, pytest.approx(1280 / 3000)),
+        "a/large.jpg": (1600, 200, 0.8),
         "a/turned.jpg": (40, 50, 1),
     }
     for one, pixels in zip(page["images"], images, strict=True):
@@ -136,7 +136,7 @@ def test_a_page_of_images_of_every_kind(command: Command) -> None:
     assert frame["before"].startswith("M50 50l260 0") and frame["box"] == [4, 4, 31, 31]
     assert (frame["class"], frame["move"]) == ("frame", 1.4) and frame["change"] > 0
     assert any(line.startswith("1 x image left out (first: a/cut.png: the file is no image") for line in page["absent"])
-    assert "5 x detection of a score below 0.3, or found a second time (first: a/0003.png)" in page["absent"]
+    assert "4 x detection of a score below 0.3, or found a second time (first: a/0003.png)" in page["absent"]
 
 
 def test_a_page_without_a_before(command: Command) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -61,8 +62,18 @@ def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert page["images"] == [] and page["absent"][1] == "2 x image that changed less, beyond 0 MiB (first: many.png)"
 
 
-def test_objects_of_low_scores_alone_are_not_hidden(tmp_path: Path) -> None:
-    assert write(tmp_path / "page.html", photo("a.png", (20, 21, 0.2, 0)), score=0.3)["score"] == 0
+def test_images_are_held_one_at_a_time(tmp_path: Path) -> None:
+    read: list[weakref.ref[np.ndarray]] = []
+
+    def pixels() -> np.ndarray:
+        assert all(image() is None for image in read)
+        made = np.zeros((*SIZE, 3), np.uint8)
+        read.append(weakref.ref(made))
+        return made
+
+    record = photo("", (20, 21, 1, 0)).record
+    write(tmp_path / "page.html", *(viewer.Photo(f"{k}.png", pixels, record) for k in range(3)))
+    assert len(read) == 3
 
 
 def test_a_full_disk_leaves_the_page_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +115,7 @@ def opened(tmp_path: Path, window: browser.Browser) -> browser.Browser:
     ]
     write(tmp_path / "page.html", *photos, score=0.1)
     window.open(f"file://{tmp_path}/page.html")
+    window.wait(".stage")
     return window
 
 
@@ -145,7 +157,17 @@ def test_the_filters_filter(opened: browser.Browser) -> None:
     opened.click("[type=reset]")
     opened.run("fields.view.value = 'images'; choose()")
     assert [card[0] for card in opened.run(CARDS)] == ["much.png", "some.png", "little.png"]
-    assert opened.run(CARDS)[0][1] == "2 objects, change up to 75.0 %; 120 x 90 px"
+    assert opened.run(CARDS)[0][1:] == ["2 objects, change up to 75.0 %", "120 x 90 px"]
+
+
+@needs_browser
+def test_low_scores_are_hidden_at_first_unless_all_are_low(tmp_path: Path, window: browser.Browser) -> None:
+    for scores, shown in (((0.2, 0.9), 1), ((0.2, -1.0), 2)):
+        write(tmp_path / "page.html", photo("a.png", *((20, 21, score, 0) for score in scores)), score=0.3)
+        window.open(f"file://{tmp_path}/page.html")
+        assert len(window.run(CARDS)) == shown
+        window.click("[type=reset]")
+        assert len(window.run(CARDS)) == 2
 
 
 @needs_browser
@@ -161,6 +183,7 @@ def test_the_divider_moves_by_key_mouse_and_finger(opened: browser.Browser) -> N
         assert opened.run(DIVIDED) < was - 15, kind
         opened.type(".divider", browser.RIGHT * 50)
     opened.run("fields.at.value = 'both'; choose()")
+    opened.wait(".stage.both")
     assert opened.run(clip) == "none"
 
 
