@@ -261,10 +261,15 @@ fields.change.max = Math.ceil(100 * greatest(objects.map((object) => object.chan
 fields.score.max = greatest(objects.map((object) => object.score));
 fields.score.min = -greatest(objects.map((object) => -object.score));
 fields.score.value = objects.some((object) => object.score >= page.score) ? page.score : fields.score.min;
-form.oninput = () => requestAnimationFrame(choose);
-for (const button of form.querySelectorAll("[name=at]"))
-  button.onchange = () => { for (const item of [...objects, ...page.images]) delete item.at; };
-form.onreset = () => setTimeout(() => { fields.score.value = fields.score.min; choose(); });
+form.oninput = (event) => {
+  if (event.target.name === "at") for (const item of [...objects, ...page.images]) delete item.at;
+  choose();
+};
+$("all").onclick = () => {
+  form.reset();
+  fields.score.value = fields.score.min;
+  choose();
+};
 form.onsubmit = (event) => event.preventDefault();
 $("choices").open = innerWidth > 600;
 choose();

@@ -143,19 +143,19 @@ def test_what_changed_most_comes_first(opened: browser.Browser) -> None:
 def test_the_filters_filter(opened: browser.Browser) -> None:
     opened.type("[name=kind]", NAMES[1])
     assert [card[0] for card in opened.run(CARDS)] == [f"{NAMES[1]} 0.50"]
-    opened.click("[type=reset]")
+    opened.click("#all")
     assert len(opened.run(CARDS)) == 4
     opened.type("[name=change]", browser.RIGHT * 70)
     assert opened.run("return fields.changeText.value") == "7.0 %"
     assert [card[2] for card in opened.run(CARDS)] == ["much.png", "some.png"]
-    opened.click("[type=reset]")
+    opened.click("#all")
     opened.type("[name=score]", browser.RIGHT * 60)
     assert [card[2] for card in opened.run(CARDS)] == ["some.png", "little.png"]
     assert opened.run("return $('shown').textContent") == "Shown: 2 of 4 objects on 2 images"
     opened.type("[name=change]", browser.RIGHT * 700)
     assert opened.run("return $('more').textContent") == "No object is left: choose less strictly."
-    opened.click("[type=reset]")
-    opened.run("fields.view.value = 'images'; choose()")
+    opened.click("#all")
+    opened.click("[value=images] + span")
     assert [card[0] for card in opened.run(CARDS)] == ["much.png", "some.png", "little.png"]
     assert opened.run(CARDS)[0][1:] == ["2 objects, change up to 75.0 %", "120 x 90 px"]
 
@@ -166,7 +166,7 @@ def test_low_scores_are_hidden_at_first_unless_all_are_low(tmp_path: Path, windo
         write(tmp_path / "page.html", photo("a.png", *((20, 21, score, 0) for score in scores)), score=0.3)
         window.open(f"file://{tmp_path}/page.html")
         assert len(window.run(CARDS)) == shown
-        window.click("[type=reset]")
+        window.click("#all")
         assert len(window.run(CARDS)) == 2
 
 
@@ -182,7 +182,10 @@ def test_the_divider_moves_by_key_mouse_and_finger(opened: browser.Browser) -> N
         opened.drag(".divider", -round(width / 4), kind=kind)
         assert opened.run(DIVIDED) < was - 15, kind
         opened.type(".divider", browser.RIGHT * 50)
-    opened.run("fields.at.value = 'both'; choose()")
+    opened.click("[name=at][value='0'] + span")
+    opened.wait(".stage")
+    assert opened.run(DIVIDED) == 0
+    opened.click("[value=both] + span")
     opened.wait(".stage.both")
     assert opened.run(clip) == "none"
 
