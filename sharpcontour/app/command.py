@@ -1,6 +1,7 @@
 """The command ``sharpcontour``: a photograph and rough masks in, sharp outlines out.
 
     sharpcontour photo.jpg mask.png
+    sharpcontour page              # serves a page to draw rough outlines on; a photograph called "page" is ./page
 
 Masks may be PNG (black and white, label ids, a palette, a cut-out), COCO, SAM or LabelMe JSON, YOLO's text of polygons,
 .npy or .npz, one or more files. The refined objects are written to the folder photo_sharp/: photo.json (COCO
@@ -13,21 +14,17 @@ fits only the pixels as they are stored, these are taken. What is written is in 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
+from sharpcontour.app.refining import EMPTY, changes, read_photograph, refine_named
 from sharpcontour.detections import Detections
-from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask
 from sharpcontour.io.command_line import add_device, run
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
-from sharpcontour.io.images import read_fitting
 
 if TYPE_CHECKING:
     from sharpcontour.anymask.refiner import MaskRefinerLike
@@ -39,6 +36,10 @@ def main() -> None:
 
 
 def _main() -> int:
+    if sys.argv[1:2] == ["page"]:
+        from sharpcontour.app.page import serve
+
+        return serve(sys.argv[2:])
     args = parse_arguments()
     from sharpcontour.anymask.refiner import load_refiner  # not before: --help and wrong use need no torch
 
@@ -100,8 +101,7 @@ def refine_files(
         check_writable(path, (photo, *masks))
     pixels, given, notes = read_photograph(photo, masks, image_id)
     print("\n".join(notes))
-    # A crowd has no outline to refine: an empty mask keeps its place meanwhile.
-    found = _with_crowds(load().refine(pixels, [[] if mask.crowd else mask.mask for mask in given]), given)
+    found = refine_named(load(), pixels, given)
     output_files.write_coco(paths[0], found, given, photo.name)
     output_files.write_svg(paths[1], found, given)
     output_files.write_mask(paths[2], found)
@@ -111,57 +111,9 @@ def refine_files(
     return found
 
 
-def read_photograph(
-    photo: Path, masks: Sequence[str | Path], image_id: Any = None
-) -> tuple[np.ndarray, list[NamedMask], list[str]]:
-    """A photograph, in that orientation that its masks fit, these masks, and notes on how they were understood.
-
-    See :func:`~sharpcontour.io.images.read_fitting`.
-
-    Args:
-        photo: of the photograph.
-        masks: files of masks.
-        image_id: id of the photograph in a data set's file.
-
-    Raises:
-        InputError: as of :func:`~sharpcontour.io.images.read_fitting` and
-            :func:`~sharpcontour.formats.mask_files.read_mask_files`.
-    """
-    pixels, (given, notes), stored = read_fitting(
-        photo, lambda size: read_mask_files(masks, size, photo.name, image_id)
-    )
-    if stored:
-        height, width = pixels.shape[:2]
-        notes = [f"{photo}: taken as stored, not turned upright, for the masks are {width} x {height} pixels", *notes]
-    return pixels, given, notes
-
-
-def _with_crowds(found: Detections, given: Sequence[NamedMask]) -> Detections:
-    """The refined objects, and in their places the crowds as they were given."""
-    from sharpcontour.anymask.foreign_masks import read_masks
-
-    assert found.coarse is not None
-    places = [k for k, mask in enumerate(given) if mask.crowd]
-    crowds = read_masks([given[k].mask for k in places], *found.size)
-    boxes, before, after = found.boxes.clone(), list(found.coarse.rings), list(found.rings)
-    for k, box, rings in zip(places, crowds.boxes(), crowds.objects, strict=True):
-        boxes[k], before[k], after[k] = box, rings, rings
-    return replace(found, boxes=boxes, shapes=after, coarse=replace(found.coarse, boxes=boxes, shapes=before))
-
-
 def _report(found: Detections, given: Sequence[NamedMask]) -> list[str]:
     """A line an object: how much it changed."""
-    assert found.coarse is not None
-    lines, empty = [], 0
-    before, after = found.coarse.rles(), found.rles()
-    for k, mask in enumerate(given):
-        label = f"{k + 1}. {mask.name}: "
-        if not found.coarse.rings[k] or not coco_mask.area(before[k]):
-            lines.append(label + "empty, kept as it is")
-            empty += 1
-        elif found.rings[k] is found.coarse.rings[k]:
-            lines.append(label + "kept as it is")
-        else:
-            iou = float(coco_mask.iou([after[k]], [before[k]], [0])[0, 0])
-            lines.append(label + f"IoU {iou:.3f} with the given one")
+    told = changes(found)
+    lines = [f"{k}. {mask.name}: {change}" for k, (mask, change) in enumerate(zip(given, told, strict=True), 1)]
+    empty = told.count(EMPTY)
     return lines + ([f"{empty} of {len(given)} given masks are empty"] if empty else [])

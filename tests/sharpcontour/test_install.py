@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sharpcontour.app.page import FILES
 from tests.sharpcontour.weights import write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,7 @@ def test_the_installed_package_refines(tmp_path: Path) -> None:
     done = subprocess.run([*install, "--target", target, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (target / "sharpcontour" / "py.typed").is_file() and not (target / "data").exists()
+    assert {path.name for path in (target / "sharpcontour" / "app" / "web").iterdir()} == set(dict(FILES.values()))
     away.mkdir()
     program = """
 import numpy as np, sharpcontour
