@@ -123,7 +123,8 @@ def test_corners_and_keys(tmp_path: Path, address: str) -> None:
             browser.drag([place])
         browser.press(ENTER)
         browser.wait("objects.length === 1")
-        browser.press("e..")
+        browser.click("[data-tool=edit]")
+        browser.press("..")
         x = browser.run("return objects[0].after[0][2 * vertex[1]]")
         browser.press(RIGHT + RIGHT)
         assert browser.run("return objects[0].after[0][2 * vertex[1]]") == x + 2

@@ -170,7 +170,7 @@ function refresh() {
     row.querySelector("small").textContent = object.change;
   });
   list.children[chosen]?.scrollIntoView({block: "nearest", inline: "nearest"});
-  $("none").hidden = objects.length > 0;
+  $("none").hidden = !photo || objects.length > 0;
   for (const button of document.querySelectorAll("[data-download], #before")) button.disabled = !objects.length;
   $("again").disabled = chosen < 0;
   $("undo").disabled = !past.length;
@@ -302,6 +302,7 @@ function pick(name) {
     button.setAttribute("aria-pressed", button.dataset.tool === name);
   }
   canvas.style.cursor = name === "draw" ? "crosshair" : "default";
+  canvas.focus(); // for the keys that work there
   paint();
 }
 
