@@ -337,8 +337,12 @@ def test_mistakes_end_the_command(weights: Path, tmp_path: Path, capsys: pytest.
     assert "sharpcontour ./page" in page.__doc__.replace("``", "")  # type: ignore[union-attr]
 
 
-def test_ctrl_c_ends_it(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    serve_forever, addresses = PageServer.serve_forever, []
+def test_it_opens_the_browser_and_ctrl_c_ends_it(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve_forever = PageServer.serve_forever
+    addresses: list[str] = []
+    opened: list[str] = []
 
     def interrupted(self: PageServer) -> None:
         addresses.append(self.address)
@@ -346,11 +350,13 @@ def test_ctrl_c_ends_it(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         serve_forever(self)
 
     monkeypatch.setattr(PageServer, "serve_forever", interrupted)
-    arguments = ["page", "--no-browser", "--port", "0", "--weights", str(weights), "--device", "cpu"]
+    monkeypatch.setattr(page.webbrowser, "open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":0")
+    arguments = ["page", "--port", "0", "--weights", str(weights), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["sharpcontour", *arguments])
     with pytest.raises(SystemExit) as left:
         command.main()
-    assert not left.value.code
+    assert not left.value.code and opened == addresses
     assert capsys.readouterr() == (f"{addresses[0]} (Ctrl-C ends it)\nended\n", "")
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", int(addresses[0].split(":")[2][:-1]))):
         pass

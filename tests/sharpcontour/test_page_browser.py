@@ -20,6 +20,15 @@ from tests.sharpcontour.webdriver import Browser
 
 CONTROL, ENTER, DELETE, RIGHT = "\ue009", "\ue007", "\ue017", "\ue014"
 
+DROP = """
+const [zone, name, bytes] = arguments, dataTransfer = new DataTransfer();
+const target = document.querySelector(`[data-zone=${zone}]`);
+dataTransfer.items.add(new File([new Uint8Array(bytes)], name));
+for (const type of ["dragenter", "dragover", "drop"]) {
+  target.dispatchEvent(new DragEvent(type, {dataTransfer, bubbles: true}));
+}
+"""
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
@@ -81,7 +90,7 @@ def test_draw_refine_move_and_download(tmp_path: Path, address: str) -> None:
         mask = np.zeros((H, W), np.uint8)
         mask[10:30, 200:230] = 255
         cv2.imwrite(str(tmp_path / "mask.png"), mask)
-        browser.choose_file("#masks-file", tmp_path / "mask.png")
+        browser.run(DROP, "masks", "mask.png", list((tmp_path / "mask.png").read_bytes()))
         browser.wait("objects.length === 2")
         assert browser.run("return document.querySelector('#objects li:last-child input').value") == "mask"
 
@@ -128,6 +137,12 @@ def test_corners_and_keys(tmp_path: Path, address: str) -> None:
         x = browser.run("return objects[0].after[0][2 * vertex[1]]")
         browser.press(RIGHT + RIGHT)
         assert browser.run("return objects[0].after[0][2 * vertex[1]]") == x + 2
+        angles = np.linspace(0, 2 * np.pi + 0.3, 60)  # a free-hand outline that runs past its beginning, and across it
+        radii = np.concatenate([np.full(54, 50.0), np.linspace(53, 47, 6)])
+        line = radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+        cut = np.array(browser.run("return untangled(arguments[0])", line.tolist()))
+        assert 50 < len(cut) < 60 and np.hypot(*(cut[0] - cut[-1])) < 8
+
         browser.press("d" + RIGHT + " " + RIGHT + " ")  # the crosshair sets two corners
         assert browser.run("return outline.length") == 2
         browser.press("\ue00c")  # Esc
