@@ -1,97 +1,155 @@
-"""A headless Chromium over the WebDriver protocol, with nothing but the standard library."""
+"""A real browser, driven by plain requests of the WebDriver protocol: Chromium without a window."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-import re
 import shutil
+import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of a reference to an element, fixed by the protocol
-THERE = all(shutil.which(program) for program in ("chromium", "chromedriver"))
-LEFT, RIGHT = "\ue012", "\ue014"  # keys
+import pytest
+
+RIGHT = "\ue014"  # a key
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's key of an element's id
 
 
 class Browser:
-    """One window of the browser."""
+    """A browser with one window.
 
-    def __init__(self, base: str, width: int, height: int, *arguments: str) -> None:
-        size = f"--window-size={width},{height}"
-        # Root, as in a container, has no sandbox; a small /dev/shm would end the renderer.
-        fixed = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", size]
-        options = {"binary": shutil.which("chromium"), "args": [*fixed, *arguments]}
-        wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
-        self.base = base
-        self.base = f"{base}/session/{self.call('POST', '/session', wanted)['sessionId']}"
+    Args:
+        downloads: folder that it saves to, None where nothing is downloaded.
+        size: (width, height) of what it shows, CSS pixels.
+        dark: whether the system prefers dark colours.
+    """
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """A command of the protocol: its value."""
-        data = json.dumps(body or {}).encode() if method == "POST" else None
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
+    def __init__(self, downloads: Path | None = None, size: tuple[int, int] = (1280, 800), dark: bool = False) -> None:
+        driver = shutil.which("chromedriver")
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        if driver is None or chromium is None:
+            pytest.skip("needs chromium and chromedriver")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self._process = subprocess.Popen(
+            [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self._address = f"http://127.0.0.1:{port}/session"
+        arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"]
+        options = {
+            "binary": chromium,
+            "args": [*arguments, f"--window-size={size[0]},{size[1]}", *(["--force-dark-mode"] if dark else [])],
+            "prefs": {"download.default_directory": str(downloads or ""), "download.prompt_for_download": False},
+        }
         try:
-            with urllib.request.urlopen(request, timeout=300) as answer:
-                return json.loads(answer.read())["value"]
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{path}: {json.loads(error.read())['value']['message']}") from None
+            self._start(
+                {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+            )
+            metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 600}
+            self.command("Emulation.setDeviceMetricsOverride", **metrics)
+        except BaseException:
+            self.close()
+            raise
 
-    def open(self, address: str) -> None:
-        self.call("POST", "/url", {"url": address})
+    def _start(self, capabilities: dict[str, Any]) -> None:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                made = self._ask("", {"capabilities": {"alwaysMatch": capabilities}})
+                break
+            except OSError:  # it does not listen yet
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+        self._address += f"/{made['sessionId']}"
 
-    def run(self, script: str, *arguments: Any) -> Any:
-        """What a function body of JavaScript returns."""
-        return self.call("POST", "/execute/sync", {"script": script, "args": arguments})
-
-    def wait(self, selector: str) -> None:
-        """Wait until an element is there, ten seconds at most."""
-        end = time.monotonic() + 10
-        while not self.run("return document.querySelector(arguments[0]) !== null", selector):
-            assert time.monotonic() < end, f"no {selector}"
-            time.sleep(0.02)
-
-    def find(self, selector: str) -> str:
-        """The first element of a CSS selector."""
-        found: str = self.call("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
-        return found
-
-    def click(self, selector: str) -> None:
-        self.call("POST", f"/element/{self.find(selector)}/click")
-
-    def type(self, selector: str, keys: str) -> None:
-        self.call("POST", f"/element/{self.find(selector)}/value", {"text": keys})
-
-    def drag(self, selector: str, dx: int, dy: int = 0, kind: str = "mouse") -> None:
-        """Press at an element's middle, move by some pixels, and let go."""
-        start = {"type": "pointerMove", "origin": {ELEMENT: self.find(selector)}, "x": 0, "y": 0}
-        move = {"type": "pointerMove", "origin": "pointer", "x": dx, "y": dy, "duration": 100}
-        steps = [start, {"type": "pointerDown", "button": 0}, move, {"type": "pointerUp", "button": 0}]
-        pointer = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": steps}
-        self.call("POST", "/actions", {"actions": [pointer]})
-
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("GET", "/screenshot")))
-
-
-@contextmanager
-def browser(width: int = 1200, height: int = 900, *arguments: str) -> Iterator[Browser]:
-    """A browser for a while, with command line arguments of its own."""
-    with subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdout is not None
-        port = next(
-            found[1] for line in driver.stdout if (found := re.search(r"started successfully on port (\d+)", line))
+    def _ask(self, path: str, body: Any = None, method: str = "POST") -> Any:
+        data = None if method != "POST" else json.dumps(body or {}).encode()
+        request = urllib.request.Request(
+            self._address + path, data, {"Content-Type": "application/json"}, method=method
         )
         try:
-            window = Browser(f"http://127.0.0.1:{port}", width, height, *arguments)
-            try:
-                yield window
-            finally:
-                window.call("DELETE", "")
-        finally:
-            driver.terminate()
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(json.load(error)["value"]["message"]) from None
+
+    def command(self, name: str, **parameters: Any) -> Any:
+        """A command of Chrome's own protocol."""
+        return self._ask("/goog/cdp/execute", {"cmd": name, "params": parameters})
+
+    def open(self, address: str) -> None:
+        self._ask("/url", {"url": address})
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What a piece of JavaScript returns."""
+        return self._ask("/execute/sync", {"script": script, "args": list(arguments)})
+
+    def wait(self, condition: str, seconds: float = 60) -> None:
+        """Wait until an expression in JavaScript is true."""
+        end = time.monotonic() + seconds
+        while not self.run(f"return Boolean({condition})"):
+            assert time.monotonic() < end, f"not {condition}; {self.run('return document.body.innerText')}"
+            time.sleep(0.05)
+
+    def wait_for(self, selector: str) -> None:
+        """Wait until an element is there."""
+        self.wait(f"document.querySelector({json.dumps(selector)})")
+
+    def find(self, selector: str) -> str:
+        """The first element of a CSS selector, as the protocol names it."""
+        found: str = self._ask("/element", {"using": "css selector", "value": selector})[ELEMENT]
+        return found
+
+    def type(self, selector: str, keys: str) -> None:
+        """Type keys into an element."""
+        self._ask(f"/element/{self.find(selector)}/value", {"text": keys})
+
+    def choose_file(self, selector: str, *paths: Path) -> None:
+        """Give files to an <input type=file>."""
+        self.type(selector, "\n".join(map(str, paths)))
+
+    def click(self, selector: str) -> None:
+        self._ask(f"/element/{self.find(selector)}/click")
+
+    def drag_element(self, selector: str, dx: int, kind: str = "mouse") -> None:
+        """Press at an element's middle, move to the right by some pixels, and let go."""
+        start = {"type": "pointerMove", "origin": {ELEMENT: self.find(selector)}, "x": 0, "y": 0}
+        move = {"type": "pointerMove", "origin": "pointer", "x": dx, "y": 0, "duration": 100}
+        steps = [start, {"type": "pointerDown", "button": 0}, move, {"type": "pointerUp", "button": 0}]
+        pointer = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": steps}
+        self._ask("/actions", {"actions": [pointer]})
+
+    def drag(self, points: list[tuple[float, float]], kind: str = "mouse") -> None:
+        """Press at the first of some places in the window, move along the others, and let go."""
+        moves = [{"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)} for x, y in points]
+        actions = [moves[0], {"type": "pointerDown", "button": 0}, *moves[1:], {"type": "pointerUp", "button": 0}]
+        pointer = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": actions}
+        self._ask("/actions", {"actions": [pointer]})
+
+    def press(self, keys: str, *, hold: str = "") -> None:
+        """Type keys, with others held down meanwhile; those without a character have one of WebDriver's."""
+        down = [{"type": "keyDown", "value": key} for key in hold]
+        typed = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        up = [{"type": "keyUp", "value": key} for key in hold]
+        self._ask("/actions", {"actions": [{"type": "key", "id": "keys", "actions": [*down, *typed, *up]}]})
+
+    def log(self) -> list[str]:
+        """What the browser complains of, such as errors of scripts and breaches of the content security policy."""
+        return [entry["message"] for entry in self._ask("/se/log", {"type": "browser"})]
+
+    def screenshot(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self._ask("/screenshot", method="GET")))
+
+    def close(self) -> None:
+        """End the browser and what drives it."""
+        with contextlib.suppress(OSError, AssertionError):
+            self._ask("", method="DELETE")
+        self._process.terminate()
+        self._process.wait(30)

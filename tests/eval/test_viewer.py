@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import weakref
@@ -19,7 +20,7 @@ from eval.pictures import viewer
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_image
-from tests import browser
+from tests.browser import RIGHT, Browser
 from tests.eval.helpers import read_page
 
 SIZE = (90, 120)
@@ -100,13 +101,13 @@ def test_odd_rings_are_drawn_as_far_as_they_can_be() -> None:
 
 
 @pytest.fixture(scope="module")
-def window() -> Iterator[browser.Browser]:
-    with browser.browser() as started:
+def window() -> Iterator[Browser]:
+    with contextlib.closing(Browser(size=(1200, 900))) as started:
         yield started
 
 
 @pytest.fixture
-def opened(tmp_path: Path, window: browser.Browser) -> browser.Browser:
+def opened(tmp_path: Path, window: Browser) -> Browser:
     """A page of three images and four objects in the browser."""
     photos = [
         photo("folder/little.png", (30, 31, 0.9, 0)),
@@ -115,18 +116,16 @@ def opened(tmp_path: Path, window: browser.Browser) -> browser.Browser:
     ]
     write(tmp_path / "page.html", *photos, score=0.1)
     window.open(f"file://{tmp_path}/page.html")
-    window.wait(".stage")
+    window.wait_for(".stage")
     return window
 
 
-needs_browser = pytest.mark.skipif(not browser.THERE, reason="needs chromium and chromedriver")
 CARDS = """return [...document.querySelectorAll('.card')].map(
     (card) => [...card.querySelectorAll('p')].map((line) => line.textContent))"""
 DIVIDED = "return parseFloat(getComputedStyle(document.querySelector('.stage')).getPropertyValue('--at'))"
 
 
-@needs_browser
-def test_what_changed_most_comes_first(opened: browser.Browser) -> None:
+def test_what_changed_most_comes_first(opened: Browser) -> None:
     cards = opened.run(CARDS)
     assert [card[2] for card in cards] == ["much.png", "some.png", "little.png", "much.png"]
     assert [card[0] for card in cards] == [f"{NAMES[1]} 0.50", "disc 0.80", "disc 0.90", "disc 0.20"]
@@ -139,20 +138,19 @@ def test_what_changed_most_comes_first(opened: browser.Browser) -> None:
     assert [card[0].split()[-1] for card in opened.run(CARDS)] == ["0.90", "0.80", "0.50", "0.20"]
 
 
-@needs_browser
-def test_the_filters_filter(opened: browser.Browser) -> None:
+def test_the_filters_filter(opened: Browser) -> None:
     opened.type("[name=kind]", NAMES[1])
     assert [card[0] for card in opened.run(CARDS)] == [f"{NAMES[1]} 0.50"]
     opened.click("#all")
     assert len(opened.run(CARDS)) == 4
-    opened.type("[name=change]", browser.RIGHT * 70)
+    opened.type("[name=change]", RIGHT * 70)
     assert opened.run("return fields.changeText.value") == "7.0 %"
     assert [card[2] for card in opened.run(CARDS)] == ["much.png", "some.png"]
     opened.click("#all")
-    opened.type("[name=score]", browser.RIGHT * 60)
+    opened.type("[name=score]", RIGHT * 60)
     assert [card[2] for card in opened.run(CARDS)] == ["some.png", "little.png"]
     assert opened.run("return $('shown').textContent") == "Shown: 2 of 4 objects on 2 images"
-    opened.type("[name=change]", browser.RIGHT * 700)
+    opened.type("[name=change]", RIGHT * 700)
     assert opened.run("return $('more').textContent") == "No object is left: choose less strictly."
     opened.click("#all")
     opened.click("[value=images] + span")
@@ -160,8 +158,7 @@ def test_the_filters_filter(opened: browser.Browser) -> None:
     assert opened.run(CARDS)[0][1:] == ["2 objects, change up to 75.0 %", "120 x 90 px"]
 
 
-@needs_browser
-def test_low_scores_are_hidden_at_first_unless_all_are_low(tmp_path: Path, window: browser.Browser) -> None:
+def test_low_scores_are_hidden_at_first_unless_all_are_low(tmp_path: Path, window: Browser) -> None:
     for scores, shown in (((0.2, 0.9), 1), ((0.2, -1.0), 2)):
         write(tmp_path / "page.html", photo("a.png", *((20, 21, score, 0) for score in scores)), score=0.3)
         window.open(f"file://{tmp_path}/page.html")
@@ -170,37 +167,35 @@ def test_low_scores_are_hidden_at_first_unless_all_are_low(tmp_path: Path, windo
         assert len(window.run(CARDS)) == 2
 
 
-@needs_browser
-def test_the_divider_moves_by_key_mouse_and_finger(opened: browser.Browser) -> None:
+def test_the_divider_moves_by_key_mouse_and_finger(opened: Browser) -> None:
     clip = "return getComputedStyle(document.querySelector('.stage .before')).clipPath"
     assert opened.run(DIVIDED) == 50
     before = opened.run(clip)
-    opened.type(".divider", browser.RIGHT * 4)
+    opened.type(".divider", RIGHT * 4)
     assert opened.run(DIVIDED) == 52 and opened.run(clip) != before
     for kind in ("mouse", "touch"):
         was, width = opened.run(DIVIDED), opened.run("return document.querySelector('.stage').clientWidth")
-        opened.drag(".divider", -round(width / 4), kind=kind)
+        opened.drag_element(".divider", -round(width / 4), kind=kind)
         assert opened.run(DIVIDED) < was - 15, kind
-        opened.type(".divider", browser.RIGHT * 50)
+        opened.type(".divider", RIGHT * 50)
     opened.click("[name=at][value='0'] + span")
-    opened.wait(".stage")
+    opened.wait_for(".stage")
     assert opened.run(DIVIDED) == 0
     opened.click("[value=both] + span")
-    opened.wait(".stage.both")
+    opened.wait_for(".stage.both")
     assert opened.run(clip) == "none"
 
 
-@needs_browser
-def test_an_object_is_enlarged(opened: browser.Browser) -> None:
+def test_an_object_is_enlarged(opened: Browser) -> None:
     opened.click(".card button")
     assert opened.run("return $('name').textContent") == f"{NAMES[1]} 0.50"
     assert opened.run("return $('facts').textContent") == "change 75.0 %, move 15 px; much.png, 120 x 90 px"
     wide = opened.run("return view.width")
     opened.click("[data-do=in]")
     assert opened.run("return view.width") == pytest.approx(wide / 1.5)
-    opened.type("#large .divider", browser.RIGHT * 80)  # out of the way of what follows
+    opened.type("#large .divider", RIGHT * 80)  # out of the way of what follows
     x, unit = opened.run("return [view.x, view.width / $('large').clientWidth]")
-    opened.drag("#large", 50)
+    opened.drag_element("#large", 50)
     assert opened.run("return view.x") == pytest.approx(x - 50 * unit, abs=1e-6)
     opened.click("[data-do=next]")
     assert opened.run("return $('name').textContent") == "disc 0.80"
@@ -208,9 +203,8 @@ def test_an_object_is_enlarged(opened: browser.Browser) -> None:
     assert not opened.run("return dialog.open")
 
 
-@needs_browser
-def test_nothing_is_fetched_and_nothing_fails(opened: browser.Browser) -> None:
+def test_nothing_is_fetched_and_nothing_fails(opened: Browser) -> None:
     asked = opened.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(name.startswith("blob:") for name in asked)
     assert opened.run("return document.images.length + document.querySelectorAll('.photo image').length") > 0
-    assert opened.call("POST", "/se/log", {"type": "browser"}) == []
+    assert opened.log() == []

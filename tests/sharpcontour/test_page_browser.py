@@ -14,9 +14,9 @@ import pytest
 
 from sharpcontour.masks.run_lengths import rles_to_masks
 from sharpcontour.masks.segmentation import to_rle
+from tests.browser import Browser
 from tests.sharpcontour.helpers import iou
 from tests.sharpcontour.test_page import DISC, ROUGH, H, W, photograph, served
-from tests.sharpcontour.webdriver import Browser
 
 CONTROL, ENTER, DELETE, RIGHT = "\ue009", "\ue007", "\ue017", "\ue014"
 
