@@ -1,15 +1,15 @@
 """Mask files of any usual kind: the one door to all readers, which look at what a file holds, not at its name.
 
 images         masks, label maps, palettes, cut-outs: see ``mask_images.py``
-JSON           COCO, SAM, LabelMe: see ``mask_json.py``
+JSON           COCO, SAM, LabelMe, Label Studio: see ``mask_json.py``
+XML            CVAT for images, SVG: see ``cvat.py`` and ``svg.py``
 .npy, .npz     arrays (H, W) or (K, H, W): bool, label ids, or floats from 0 to 1
-YOLO's text    a line "class x1 y1 x2 y2 ..." an object, coordinates divided by the photograph's width and height
+YOLO's text    a line "class x1 y1 x2 y2 ..." an object: see ``yolo.py``
 """
 
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,16 @@ from typing import IO, Any
 import numpy as np
 
 from sharpcontour.errors import InputError
+from sharpcontour.formats.cvat import read_cvat
 from sharpcontour.formats.mask_images import masks_of_values, read_image_masks
 from sharpcontour.formats.mask_json import read_json_masks
-from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size
+from sharpcontour.formats.svg import read_svg
+from sharpcontour.formats.xml_files import read_xml
+from sharpcontour.formats.yolo import is_number, read_yolo
 from sharpcontour.io.headers import LENGTH, is_image
 
-_KINDS = "give PNG masks, COCO or LabelMe JSON, YOLO's text of polygons, .npy or .npz"
+_KINDS = "give PNG masks, COCO, LabelMe or Label Studio JSON, CVAT's XML, SVG, YOLO's text of polygons, .npy or .npz"
 _OBJECTS = (
     "holds Python objects, which are not read since they could run code; save the arrays alone, for instance "
     "np.savez('masks.npz', *[mask['segmentation'] for mask in masks])"
@@ -79,14 +83,27 @@ def _read(path: Path, size: Size, image: str, image_id: Any) -> Reading:
     if beginning[:6] == b"\x93NUMPY" or beginning[:4] == b"PK\x03\x04":
         return _arrays(path, size)
     wide = beginning.decode("utf-16", "ignore").lstrip() if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-    if wide[:1] in ("{", "[") or _is_number(wide.partition(" ")[0]):
+    if wide[:1] in ("{", "[") or is_number(wide.partition(" ")[0]):
         raise InputError(f"{path}: is text in UTF-16; save it in UTF-8")
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] in (b"{", b"[") or beginning[:2] == b"\x1f\x8b":
         return read_json_masks(path, size, image, image_id)
-    if _is_number(text.split(maxsplit=1)[0] if text else b"0"):
-        return _yolo(path, size)
+    if text[:1] == b"<" or wide[:1] == "<":
+        return _xml(path, size, image, image_id)
+    reading = read_yolo(path, size) if is_number(text.split(maxsplit=1)[0] if text else b"0") else None
+    if reading is not None:
+        return reading
     raise InputError(f"{path}: is of no kind of masks that is known; {_KINDS}")
+
+
+def _xml(path: Path, size: Size, image: str, image_id: Any) -> Reading:
+    """CVAT's annotations, or SVG, whichever the root of the file is."""
+    root = read_xml(path)
+    if root.tag == "annotations":
+        return read_cvat(path, root, size, image, image_id)
+    if root.tag == "svg":
+        return read_svg(path, root, size)
+    raise InputError(f"{path}: is XML with the root '{root.tag:.40}', no masks that are understood; {_KINDS}")
 
 
 def _arrays(path: Path, size: Size) -> Reading:
@@ -145,41 +162,3 @@ def _check_shape(file: IO[bytes], size: Size, where: str) -> None:
             check_size(shape[-2:], size, where)
         elif shape:
             raise InputError(f"{where}: has the shape {shape}; save (height, width) or (masks, height, width)")
-
-
-def _yolo(path: Path, size: Size) -> Reading:
-    """YOLO's polygons: one line an object."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is of no kind of masks that is known; {_KINDS}") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            found.append(_yolo_object(line.split(), size, f"{path}: line {number}"))
-    return Reading(found, "YOLO's polygons")
-
-
-def _yolo_object(words: list[str], size: Size, where: str) -> NamedMask:
-    if not all(map(_is_number, words)) or not float(words[0]).is_integer():
-        raise InputError(f"{where}: is not 'class x1 y1 x2 y2 ...' in numbers; mend it, or take it out")
-    label, values = int(float(words[0])), [float(word) for word in words[1:]]
-    if len(values) in (4, 5):
-        raise InputError(
-            f"{where}: is a box and no outline; give polygons 'class x1 y1 x2 y2 x3 y3 ...', as YOLO's segmentation "
-            "models write them"
-        )
-    if len(values) < 6:
-        raise InputError(f"{where}: has fewer than three points; mend it, or take it out")
-    points = np.array(values[: len(values) // 2 * 2]).reshape(-1, 2)  # a confidence may stand at the end
-    if points.min() < -0.5 or points.max() > 1.5:
-        raise InputError(f"{where}: is not divided by the photograph's width and height; coordinates go from 0 to 1")
-    polygon = (points * (size[1], size[0])).ravel().tolist()
-    return NamedMask(f"class {label}", checked([polygon], size, where), f"class {label}", label)
-
-
-def _is_number(word: str | bytes) -> bool:
-    try:
-        return math.isfinite(float(word))
-    except ValueError:
-        return False

@@ -8,11 +8,22 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
+from sharpcontour.contours.keyholes import opened
+from sharpcontour.contours.rasterize import rings_to_rles
+from sharpcontour.contours.types import Rings
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import WrongSizeError
-from sharpcontour.masks.run_lengths import changes_to_rle
-from sharpcontour.masks.segmentation import flat_polygons, polygon_fault, read_runs, size_fault
+from sharpcontour.masks.run_lengths import RLE, changes_to_rle, counts_of
+from sharpcontour.masks.segmentation import (
+    flat_polygons,
+    polygon_fault,
+    read_runs,
+    rle_of_polygons,
+    size_fault,
+    to_rle,
+)
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -26,7 +37,8 @@ class NamedMask:
 
     Attributes:
         name: what to call it: its label, or its file and number.
-        mask: a COCO RLE, compressed or not, or a list of flat COCO polygons in continuous pixels; any may be empty.
+        mask: a COCO RLE, compressed or not; a list of flat COCO polygons in continuous pixels, whose union is meant; or
+            a list of rings (n, 2), arrays, by the even-odd rule, where the file tells of holes. Any may be empty.
         category: name of its class, if the file tells one.
         category_id: number of its class, if the file tells one.
         score: how sure a detector was of it, if the file tells that.
@@ -58,7 +70,8 @@ def checked(segmentation: Any, size: Size, where: str) -> Any:
     """A COCO segmentation as the ``mask`` of a :class:`NamedMask`.
 
     Args:
-        segmentation: run lengths, compressed or not, or polygons; empty ones are taken.
+        segmentation: run lengths, compressed or not, or polygons; empty ones are taken. Polygons with an edge that is
+            walked there and back hold holes or several parts, and become rings (``contours/keyholes.py``).
         size: of the photograph.
         where: file and entry, for error messages.
 
@@ -83,7 +96,35 @@ def checked(segmentation: Any, size: Size, where: str) -> Any:
         if fault := polygon_fault(polygon):
             raise InputError(f"{where}: {fault}; mend it, or take it out")
     check_reach(polygons, size, where)
-    return polygons
+    points = [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in polygons]
+    rings = [opened(polygon) for polygon in points]
+    if all(len(part) == 1 and len(part[0]) == len(whole) for part, whole in zip(rings, points, strict=True)):
+        return polygons
+    return rings_or_pixels([ring for part in rings for ring in part], rle_of_polygons(polygons, *size))
+
+
+def rings_or_pixels(rings: Rings, rle: RLE) -> Any:
+    """Rings where they lie on the photograph and have exactly the pixels of the RLE by the even-odd rule; else that."""
+    height, width = rle["size"]
+    inside = all(ring.min() >= 0 and (ring.max(0) <= (width, height)).all() for ring in rings)
+    return rings if inside and counts_of(rings_to_rles([rings], height, width)[0]) == counts_of(rle) else rle
+
+
+def united(masks: Sequence[Any], size: Size) -> Any:
+    """The union of masks as :class:`NamedMask` has them, which are parts of one object."""
+    if not any(isinstance(mask, dict) or any(isinstance(part, np.ndarray) for part in mask) for mask in masks):
+        return [polygon for mask in masks for polygon in mask]
+    union = coco_mask.merge([mask_rle(mask, size) for mask in masks])
+    if any(isinstance(mask, dict) for mask in masks):
+        return union
+    return rings_or_pixels([np.asarray(ring, np.float64).reshape(-1, 2) for mask in masks for ring in mask], union)
+
+
+def mask_rle(mask: Any, size: Size) -> RLE:
+    """A mask as :class:`NamedMask` has it as a compressed RLE."""
+    if isinstance(mask, list) and (not mask or isinstance(mask[0], np.ndarray)):
+        return rings_to_rles([mask], *size)[0]
+    return to_rle(mask, *size)
 
 
 def check_reach(polygons: Sequence[Any], size: Size, where: str) -> None:

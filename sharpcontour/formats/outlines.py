@@ -1,0 +1,148 @@
+"""Outlines as files hold them, each with exactly the pixels of its object, and what a format cannot hold.
+
+An object is a list of rings, outlines and holes by the even-odd rule. SVG holds it as it is. Formats that know no holes
+hold polygons: one a part with its holes cut open, or one of the whole object, see ``contours/keyholes.py``. Coordinates
+are rounded where this changes no pixel. Where an outline leaves the photograph, crosses itself, or cannot be held for
+another reason, the outline of its pixels takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sharpcontour.contours.keyholes import joined
+from sharpcontour.contours.nesting import parts_of
+from sharpcontour.contours.rasterize import rings_to_rles
+from sharpcontour.contours.tracing import trace_mask
+from sharpcontour.contours.types import Ring, Rings
+from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.masks.run_lengths import RLE, counts_of
+from sharpcontour.masks.segmentation import rle_of_polygons
+
+DECIMALS = 3  # of coordinates in files
+OBJECT = "object"
+"""The class of an object that has none, in files that want one."""
+
+Scale = tuple[float, float]
+"""Units of a file in a pixel, along x and y."""
+
+
+def rings_in_file(rings: Rings, rle: RLE, scale: Scale = (1, 1), decimals: int = DECIMALS) -> Rings:
+    """An object's rings in the units of a file, which have its pixels by the even-odd rule.
+
+    Args:
+        rings: of the object, (n, 2) x, y in pixels.
+        rle: its pixels.
+        scale: units of the file in a pixel.
+        decimals: of the coordinates, where they suffice.
+
+    Returns:
+        float64 rings (n, 2); none where the object is empty.
+    """
+
+    def same(found: Rings) -> bool:
+        return counts_of(rings_to_rles([found], *rle["size"])[0]) == counts_of(rle)
+
+    return _held(rings, rle, lambda found: found, same, scale, decimals)
+
+
+def parts_in_file(rings: Rings, rle: RLE, scale: Scale = (1, 1), decimals: int = DECIMALS) -> Rings:
+    """An object as polygons without holes, one a part, whose union has its pixels; see :func:`rings_in_file`."""
+
+    def build(found: Rings) -> Rings:
+        return [joined(part) for part in parts_of(found)]
+
+    return _held(rings, rle, build, lambda found: _same_union(found, rle), scale, decimals)
+
+
+def whole_in_file(rings: Rings, rle: RLE, scale: Scale = (1, 1), decimals: int = DECIMALS) -> Rings:
+    """An object as one polygon that joins all of its rings, or none where it is empty; see :func:`rings_in_file`."""
+
+    def build(found: Rings) -> Rings:
+        return [joined(found)]
+
+    return _held(rings, rle, build, lambda found: _same_union(found, rle), scale, decimals)
+
+
+def _held(
+    rings: Rings,
+    rle: RLE,
+    build: Callable[[Rings], Rings],
+    same: Callable[[Rings], bool],
+    scale: Scale,
+    decimals: int,
+) -> Rings:
+    """What ``build`` makes of the first rings of which that has the right pixels when it is read again."""
+    if not coco_mask.area(rle):
+        return []
+    for candidate in _candidates(rings, rle):
+        exact = [ring.astype(np.float64) * scale for ring in candidate]
+        for found in ([ring.round(decimals) for ring in exact], exact):
+            polygons = build(found)
+            if same([polygon / scale for polygon in polygons]):
+                return polygons
+    raise AssertionError("the outline of pixels has these pixels")
+
+
+def _candidates(rings: Rings, rle: RLE) -> Iterator[Rings]:
+    height, width = rle["size"]
+    usable = [ring for ring in rings if len(ring) >= 3 and np.isfinite(ring).all()]
+    if all(ring.min() >= 0 and (ring.max(0) <= (width, height)).all() for ring in usable):
+        yield usable
+    yield trace_mask(coco_mask.decode(rle).astype(bool))
+
+
+def _same_union(polygons: Rings, rle: RLE) -> bool:
+    union = rle_of_polygons([polygon.ravel().tolist() for polygon in polygons], *rle["size"])
+    return counts_of(union) == counts_of(rle)
+
+
+def numbers(polygon: Ring) -> list[list[float]]:
+    """A polygon as a list of [x, y] for JSON."""
+    return [[x, y] for x, y in polygon.tolist()]
+
+
+def class_of(mask: NamedMask) -> str:
+    """The name of an object's class in files that want one."""
+    return mask.category or OBJECT
+
+
+def not_held(
+    given: Sequence[NamedMask],
+    rles: Sequence[RLE],
+    *,
+    empty: bool = True,
+    scores: bool = True,
+    crowds: bool = True,
+) -> list[str]:
+    """Lines on what a format has no place for, of what is asked for."""
+    return [
+        line
+        for count, line in (
+            (empty * sum(not coco_mask.area(rle) for rle in rles), "empty, left out, for it has nothing to hold them"),
+            (scores * sum(mask.score is not None for mask in given), "with a score, which it cannot hold"),
+            (crowds * sum(mask.crowd for mask in given), "with iscrowd 1, which it cannot hold"),
+        )
+        if count
+        for line in [f"{counted(count, 'object')} {line}"]
+    ]
+
+
+def holes_and_parts(objects: Sequence[Rings]) -> tuple[int, int]:
+    """How many holes some objects have, and how many parts besides their first one."""
+    parts = [parts_of(rings) for rings in objects if rings]
+    return sum(len(part) - 1 for one in parts for part in one), sum(len(one) - 1 for one in parts)
+
+
+def counted(count: int, what: str) -> str:
+    """A number and what is counted, in the singular or plural."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def plain(value: Any) -> str:
+    """A number as short as it can be written; whole ones without a point."""
+    return f"{value:.0f}" if value == round(value) else repr(float(value))

@@ -1,0 +1,228 @@
+"""SVG, read and written: outlines that any browser shows over the photograph.
+
+Coordinates are those of the "viewBox", "0 0 width height" of the photograph: continuous pixels from its upper left
+corner. The rings of a path are combined by its "fill-rule", so that holes and parts are held as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
+from sharpcontour.contours.types import Rings
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, rings_or_pixels
+from sharpcontour.formats.outlines import rings_in_file
+from sharpcontour.formats.xml_files import text_for_xml
+from sharpcontour.io.files import write_whole
+from sharpcontour.masks.run_lengths import crop_to_rle
+from sharpcontour.pictures.panels import PALETTE
+
+_TOKEN = re.compile(r"([A-Za-z])|([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|[\s,]+|(.)")
+_STEPS = {"M": 2, "L": 2, "H": 1, "V": 1, "Z": 0}  # numbers behind each command
+_NOT_DRAWN = ("defs", "clipPath", "mask", "marker", "pattern", "symbol", "metadata")
+_SHAPES = ("path", "polygon", "rect", "circle", "ellipse", "polyline", "line", "text", "use")
+
+
+def read_svg(path: Path, root: Element, size: Size) -> Reading:
+    """The paths and polygons of an SVG file, one an object.
+
+    Args:
+        path: of the file, for error messages.
+        root: its element "svg".
+        size: of the photograph.
+
+    Raises:
+        WrongSizeError: naming both sizes, where its "viewBox" is not that of the photograph.
+        InputError: naming the shape, where it is broken, has curves, or is transformed.
+    """
+    _check_view(path, root, size)
+    found = []
+    for index, shape in enumerate(_shapes(path, root)):
+        where = f"{path}: shape {index}" + (f" ({shape.get('id')})" if shape.get("id") else "")
+        rings = _rings_of(shape, where)
+        title = next((child.text for child in shape if child.tag == "title" and child.text), None)
+        category = shape.get("data-category")
+        name = title or category or shape.get("id") or f"{path.stem} {index + 1}"
+        mask = _filled(rings, shape, size, where)
+        score = _attribute(shape, "data-score", where)
+        number = _attribute(shape, "data-category-id", where)
+        crowd = shape.get("data-iscrowd") == "1"
+        found.append(NamedMask(name, mask, category, None if number is None else int(number), score, crowd))
+    return Reading(found, "SVG")
+
+
+def _check_view(path: Path, root: Element, size: Size) -> None:
+    view = (root.get("viewBox") or f"0 0 {root.get('width')} {root.get('height')}").replace(",", " ").split()
+    try:
+        x, y, width, height = (float(word.removesuffix("px")) for word in view)
+        sides = round(height), round(width)
+    except (ValueError, OverflowError):
+        raise InputError(f"{path}: has no viewBox of four numbers, nor width and height in pixels; add one") from None
+    if x or y:
+        raise InputError(f"{path}: its viewBox begins at {view[0]}, {view[1]}, not at 0, 0; save it so")
+    check_size(sides, size, str(path))
+
+
+def _shapes(path: Path, parent: Element) -> Iterator[Element]:
+    """What is drawn, in order; groups are looked into."""
+    for element in parent:
+        if element.tag in _NOT_DRAWN:
+            continue
+        if element.get("transform"):
+            raise InputError(f"{path}: a {element.tag} has a transform, which is not read; apply it and save again")
+        if element.tag in _SHAPES:
+            yield element
+        elif element.tag in ("g", "svg", "a"):
+            yield from _shapes(path, element)
+
+
+def _attribute(shape: Element, name: str, where: str) -> float | None:
+    text = shape.get(name)
+    try:
+        value = None if text is None else float(text)
+    except ValueError:
+        value = math.nan
+    if value is not None and (not math.isfinite(value) or ("id" in name and not value.is_integer())):
+        raise InputError(f"{where}: its {name} is not the number it should be; mend it, or take it out")
+    return value
+
+
+def _rings_of(shape: Element, where: str) -> list[list[float]]:
+    """The flat rings of a path or polygon."""
+    if shape.tag == "polygon":
+        text = "M" + shape.get("points", "") + "Z"
+    elif shape.tag == "path":
+        text = shape.get("d", "")
+    else:
+        raise InputError(f"{where}: a {shape.tag} is not read; make it a path of straight lines, or take it out")
+    rings: list[list[float]] = []
+    x = y = 0.0
+    for command, values in _steps(text, where):
+        upper, here = command.upper(), (0.0, 0.0) if command.isupper() else (x, y)
+        if upper == "Z":
+            if rings:
+                x, y = rings[-1][:2]
+            continue
+        if upper in "ML":
+            x, y = here[0] + values[0], here[1] + values[1]
+        elif upper == "H":
+            x = here[0] + values[0]
+        else:
+            y = here[1] + values[0]
+        if upper == "M":
+            rings.append([])
+        elif not rings:
+            raise InputError(f"{where}: its path does not begin with M; mend it, or take it out")
+        rings[-1] += [x, y]
+    return [ring for ring in rings if len(ring) > 2]  # a place that only was moved to encloses nothing
+
+
+def _steps(text: str, where: str) -> Iterator[tuple[str, list[float]]]:
+    """The commands of a path, each with its numbers; a command that is left out is repeated."""
+    command, numbers = "", []
+    for letter, number, odd in _TOKEN.findall(text):
+        if odd or (letter and letter.upper() not in _STEPS):
+            raise InputError(
+                f"{where}: its path has '{odd or letter}'; only straight lines (M L H V Z) are read, flatten the curves"
+            )
+        if letter:
+            if numbers:
+                raise InputError(f"{where}: its path has a number too few before '{letter}'; mend it, or take it out")
+            command = letter
+            if letter in "Zz":
+                yield command, []
+        elif number:
+            numbers.append(float(number))
+            if not command or command in "Zz":
+                raise InputError(f"{where}: its path has a number without a command; mend it, or take it out")
+            if len(numbers) == _STEPS[command.upper()]:
+                yield command, numbers
+                numbers = []
+                command = {"M": "L", "m": "l"}.get(command, command)
+    if numbers:
+        raise InputError(f"{where}: its path ends within a point; mend it, or take it out")
+
+
+def _filled(flat: list[list[float]], shape: Element, size: Size, where: str) -> Any:
+    """What a shape's rings fill, as its fill-rule says."""
+    for ring in flat:
+        checked([ring], size, where)
+    rings = [np.array(ring, np.float64).reshape(-1, 2) for ring in flat]
+    rule = shape.get("fill-rule") or "".join(re.findall(r"fill-rule\s*:\s*(\w+)", shape.get("style", ""))) or "nonzero"
+    even = rings_to_rles([rings], *size)[0]
+    if rule == "evenodd" or len(rings) < 2:
+        return rings_or_pixels(rings, even)
+    winding = np.zeros(size, np.int32)
+    for ring in rings:
+        x, y = ring.T
+        sign = np.sign(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+        winding += int(sign) * rings_to_masks([[ring]], *size)[0]
+    return rings_or_pixels(rings, crop_to_rle(winding != 0, 0, 0, *size))
+
+
+def write_svg(path: str | Path, found: Detections, given: Sequence[NamedMask], photo: Path | None = None) -> list[str]:
+    """Write K objects as an SVG image of the photograph's size: lay it over the photograph.
+
+    An object is a path with the id "object-1" to "object-K", its rings under the even-odd rule, so that holes stay
+    open; its name is the path's title. Its class, the id of that, its score and iscrowd 1 are the attributes
+    "data-category", "data-category-id", "data-score" and "data-iscrowd", where it has them.
+
+    Args:
+        path: of the file.
+        found: the objects.
+        given: their names and categories.
+        photo: not used: the file does not name it.
+
+    Returns:
+        No line: the format holds all.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    height, width = found.size
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+    ]
+    for k, (rings, rle, mask) in enumerate(zip(found.rings, found.rles(), given, strict=True)):
+        colour = "#{:02x}{:02x}{:02x}".format(*PALETTE[k % len(PALETTE)])
+        lines.append(
+            f'<path id="object-{k + 1}"{_about(mask)} fill-rule="evenodd" fill="{colour}" fill-opacity="0.35" '
+            f'stroke="{colour}" stroke-width="1" vector-effect="non-scaling-stroke" '
+            f'd="{_path(rings_in_file(rings, rle))}"><title>{_text(mask.name)}</title></path>'
+        )
+    write_whole("\n".join([*lines, "</svg>", ""]).encode(), path)
+    return []
+
+
+def _about(mask: NamedMask) -> str:
+    """The attributes that say what an object is."""
+    values = {
+        "category": mask.category or None,
+        "category-id": None if mask.category_id is None else str(mask.category_id),
+        "score": None if mask.score is None else repr(float(mask.score)),
+        "iscrowd": "1" if mask.crowd else None,
+    }
+    return "".join(f' data-{name}="{_text(value)}"' for name, value in values.items() if value is not None)
+
+
+def _path(rings: Rings) -> str:
+    return " ".join("M" + "L".join(f"{_number(x)},{_number(y)}" for x, y in ring.tolist()) + "Z" for ring in rings)
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")
+
+
+def _text(value: str) -> str:
+    return escape(text_for_xml(value))

@@ -1,0 +1,154 @@
+"""YOLO's text of polygons, read and written: a line "class x1 y1 x2 y2 ..." an object.
+
+Coordinates are divided by the photograph's width and height and lie from 0 to 1 (ultralytics/ultralytics,
+ultralytics/data/utils.py, ``verify_image_label``). The names of the classes are no part of the file. They are taken
+from "classes.txt" beside it, where that is there: a line a class, the first of which is class 0, as CVAT, labelImg and
+Label Studio write it.
+
+A line has no place for holes and parts. As in Ultralytics' own conversion of COCO (data/converter.py,
+``merge_multi_segment``) the rings of an object are joined by bridges, edges that are walked there and back, and are
+found again when the file is read here. Ultralytics paints a bridge, a line of a pixel at most, when it makes masks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, checked
+from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, plain, whole_in_file
+from sharpcontour.io.files import write_whole
+
+CLASSES = "classes.txt"
+_MOST = 1000  # classes: an id beyond is none that YOLO could have
+_DECIMALS = 7
+
+
+def read_yolo(path: Path, size: Size) -> Reading | None:
+    """The objects of a file of YOLO's polygons; None where it is no text in UTF-8.
+
+    Args:
+        path: of the file.
+        size: of the photograph.
+
+    Raises:
+        InputError: naming the line, where one is broken, a box, or not divided by the photograph's size.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        return None
+    names = read_classes(path.with_name(CLASSES))
+    found = [
+        _read_object(line.split(), names, size, f"{path}: line {number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+    return Reading(found, "YOLO's polygons" + (f", classes named in {CLASSES}" if names else ""))
+
+
+def read_classes(path: Path) -> list[str]:
+    """The names of the classes 0, 1, ... in a file of a line each; none where it is not there.
+
+    Raises:
+        InputError: where it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise InputError(f"{path}: names of classes cannot be read ({reason}); mend it, or take it away") from None
+
+
+def _read_object(words: list[str], names: Sequence[str], size: Size, where: str) -> NamedMask:
+    if not all(map(is_number, words)) or not float(words[0]).is_integer():
+        raise InputError(f"{where}: is not 'class x1 y1 x2 y2 ...' in numbers; mend it, or take it out")
+    label, values = int(float(words[0])), [float(word) for word in words[1:]]
+    if len(values) in (4, 5):
+        raise InputError(
+            f"{where}: is a box and no outline; give polygons 'class x1 y1 x2 y2 x3 y3 ...', as YOLO's segmentation "
+            "models write them"
+        )
+    if len(values) < 6:
+        raise InputError(f"{where}: has fewer than three points; mend it, or take it out")
+    points = np.array(values[: len(values) // 2 * 2]).reshape(-1, 2)  # a confidence may stand at the end
+    if points.min() < -0.5 or points.max() > 1.5:
+        raise InputError(f"{where}: is not divided by the photograph's width and height; coordinates go from 0 to 1")
+    mask = checked([(points / _scale(size)).ravel().tolist()], size, where)
+    known = names[label].strip() if 0 <= label < len(names) else ""
+    name = known or f"class {label}"
+    return NamedMask(name, mask, name, label)
+
+
+def is_number(word: str | bytes) -> bool:
+    """Whether a word is a finite number."""
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def _scale(size: Size) -> tuple[float, float]:
+    return 1 / size[1], 1 / size[0]
+
+
+def write_yolo(path: str | Path, found: Detections, given: Sequence[NamedMask], photo: Path) -> list[str]:
+    """Write K objects of one photograph as YOLO's polygons, and the names of their classes as "classes.txt" beside it.
+
+    Lines that "classes.txt" has already stay: several photographs may be written to one folder, one after another. A
+    class that it does not have yet gets the id of the given file as its number where that is free, else the next one.
+
+    Args:
+        path: of the file; YOLO knows the photograph by its name.
+        found: the objects.
+        given: their classes; "object" for what has none.
+        photo: not used: the file does not name it.
+
+    Returns:
+        The numbers of the classes, and what the format cannot hold, a line each.
+
+    Raises:
+        InputError: where a file cannot be written, or "classes.txt" not be read.
+    """
+    classes = Path(path).with_name(CLASSES)
+    names = read_classes(classes)
+    numbers = _numbers(given, names)
+    rles, lines, kept = found.rles(), [], []
+    for rings, rle, mask in zip(found.rings, rles, given, strict=True):
+        for polygon in whole_in_file(rings, rle, _scale(found.size), _DECIMALS):
+            lines.append(" ".join([str(numbers[class_of(mask)]), *map(plain, polygon.ravel().tolist())]))
+            kept.append(rings)
+    write_whole("".join(line + "\n" for line in lines).encode(), path)
+    write_whole("".join(name + "\n" for name in names).encode("utf-8", "replace"), classes)
+    told = ", ".join(f"{number} {name}" for name, number in sorted(numbers.items(), key=lambda entry: entry[1]))
+    holes, parts = holes_and_parts(kept)
+    bridges = f"{counted(holes, 'hole')} and {counted(parts, 'part')} joined by bridges, for its lines have neither"
+    return [f"classes {told} ({CLASSES})", *([bridges] if holes or parts else []), *not_held(given, rles)]
+
+
+def _numbers(given: Sequence[NamedMask], names: list[str]) -> dict[str, int]:
+    """The number of each class of some objects; ``names`` gets those that it has not."""
+    ids = {class_of(mask): mask.category_id for mask in reversed(given)}
+    for label in sorted(dict.fromkeys(map(class_of, given)), key=lambda name: ids[name] is None):
+        name, number = _line(label), ids[label]
+        if name in names:
+            continue
+        if number is not None and 0 <= number < _MOST and (number >= len(names) or not names[number].strip()):
+            names += [""] * (number + 1 - len(names))
+            names[number] = name
+        else:
+            names.append(name)
+    return {label: names.index(_line(label)) for label in map(class_of, given)}
+
+
+def _line(name: Any) -> str:
+    """A name as a line of its own."""
+    return " ".join(str(name).split()) or "object"
