@@ -57,7 +57,7 @@ from eval.metrics import evaluate_detections
 from eval.pictures import viewer
 from eval.refinement import Changes, broken_segmentations
 from eval.results import format_table
-from sharpcontour.app.command import refine_files
+from sharpcontour.app.command import DEFAULT_FORMATS, add_output_options, refine_files
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
@@ -77,7 +77,15 @@ def main() -> int:
     """One photograph, or a file of results."""
     args = parse_arguments()
     if args.image is not None:
-        refine_files(lambda: load(args), args.image, args.masks, args.out, image_id=args.image_id)
+        refine_files(
+            lambda: load(args),
+            args.image,
+            args.masks,
+            args.out,
+            image_id=args.image_id,
+            formats=args.format,
+            simplify=args.simplify,
+        )
         return 0
     return refine_results(args)
 
@@ -155,6 +163,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--annotations", metavar="GT.json", help="COCO annotations, to score before and after (default: none)")
     add("--pictures", metavar="DIR", help=f"draw the {PICTURES} images that changed most, before and after, to DIR")
     add("--html", metavar="PAGE.html", help="also one file for a browser, before and after (default: none)")
+    add_output_options(parser)
     _cli.add_device(parser)
     args = parser.parse_args()
     if args.results is not None and not (args.images and args.out):
@@ -165,6 +174,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--images, --annotations, --pictures and --html are for --results; leave them out with --image")
     if args.results is not None and (args.masks or args.image_id):
         parser.error("--masks and --image-id are for --image; leave them out with --results")
+    if args.results is not None and (args.format != DEFAULT_FORMATS or args.simplify):
+        parser.error("--format and --simplify are for --image; leave them out with --results")
     if args.checkpoint and args.weights:
         parser.error("--checkpoint and --weights are two refiners; give one")
     return args

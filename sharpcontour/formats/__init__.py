@@ -1,1 +1,1 @@
-"""Masks in files: every usual kind is read, and refined objects are written as COCO JSON, SVG, PNG and a picture."""
+"""Masks in files: every usual kind is read, and refined objects are written as what annotation tools open."""

@@ -54,10 +54,10 @@ def read_xml(path: Path) -> Element:
     except expat.ExpatError as error:
         what = expat.ErrorString(error.code)
         raise InputError(f"{path}: not valid XML, line {error.lineno} column {error.offset + 1}: {what}") from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid XML ({error})") from None
+    except InputError:
+        raise
+    except (LookupError, ValueError) as error:  # an encoding that is not known, or not allowed
+        raise InputError(f"{path}: not valid XML ({error}); save it in UTF-8") from None
 
 
 def text_for_xml(value: str) -> str:

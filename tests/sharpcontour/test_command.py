@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -25,7 +26,8 @@ from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats import output_files
-from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.mask_files import read_mask_files
+from sharpcontour.formats.named_masks import NamedMask, mask_rle
 from sharpcontour.ipc import PointClassifier
 from sharpcontour.masks.run_lengths import rles_to_masks
 from sharpcontour.masks.segmentation import to_rle
@@ -132,6 +134,72 @@ def test_many_objects_and_one_that_is_empty(call: Command) -> None:
 
 
 @pytest.mark.usefixtures("oracle")
+def test_every_format_is_written_and_can_be_given_again(call: Command) -> None:
+    save("ids.png", DISC + 2 * RING)
+    names = list(output_files.FORMATS)
+    code, shown, told = call("photo.jpg", "ids.png", "--format", *names)
+    assert code == 0 and not told
+    written = {name: Path(f"photo_sharp/photo{output_files.FORMATS[name][0]}") for name in names}
+    assert shown.splitlines()[-1] == f"photo_sharp: {', '.join(path.name for path in written.values())}"
+    assert f"{written['labelme']}: 1 hole cut open by a bridge to the outline, for its polygons have none" in shown
+    assert not Path("photo_sharp/photo_compare.png").exists()
+    wanted = np.stack([cv2.imread("photo_sharp/photo_mask.png", cv2.IMREAD_UNCHANGED) == k for k in (1, 2)])
+    for path in written.values():
+        _, given, _ = command.read_photograph(Path("photo.jpg"), [path])
+        pixels = [rles_to_masks([mask_rle(mask.mask, (H, W))], H, W)[0] for mask in given]
+        assert len(pixels) == 2 and (np.stack(pixels) == wanted).all(), path
+    code, shown, told = call("photo.jpg", "photo_sharp/photo_cvat.xml", "--format", "yolo", "--out", "c")
+    assert code == 0 and "c/photo.txt: classes 0 object (classes.txt)" in shown, told
+
+
+@pytest.mark.usefixtures("oracle")
+def test_the_commands_of_the_page_on_formats(call: Command) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "formats.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    entry = {"image_id": 7, "category_id": 3, "segmentation": [trace_mask(DISC)[0].ravel().tolist()]}
+    Path("masks.json").write_text(json.dumps([entry]))
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("sharpcontour ")]
+    assert len(lines) == 3 and len(blocks) == 3
+    for line in lines:
+        code, _, told = call(*line.split()[1:])
+        assert code == 0, told
+    loop = re.search(r'sharpcontour "\$photo" "masks/.*" (--format yolo --out labels)', blocks[2])
+    assert loop
+    for name, number in (("a", 3), ("b", 5)):
+        Path(f"{name}.jpg").write_bytes(Path("photo.jpg").read_bytes())
+        Path("masks.json").write_text(json.dumps([{**entry, "category_id": number}]))
+        assert call(f"{name}.jpg", "masks.json", *loop[1].split())[0] == 0
+    assert Path("labels/classes.txt").read_text().splitlines() == ["", "", "", "category 3", "", "category 5"]
+    assert Path("labels/b.txt").read_text().startswith("5 ")
+    names = re.findall(r"^\| `([\w-]+)` \| `(\S+?)`", page, re.MULTILINE)
+    assert [name for name, _ in names] == [*output_files.FORMATS, command.PICTURE]
+    assert [file for _, file in names[:-1]] == [f"photo{ending}" for ending, _ in output_files.FORMATS.values()]
+
+
+@pytest.mark.usefixtures("oracle")
+def test_simplified_outlines_and_how_far_they_are_off(call: Command) -> None:
+    save("ids.png", DISC + 2 * RING)
+    call("photo.jpg", "ids.png", "--out", "all", "--format", "svg")
+    code, shown, told = call("photo.jpg", "ids.png", "--out", "few", "--format", "svg", "--simplify", "0.7")
+    assert code == 0, told
+    all_of, few = (read_mask_files([f"{folder}/photo.svg"], (H, W), "photo.jpg")[0] for folder in ("all", "few"))
+    counts, worst = [0, 0], 0.0
+    for before, after in zip(all_of, few, strict=True):
+        assert len(before.mask) == len(after.mask)
+        for old, new in zip(before.mask, after.mask, strict=True):
+            counts[0], counts[1] = counts[0] + len(old), counts[1] + len(new)
+            outline = new.reshape(-1, 1, 2).astype(np.float32)
+            worst = max(worst, *(abs(cv2.pointPolygonTest(outline, xy, True)) for xy in old.tolist()))
+    assert counts[1] < counts[0] / 2 and worst <= 0.7
+    said = re.search(r"simplified: (\d+) of (\d+) vertices, the greatest deviation is (\d.\d+) px", shown)
+    assert said and [int(said[2]), int(said[1])] == counts and abs(float(said[3]) - worst) < 0.02
+    for wrong in ("0", "-1", "nan", "inf", "x"):
+        code, _, told = call("photo.jpg", "ids.png", "--simplify", wrong)
+        assert code == 2 and "--simplify" in told
+    assert "invalid choice: 'xml'" in call("photo.jpg", "ids.png", "--format", "xml")[2]
+
+
+@pytest.mark.usefixtures("oracle")
 def test_what_is_too_small_is_kept(call: Command) -> None:
     small = (abs(COLUMNS - 40) < 1) & (abs(ROWS - 45.5) < 0.5)
     assert "1. small: kept as it is" in call("photo.jpg", save("small.png", small))[1]
@@ -223,6 +291,8 @@ def test_options_of_refine_py_that_mean_nothing_together(tmp_path: Path) -> None
         ([*results, "--checkpoint", "c.pt", "--weights", "w.pt"], "two refiners"),
         ([*results, "--masks", "rough.png"], "leave them out with --results"),
         ([*results, "--image-id", "3"], "leave them out with --results"),
+        ([*results, "--format", "cvat"], "leave them out with --results"),
+        ([*results, "--simplify", "1"], "leave them out with --results"),
         ([*one, "--images", "images"], "leave them out with --image"),
         ([*one, "--annotations", "g.json"], "leave them out with --image"),
         ([*one, "--pictures", "p"], "leave them out with --image"),

@@ -44,7 +44,7 @@ def cvat(shape: str, size: str = f'width="{W}" height="{H}"') -> str:
         ("<svg", "not valid XML, line 1"),
         ("<html></html>", "is XML with the root 'html', no masks that are understood"),
         ("<g>" * 5000 + "</g>" * 5000, "its elements are nested too deeply"),
-        ('<?xml version="1.0" encoding="no-such"?><svg/>', "not valid XML, line 1 column .*: unknown encoding"),
+        ('<?xml version="1.0" encoding="no-such"?><svg/>', "unknown encoding.*save it in UTF-8"),
         ("<annotations><track/></annotations>", "is of CVAT for video; export 'CVAT for images 1.1'"),
         ("<annotations/>", "none of its 0 images has the name photo.jpg"),
         (cvat("", 'width="12" height="9"'), "the mask is 12 x 9 pixels, the image 120 x 90"),
