@@ -74,9 +74,10 @@ def opened(polygon: Ring) -> Rings:
 
 def _cycles(polygon: Ring, points: list[int], following: list[int]) -> Rings:
     """The rings that ``following`` goes around, without points that repeat the one before."""
-    seen, rings = [False] * len(points), []
+    seen = [False] * len(points)
+    rings: Rings = []
     for begin in range(len(points)):
-        way = []
+        way: list[int] = []
         i = begin
         while not seen[i]:
             seen[i] = True

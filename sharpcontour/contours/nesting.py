@@ -25,6 +25,8 @@ def nesting(rings: Rings) -> np.ndarray:
     Rings of one object may touch at corners. Where they cross, most of a ring's edges decide.
     """
     inside = np.zeros((len(rings), len(rings)), bool)
+    if len(rings) < 2:
+        return inside
     areas = enclosed_areas(rings)
     low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
     outlines = [ring.reshape(-1, 1, 2).astype(np.float32) for ring in rings]
@@ -46,7 +48,7 @@ def parts_of(rings: Rings) -> list[Rings]:
     depth, areas = inside.sum(1), enclosed_areas(rings)
     parts = {int(i): [rings[i]] for i in np.flatnonzero(depth % 2 == 0)}
     for i in np.flatnonzero(depth % 2):
-        around = [j for j in np.flatnonzero(inside[i]) if j in parts]
+        around = [j for j in np.flatnonzero(inside[i]).tolist() if j in parts]
         if around:
             parts[min(around, key=lambda j: areas[j])].append(rings[i])
         else:  # only where rings cross

@@ -45,10 +45,10 @@ def simplified(rings: Rings, tolerance: float) -> Simplified:
     found = [ring for ring, _ in thinned]
     changed = np.array([len(new) < len(old) for new, old in zip(found, rings, strict=True)], bool)
     wrong = changed & _collapsed(rings, found)
-    kept = wrong
+    kept, inside = wrong, nesting(rings)
     while True:  # a ring that is put back may cross one that is not
         found = [old if keep else new for old, new, keep in zip(rings, found, kept, strict=True)]
-        wrong = (changed & ~kept) & _disturbed(rings, found)
+        wrong = changed & ~kept & _disturbed(found, inside)
         if not wrong.any():
             break
         kept = kept | wrong
@@ -93,14 +93,12 @@ def _collapsed(rings: Rings, found: Rings) -> np.ndarray:
     return few | (enclosed_areas(found) < _LEAST_AREA * enclosed_areas(rings))
 
 
-def _disturbed(rings: Rings, found: Rings) -> np.ndarray:
-    """Which rings (R,) bool cross one of the object, themselves too, or lie inside others than before."""
-    wrong = np.zeros(len(rings), bool)
+def _disturbed(found: Rings, inside: np.ndarray) -> np.ndarray:
+    """Which rings (R,) bool cross one of the object, themselves too, or lie inside others than ``inside`` says."""
+    wrong = np.zeros(len(found), bool)
     wrong[list(_crossing(found))] = True
-    if len(rings) > 1:
-        differs = nesting(rings) != nesting(found)
-        wrong |= differs.any(0) | differs.any(1)
-    return wrong
+    differs = nesting(found) != inside
+    return wrong | differs.any(0) | differs.any(1)
 
 
 def _crossing(rings: Rings) -> set[int]:
@@ -119,9 +117,9 @@ def _crossing(rings: Rings) -> set[int]:
     one, other = np.concatenate(first), np.concatenate(second)
     found: set[int] = set()
     for k in range(0, len(one), _AT_ONCE):
-        i, j = one[k : k + _AT_ONCE], other[k : k + _AT_ONCE]
-        hit = _cross(runs[i], runs[j])
-        found |= set(owner[i[hit]].tolist()) | set(owner[j[hit]].tolist())
+        a, b = one[k : k + _AT_ONCE], other[k : k + _AT_ONCE]
+        hit = _cross(runs[a], runs[b])
+        found |= set(owner[a[hit]].tolist()) | set(owner[b[hit]].tolist())
     return found
 
 

@@ -140,7 +140,8 @@ def write_labelme(path: str | Path, found: Detections, given: Sequence[NamedMask
     Raises:
         InputError: where it cannot be written.
     """
-    rles, shapes = found.rles(), []
+    rles = found.rles()
+    shapes: list[dict[str, Any]] = []
     for k, (rings, rle, mask) in enumerate(zip(found.rings, rles, given, strict=True), 1):
         parts = parts_in_file(rings, rle)
         shapes += [
@@ -155,7 +156,7 @@ def write_labelme(path: str | Path, found: Detections, given: Sequence[NamedMask
             }
             for part in parts
         ]
-    contents = {
+    contents: dict[str, Any] = {
         "version": VERSION,
         "flags": {},
         "shapes": shapes,

@@ -129,7 +129,8 @@ def _rings_of(shape: Element, where: str) -> list[list[float]]:
 
 def _steps(text: str, where: str) -> Iterator[tuple[str, list[float]]]:
     """The commands of a path, each with its numbers; a command that is left out is repeated."""
-    command, numbers = "", []
+    command = ""
+    numbers: list[float] = []
     for letter, number, odd in _TOKEN.findall(text):
         if odd or (letter and letter.upper() not in _STEPS):
             raise InputError(
@@ -163,10 +164,10 @@ def _filled(flat: list[list[float]], shape: Element, size: Size, where: str) -> 
     if rule == "evenodd" or len(rings) < 2:
         return rings_or_pixels(rings, even)
     winding = np.zeros(size, np.int32)
-    for ring in rings:
-        x, y = ring.T
+    for points in rings:
+        x, y = points.T
         sign = np.sign(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
-        winding += int(sign) * rings_to_masks([[ring]], *size)[0]
+        winding += int(sign) * rings_to_masks([[points]], *size)[0]
     return rings_or_pixels(rings, crop_to_rle(winding != 0, 0, 0, *size))
 
 
