@@ -32,6 +32,7 @@ from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 _NO_SHAPES = ("tag", "attribute")
 _READ = ("polygon", "mask", "box")
+_DIGITS = 15  # of a whole number at most; no image has as many pixels
 
 
 def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any = None) -> Reading:
@@ -68,7 +69,7 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
             objects[key].mask = united([objects[key].mask, mask], size)
         else:
             objects[key] = NamedMask(label or f"{path.stem} {index + 1}", mask, label or None)
-    how = f"CVAT, {len(chosen['of'])} shapes" + (f"; {tags} tags of the image are no shapes" if tags else "")
+    how = f"CVAT, {len(chosen['of'])} shapes" + (f"; tags of the image, no shapes: {tags}" if tags else "")
     return Reading(list(objects.values()), how)
 
 
@@ -97,9 +98,9 @@ def _read_shape(shape: Element, size: Size, where: str) -> Any:
 def _read_runs(mask: Mapping[str, str], size: Size, where: str) -> RLE:
     """A mask's run lengths, along the rows of its box, as run lengths of the photograph."""
     try:
-        left, top, width, height = (int(mask[name]) for name in ("left", "top", "width", "height"))
-        runs = np.array([int(run) for run in mask["rle"].split(",")])
-    except (KeyError, ValueError, OverflowError):
+        left, top, width, height = (_whole(mask[name]) for name in ("left", "top", "width", "height"))
+        runs = np.array([_whole(run) for run in mask["rle"].split(",")])
+    except (KeyError, ValueError):
         raise InputError(f"{where}: its run lengths or its box are no whole numbers; mend it, or take it out") from None
     if not (0 <= left < left + width <= size[1] and 0 <= top < top + height <= size[0]):
         raise InputError(
@@ -107,10 +108,16 @@ def _read_runs(mask: Mapping[str, str], size: Size, where: str) -> RLE:
             f"{size[0]} pixels; give masks of this image"
         )
     pixels = width * height
-    if runs.dtype.kind != "i" or (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
+    if (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
         raise InputError(f"{where}: its run lengths do not add up to the {width} x {height} pixels of its box; mend it")
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     return crop_to_rle(inside, left, top, *size)
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(text)
+    return int(text)
 
 
 def write_cvat(path: str | Path, found: Detections, given: Sequence[NamedMask], photo: Path) -> list[str]:

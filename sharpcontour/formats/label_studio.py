@@ -90,7 +90,7 @@ def read_label_studio(
             )
         else:
             others += 1
-    rest = f"; {others} results are no shapes" if others else ""
+    rest = f"; results that are no shapes: {others}" if others else ""
     return Reading(list(regions.values()), f"Label Studio, {which}{rest}")
 
 

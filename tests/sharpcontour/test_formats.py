@@ -186,7 +186,7 @@ def test_masks_of_cvat(tmp_path: Path) -> None:
     first, second, third = pixels(masks)
     assert np.argwhere(first).tolist() == [[20, 11], [20, 12], [21, 12]]
     assert second[:6, :6].any() and second[:6, 11:16].any() and third[50:52, 1:4].all() and third.sum() == 6
-    assert "CVAT, 5 shapes; 1 tags of the image are no shapes" in notes[0]
+    assert "CVAT, 5 shapes; tags of the image, no shapes: 1" in notes[0]
     written = ElementTree.parse(write("cvat", tmp_path, OBJECTS, GIVEN)[0]).getroot()
     assert [shape.tag for shape in written.find("image")] == ["mask", "mask", "polygon", "polygon"]
     assert [label.text for label in written.iter("name")] == ["cat & <dog>", "été", "tree"]
@@ -243,7 +243,7 @@ def test_label_studio_as_it_exports(tmp_path: Path) -> None:
     assert [(mask.name, mask.category) for mask in masks] == [("cat", "cat"), ("dog", "dog")]
     cat, dog = pixels(masks)
     assert (cat == rings_to_masks([[np.array([[30, 45], [60, 45], [60, 90.0]])]], H, W)[0]).all()
-    assert dog.sum() == 9 * 12 and dog[:9, :12].all() and "1 results are no shapes" in notes[0]
+    assert dog.sum() == 9 * 12 and dog[:9, :12].all() and "results that are no shapes: 1" in notes[0]
 
 
 def test_pixels_of_labelme(tmp_path: Path) -> None:
