@@ -136,7 +136,7 @@ def check_reach(polygons: Sequence[Any], size: Size, where: str) -> None:
         x, y = BEYOND * width, BEYOND * height
         if (low < (-x, -y)).any() or (high > (width + x, height + y)).any():
             raise WrongSizeError(
-                f"{where}: its outline reaches from {low[0]:.0f}, {low[1]:.0f} to {high[0]:.0f}, {high[1]:.0f}, the "
+                f"{where}: its outline reaches from {low[0]:.6g}, {low[1]:.6g} to {high[0]:.6g}, {high[1]:.6g}, the "
                 f"image is {width} x {height} pixels; give masks of this image, in its pixels"
             )
 
