@@ -26,6 +26,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.output_files import FORMATS
 from sharpcontour.io.headers import header_size
 from sharpcontour.io.images import read_image
 from sharpcontour.masks.segmentation import polygon_fault, reach_of
@@ -46,12 +47,8 @@ FIELDS: Mapping[str, tuple[type, ...]] = {
     "score": (int, float, type(None)),
     "crowd": (bool,),
 }
-# Endings are those of the command's files.
-DOWNLOADS = {
-    "json": (".json", "application/json"),
-    "svg": (".svg", "image/svg+xml"),
-    "png": ("_mask.png", "image/png"),
-}
+# The command's names of formats, and the media types of their files.
+DOWNLOADS = {"coco": "application/json", "svg": "image/svg+xml", "png": "image/png"}
 
 
 class GoneError(InputError):
@@ -189,8 +186,8 @@ class Work:
         if kind not in DOWNLOADS:
             raise InputError(f"a download is one of {', '.join(DOWNLOADS)}, not {kind!r:.40}")
         given = _named_masks(entries, photo.size)
-        name = Path(photo.name).stem + DOWNLOADS[kind][0]
-        return name, DOWNLOADS[kind][1], self._worker.submit(_written, photo, given, kind).result()
+        name = Path(photo.name).stem + FORMATS[kind][0]
+        return name, DOWNLOADS[kind], self._worker.submit(_written, photo, given, kind).result()
 
     def _refined(self, photo: Photograph, given: list[NamedMask]) -> list[dict[str, Any]]:
         def run() -> Detections:
@@ -269,15 +266,9 @@ def _flat(rings: Rings) -> list[list[float]]:
 
 def _written(photo: Photograph, given: Sequence[NamedMask], kind: str) -> bytes:
     from sharpcontour.anymask.refiner import read_given
-    from sharpcontour.formats import output_files
 
     _, _, found = read_given(photo.pixels, [mask.mask for mask in given], None, None, None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file")
-        if kind == "json":
-            output_files.write_coco(path, found, given, photo.name)
-        elif kind == "svg":
-            output_files.write_svg(path, found, given)
-        else:
-            output_files.write_mask(path, found)
+        FORMATS[kind][1](path, found, given, Path(photo.name))
         return path.read_bytes()

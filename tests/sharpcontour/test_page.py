@@ -24,6 +24,7 @@ from sharpcontour.app import command, page, page_work
 from sharpcontour.app.page import PageServer
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.errors import InputError
+from sharpcontour.formats.output_files import FORMATS
 from tests.sharpcontour.helpers import huge_png, iou
 from tests.sharpcontour.weights import write_weights
 
@@ -190,8 +191,8 @@ def test_bad_files_are_told_in_a_line(client: Client, tmp_path: Path) -> None:
         (json.dumps([{**dict(ring), "name": 3, "rings": []}]).encode(), "object 1: its name is 3"),
     ]:
         assert message in client.error("/refine", objects, id=key)
-        assert message in client.error("/download", objects, id=key, kind="json")
-    assert "a download is one of json, svg, png" in client.error("/download", b"[]", id=key, kind="exe")
+        assert message in client.error("/download", objects, id=key, kind="coco")
+    assert "a download is one of coco, svg, png" in client.error("/download", b"[]", id=key, kind="exe")
     assert client.ask("/refine", b"[]", id="unknown")[0] == 410
     assert client.ask("/elsewhere", b"[]")[0] == 404
 
@@ -233,7 +234,8 @@ def test_downloads_are_what_the_command_writes(
         {key: value for key, value in one.items() if key in page_work.FIELDS} | {"rings": one["after"]}
         for one in told["objects"]
     ]
-    for kind, (ending, media) in page_work.DOWNLOADS.items():
+    for kind, media in page_work.DOWNLOADS.items():
+        ending = FORMATS[kind][0]
         status, data, headers = trained.ask("/download", json.dumps(sent).encode(), id=key, kind=kind)
         assert status == 200 and headers["Content-Type"] == media
         assert headers["Content-Disposition"] == f"attachment; filename*=UTF-8''{quote('kafé ☕' + ending)}"

@@ -95,7 +95,7 @@ def test_draw_refine_move_and_download(tmp_path: Path, address: str) -> None:
         assert browser.run("return document.querySelector('#objects li:last-child input').value") == "mask"
 
         browser.run("photo.id = 'not kept any more'")  # the page sends the photograph again
-        for kind in ("json", "svg", "png"):
+        for kind in ("coco", "svg", "png"):
             browser.click(f"[data-download={kind}]")
             browser.wait("$('status').textContent.endsWith(': 2 objects')")
         written = json.loads(saved(tmp_path / "photo.json"))
@@ -104,10 +104,11 @@ def test_draw_refine_move_and_download(tmp_path: Path, address: str) -> None:
         values = cv2.imdecode(np.frombuffer(saved(tmp_path / "photo_mask.png"), np.uint8), cv2.IMREAD_UNCHANGED)
         assert ((values == 1) == found[0]).all() and b'id="object-2"' in saved(tmp_path / "photo.svg")
 
-        browser.choose_file("#masks-file", tmp_path / "photo.svg")  # of no kind that is read
+        (tmp_path / "words.md").write_text("hello")  # of no kind that is read
+        browser.choose_file("#masks-file", tmp_path / "words.md")
         browser.wait("$('status').className === 'bad'")
         told = browser.run("return $('status').textContent")
-        assert told.startswith("photo.svg: is of no kind of masks") and browser.run("return objects.length") == 2
+        assert told.startswith("words.md: is of no kind of masks") and browser.run("return objects.length") == 2
         assert all("422" in entry or "410" in entry for entry in browser.log())  # only what is refused here
     finally:
         browser.close()
