@@ -6,17 +6,20 @@ that a tool wrote as text or with a decimal point are understood.
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 from pycocotools import mask as coco_mask
+from tqdm import tqdm
 
 from data.agreement import UNITS, Box, disagreement, in_unit_square
 from sharpcontour.errors import InputError
-from sharpcontour.io.files import read_json
+from sharpcontour.io.long_json import LongList, read_long_json
 from sharpcontour.masks.segmentation import to_rle, usable_part
 
 Id = int | str
@@ -45,6 +48,7 @@ class Annotations(TypedDict):
 
 OTHER_FORM = "whole number written as text or with a decimal point, understood"  # a kind of problem
 FLAGS = ("iscrowd", "ignore")  # fields of an annotation that are 0 or 1
+_USUAL = {int, type(None)}  # types of fields that hold a whole number, or nothing
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*")
 
 
@@ -64,6 +68,11 @@ class Problems:
         """All kinds of problems with their counts, each in a line."""
         return [f"{count} x {kind} (first: {self.first[kind]})" for kind, count in self.counts.items()]
 
+    def include(self, others: Problems) -> None:
+        """Count what was met later, too."""
+        for kind, count in others.counts.items():
+            self.note(kind, others.first[kind], count)
+
     def summary(self) -> str | None:
         """All kinds of problems with their counts in one line; None if there were none."""
         return "; ".join(self.lines()) or None
@@ -82,22 +91,9 @@ class CocoFile:
     """
 
     images: list[Entry]
-    annotations: list[Entry]
+    annotations: Iterable[Entry]
     categories: list[Category]
     problems: Problems
-
-    def why_nothing_trains(self) -> str:
-        """What became of the annotations of a file that has no object to train on, in words."""
-        crowds = sum(one["iscrowd"] for one in self.annotations)
-        ignored = sum(bool(one.get("ignore")) for one in self.annotations if not one["iscrowd"])
-        reasons = []
-        if crowds:
-            reasons.append(f"{crowds} x crowd region, not trained on (set iscrowd to 0 where one object is meant)")
-        if ignored:
-            reasons.append(f"{ignored} x annotation marked to be ignored")
-        if summary := self.problems.summary():
-            reasons.append(summary)
-        return "; ".join(reasons) or "its list of annotations is empty"
 
 
 def read_coco(path: Path) -> CocoFile:
@@ -106,40 +102,75 @@ def read_coco(path: Path) -> CocoFile:
     Raises:
         InputError: if it is missing, no JSON, or has no images or categories; one line with the place.
     """
+    file = open_coco(path)
+    return replace(file, annotations=list(file.annotations))
+
+
+def open_coco(path: Path) -> CocoFile:
+    """Read and check an annotation file whose annotations are read and checked when one goes through them, once.
+
+    Those of a large file are never in memory all together, and its problems are complete after the last one.
+
+    Raises:
+        InputError: see :func:`read_coco`; where a large file is no JSON, while one goes through it.
+    """
     data = _read(path)
     problems = Problems()
-    categories = _categories(path, data["categories"], problems)
-    images = _images(path, data["images"], problems)
+    categories = _categories(path, _entries(data["categories"]), problems)
+    images = _images(path, _entries(data["images"]), problems)
+    return CocoFile(images, _annotations(data["annotations"], images, categories, problems), categories, problems)
+
+
+def _annotations(
+    entries: list[object] | LongList, images: list[Entry], categories: list[Category], problems: Problems
+) -> Iterator[Entry]:
+    """The usable annotations, each with an id of its own."""
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
     names = {category["id"] for category in categories}
-    annotations, used = [], set()
-    ids = [whole_number(annotation.get("id")) for annotation in data["annotations"] if isinstance(annotation, dict)]
-    highest = max((number for number in ids if number is not None), default=0)
-    for position, annotation in enumerate(data["annotations"]):
-        checked = _annotation(annotation, position, sizes, names, problems)
+    used: set[int] = set()
+    new_ids = None
+    for position, entry in enumerate(_entries(entries, progress=True)):
+        checked = _annotation(entry, position, sizes, names, problems)
         if checked is None:
             continue
         if checked["id"] in used or checked["id"] < 1:
             problems.note("annotation without an id of its own, given a new one", f"annotation {checked['id']}")
-            highest = max(highest, 0) + 1
-            checked["id"] = highest
+            new_ids = new_ids or itertools.count(_highest_id(entries) + 1)
+            checked["id"] = next(new_ids)
         used.add(checked["id"])
-        annotations.append(checked)
-    return CocoFile(images, annotations, categories, problems)
+        yield checked
+
+
+def _highest_id(entries: list[object] | LongList) -> int:
+    """The highest positive id of all annotations, dropped ones too; 0 if there is none."""
+    ids = (whole_number(entry.get("id")) for entry in _entries(entries) if isinstance(entry, dict))
+    return max((number for number in ids if number is not None and number > 0), default=0)
+
+
+def _entries(value: list[object] | LongList, progress: bool = False) -> Iterator[object]:
+    """The entries of a list; of one that is read in pieces, with a bar if wanted and if there is a terminal."""
+    if isinstance(value, list):
+        yield from value
+        return
+    bar = tqdm(value.parts(), value.path.name, len(value.pieces), unit="MiB", disable=None if progress else True)
+    for part in bar:
+        yield from part
 
 
 def _read(path: Path) -> dict[str, Any]:
-    data = read_json(path, kind="annotation file; check the path or --root")
+    data = read_long_json(path, kind="annotation file; check the path or --root")
     if not isinstance(data, dict):
         raise InputError(f"{path}: not in COCO's form: expected an object with images, annotations and categories")
     for key in ("images", "annotations", "categories"):
-        if not isinstance(data.get(key), list):
+        if not isinstance(data.get(key), (list, LongList)):
             raise InputError(f"{path}: not in COCO's form: no list named {key!r}")
     return data
 
 
 def whole_number(value: object) -> int | None:
     """The whole number that ``value`` is, be it an int, 7.0 or the text "7"; None if there is none of 64 bits."""
+    if type(value) is int and abs(value) < 2**63:
+        return value  # nearly always
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value.partition(".")[0])
     elif isinstance(value, float) and value.is_integer():
@@ -149,6 +180,8 @@ def whole_number(value: object) -> int | None:
 
 def _whole_fields(entry: Entry, keys: tuple[str, ...], where: str, problems: Problems) -> Entry:
     """The entry, or a copy in which these fields are ints where they hold whole numbers in another form, noted."""
+    if _USUAL.issuperset(map(type, map(entry.get, keys))):
+        return entry  # nearly always
     found = {key: number for key in keys if (number := whole_number(entry.get(key))) is not None}
     if all(type(entry[key]) is int for key in found):
         return entry
@@ -156,7 +189,7 @@ def _whole_fields(entry: Entry, keys: tuple[str, ...], where: str, problems: Pro
     return entry | found
 
 
-def _categories(path: Path, entries: list[object], problems: Problems) -> list[Category]:
+def _categories(path: Path, entries: Iterable[object], problems: Problems) -> list[Category]:
     categories: list[Category] = []
     for entry in entries:
         if not isinstance(entry, dict) or whole_number(entry.get("id")) is None:
@@ -176,7 +209,7 @@ def _categories(path: Path, entries: list[object], problems: Problems) -> list[C
     return categories
 
 
-def _images(path: Path, entries: list[object], problems: Problems) -> list[Entry]:
+def _images(path: Path, entries: Iterable[object], problems: Problems) -> list[Entry]:
     images: dict[int, Entry] = {}
     for entry in entries:
         if not isinstance(entry, dict) or whole_number(entry.get("id")) is None:
@@ -204,7 +237,7 @@ def _annotation(
     if not isinstance(entry, dict):
         problems.note("annotation that is no object, dropped", f"entry {position}")
         return None
-    where = f"annotation {entry.get('id', f'at position {position}')}"
+    where = f"annotation {entry['id']}" if "id" in entry else f"annotation at position {position}"
     entry = _whole_fields(entry, ("id", "image_id", "category_id", *FLAGS), where, problems)
     image_id, category = whole_number(entry.get("image_id")), whole_number(entry.get("category_id"))
     if image_id is None or image_id not in sizes:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.annotation_cache import packed_annotations
 from data.annotations import Annotations, read_coco
 from data.config import DataConfig
-from data.packed import PackedObjects
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_image
 
@@ -42,23 +42,19 @@ class CocoSplit:
     def __init__(self, config: DataConfig, split: str) -> None:
         self.config, self.split = config, split
         self.json_path, self.folder = _paths(config, split)
-        file = read_coco(self.json_path)
-        self.categories, self.problems = file.categories, file.problems
+        # Numpy only: loader workers would copy Python objects page by page, by touching their counts.
+        file = packed_annotations(self.json_path)
+        self.categories, self.problems, self.objects = file.categories, file.problems, file.objects
         self.category_ids = [category["id"] for category in file.categories]
-        self.objects = PackedObjects(file)
-        usable: np.ndarray = np.ones(len(file.images), bool)
+        usable: np.ndarray = np.ones(len(file.image_ids), bool)
         if split == "train":
             counts = np.diff(self.objects.first)
             if not counts.any():
                 raise InputError(f"{self.json_path}: no object to train on: {file.why_nothing_trains()}")
             if not config.keep_empty:
                 usable = counts > 0
-        images = [file.images[row] for row in np.flatnonzero(usable)]
-        # Numpy only from here on: loader workers would copy Python objects page by page, by touching their counts.
         self._rows = np.flatnonzero(usable)
-        self.image_ids = np.array([image["id"] for image in images], np.int64)
-        self.sizes = np.array([(image["height"], image["width"]) for image in images], np.int64)
-        self._names = np.array([image["file_name"].encode("utf-8", "surrogatepass") for image in images])
+        self.image_ids, self.sizes, self._names = file.image_ids[usable], file.sizes[usable], file.names[usable]
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -33,9 +33,10 @@ class TrainingLock:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it gives the lock up)
+            free = try_lock(self._file)
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-        if not try_lock(self._file):
+        if not free:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from sharpcontour.errors import InputError
 
 TEMPORARY = ".tmp"  # ending of a file that is being written
+GZIP = b"\x1f\x8b"  # a compressed file begins with it
 
 
 class UnwritableError(InputError):
@@ -30,7 +31,7 @@ def read_json(path: str | Path, kind: str = "file") -> Any:
     """
     try:
         data = Path(path).read_bytes()
-        if data[:2] == b"\x1f\x8b":  # gzip, whatever the name says
+        if data[:2] == GZIP:  # whatever the name says
             data = gzip.decompress(data)
         return json.loads(data)
     except FileNotFoundError:

@@ -39,6 +39,8 @@ def flat_polygons(segmentation: Sequence[Any]) -> Sequence[Any]:
         ``segmentation`` itself where it is in COCO's form already. What is broken stays broken, see
         :func:`polygon_fault`.
     """
+    if all(map(_is_flat, segmentation)):
+        return segmentation  # nearly always
     if len(segmentation) and isinstance(segmentation[0], (int, float, np.number)):
         return [segmentation]
     if _is_points(segmentation):
@@ -59,6 +61,11 @@ def tell_unusual(entries: Iterable[Mapping[str, Any]], name: str) -> None:
     count = sum(flat_polygons(one) is not one for one in segmentations)
     if count:
         warnings.warn(f"{name}: {count} x {UNUSUAL}", stacklevel=1)  # so that it is told once, whoever asks
+
+
+def _is_flat(polygon: object) -> bool:
+    """Whether a polygon is a flat list that cannot be taken for a point [x, y]."""
+    return isinstance(polygon, list) and len(polygon) > 2 and isinstance(polygon[0], (int, float))
 
 
 def _is_points(polygon: object) -> bool:
