@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from data.agreement import UNITS, Box, disagreement, in_unit_square
 from sharpcontour.errors import InputError
@@ -152,6 +151,8 @@ def _entries(value: list[object] | LongList, progress: bool = False) -> Iterator
     if isinstance(value, list):
         yield from value
         return
+    from tqdm import tqdm  # here: only large files need it
+
     bar = tqdm(value.parts(), value.path.name, len(value.pieces), unit="MiB", disable=None if progress else True)
     for part in bar:
         yield from part
