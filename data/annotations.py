@@ -7,6 +7,7 @@ that a tool wrote as text or with a decimal point are understood.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -299,4 +300,6 @@ def segmentation_box(segmentation: Any) -> Box:
 
 
 def _is_finite(value: object) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)  # nearly always
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
