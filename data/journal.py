@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,8 +108,7 @@ class Journal:
             raise
         except Exception as error:
             self.failed += not isinstance(error, ImageError)
-            error.__context__ = error.__cause__ = None
-            return error.with_traceback(None)
+            return _bare(error)
         self.add(name, record)
         return None
 
@@ -118,6 +119,48 @@ class Journal:
             del self.done[name]
         if lacking:
             print(f"{len(lacking)} images that were done are done again, {why}", flush=True)
+
+    def attempts(self, works: Iterable[tuple[str, Callable[[], Callable[[], Any]]]]) -> Iterator[Exception | None]:
+        """Do what :meth:`attempt` does for one image after the other, each ended in a thread while the next one begins.
+
+        At most two images are held at a time. An interruption cuts off only the image that is being begun: the one
+        before it is still ended and written down.
+
+        Args:
+            works: of every image its name, and what begins its work and returns what ends it; the end's result is
+                written down.
+
+        Yields:
+            For every image, in their order, what :meth:`attempt` returns.
+
+        Raises:
+            UnwritableError: as :meth:`attempt` does.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            last: tuple[str, Callable[[], Any]] | None = None
+            for name, begin in works:
+                try:
+                    begun = name, self._begin(name, begin, pool)
+                except BaseException:
+                    if last is not None:
+                        self.attempt(*last)
+                    raise
+                if last is not None:
+                    yield self.attempt(*last)
+                last = begun
+            if last is not None:
+                yield self.attempt(*last)
+
+    def _begin(self, name: str, begin: Callable[[], Callable[[], Any]], pool: ThreadPoolExecutor) -> Callable[[], Any]:
+        """Begin an image's work and have it ended in the pool; what is returned waits for its result."""
+        if name in self.done:
+            return partial(self.done.__getitem__, name)
+        try:
+            return pool.submit(begin()).result
+        except UnwritableError:
+            raise
+        except Exception as error:
+            return partial(_raise, _bare(error))
 
     def finish(self) -> int:
         """Close the journal at the end of the work: the exit status, 0, or 1 where images failed, which is said."""
@@ -140,6 +183,16 @@ class Journal:
         if kind is not None and not self._file.closed:
             self.close(finished=False)
             print(f"what is done so far is in {self.path}; the same command goes on from there", flush=True)
+
+
+def _bare(error: Exception) -> Exception:
+    """The error without the work that failed, whose memory it would hold."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _records(lines: Iterable[str]) -> dict[str, Any]:

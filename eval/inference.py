@@ -168,7 +168,10 @@ class _Encoder:
 
     def _collect(self) -> None:
         image_id, job = self._jobs.popleft()
-        self._found[image_id] = job.result()
+        try:
+            self._found[image_id] = job.result()
+        except Exception as error:
+            raise RuntimeError(f"image {image_id}: no results could be made of its detections") from error
 
     def _encode(self, image_id: int, detections: Detections, size: tuple[int, int]) -> tuple[Entries | None, Entries]:
         begin = time.thread_time()

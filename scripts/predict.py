@@ -28,7 +28,7 @@ import _cli  # puts the repository root on sys.path
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,11 +77,14 @@ def main() -> int:
     with Journal(out / "results.json", work) as journal:
         if args.html:
             journal.require(viewer.KEY, "for --html")
-        ids = image_ids(paths)
-        for path, picture, image_id in zip(tqdm(paths, unit="image", disable=None), names, ids, strict=True):
+        works = {}
+        for path, picture, image_id in zip(paths, names, image_ids(paths), strict=True):
             name = json.dumps([image_id, picture, *fingerprint_of(path)])
-            one = partial(predict, predictor, path, image_id, out / picture, args.score_threshold, bool(args.html))
-            if error := journal.attempt(name, one):
+            how = args.score_threshold, bool(args.html)
+            works[name] = partial(predict, predictor, path, image_id, out / picture, *how)
+        attempts = journal.attempts(works.items())
+        for path, name, error in zip(tqdm(paths, unit="image", disable=None), works, attempts, strict=True):
+            if error:
                 line = in_a_line(error)
                 faults.append(line if str(path) in line else f"{path}: {line}")
             else:
@@ -108,20 +111,34 @@ def main() -> int:
 
 def predict(
     predictor: Predictor, path: Path, image_id: int, picture: Path, threshold: float, html: bool
+) -> Callable[[], dict[str, Any]]:
+    """Predict one image; what is returned draws it and makes its record, while the next image is predicted."""
+    image = read_image(path, upright=True)
+    found = predictor.predict(image, trace=True)
+    return partial(record, predictor, image, found, path, image_id, picture, threshold, html)
+
+
+def record(
+    predictor: Predictor,
+    image: np.ndarray,
+    found: Detections,
+    path: Path,
+    image_id: int,
+    picture: Path,
+    threshold: float,
+    html: bool,
 ) -> dict[str, Any]:
-    """Predict and draw one image: its COCO results, its polygons, and how many instances are drawn, in plain values.
+    """Draw one image: its COCO results, its polygons, and how many instances are drawn, in plain values.
 
     With ``html`` also what the page shows of it.
     """
-    image = read_image(path, upright=True)
-    found = predictor.predict(image, trace=True)
     kept = pictures.confident(found, threshold)
     draw(image, kept, predictor.class_names, titles_of(predictor), picture)
     file = {"file_name": path.name}
     results = [{**entry, **file} for entry in found.to_coco(image_id, predictor.category_ids)]
     instances = describe(found, predictor.class_names, predictor.category_ids)
     size = {"width": image.shape[1], "height": image.shape[0]}
-    record: dict[str, Any] = {
+    made: dict[str, Any] = {
         "results": results,
         "polygons": {**file, "image_id": image_id, **size, "instances": instances},
         "shown": len(kept),
@@ -129,8 +146,8 @@ def predict(
     if html:
         objects = viewer.describe(kept, predictor.class_names)
         left = {f"detection of a score below {threshold:g}, or found a second time": len(found) - len(kept)}
-        record[viewer.KEY] = viewer.record_of(objects, left)
-    return record
+        made[viewer.KEY] = viewer.record_of(objects, left)
+    return made
 
 
 def titles_of(predictor: Predictor) -> tuple[str, str]:

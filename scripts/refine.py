@@ -29,7 +29,7 @@ import _cli  # puts the repository root on sys.path
 import argparse
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -221,29 +221,39 @@ class Job:
         """Refine all images that the journal has not; what is done is written down image by image."""
         if self.html:
             journal.require(viewer.KEY, "for --html")
-        for image in tqdm(self.images, desc="refinement", unit="image", disable=None):
-            name = image.name
-            if error := journal.attempt(name, partial(self._refine, image)):
+        attempts = journal.attempts((image.name, partial(self._refine, image)) for image in self.images)
+        bar = tqdm(self.images, desc="refinement", unit="image", disable=None)
+        for image, error in zip(bar, attempts, strict=True):
+            if error:
                 note_left(self.problems, image, error)
             else:
-                self._take(image, journal.done[name])
+                self._take(image, journal.done[image.name])
 
-    def _refine(self, image: ImageFile) -> dict[str, Any]:
-        """Refine the usable entries of an image: a record of plain values."""
+    def _refine(self, image: ImageFile) -> Callable[[], dict[str, Any]]:
+        """Refine the usable entries of an image; what is returned makes a record of it, in plain values."""
         model: Any = self.predictor.model
         model.statistics.reset()  # an image that failed has left its counts
         pixels = self._pixels(image)
         size = (pixels.shape[0], pixels.shape[1])
-        changes, broken_entries, changed, seen = Changes(), [], {}, []
-        categories, masks = [], []
-        objects: viewer.Objects = []
-        # Parts keep the memory bounded, however many entries an image has.
+        broken_entries: list[list[Any]] = []
+        parts: list[tuple[list[int], Detections]] = []
+        # Parts keep the memory of the refiner bounded, however many entries an image has.
         for begin in range(0, len(image.entries), AT_ONCE):
             part = image.entries[begin : begin + AT_ONCE]
             broken = broken_segmentations([self.entries[index] for index in part], *size)
             broken_entries += [[kind, part[k]] for k, kind in broken.items()]
             indices = [index for k, index in enumerate(part) if k not in broken]
-            found = self._refined(pixels, indices)
+            parts.append((indices, self._refined(pixels, indices)))
+        return partial(self._record, image, parts, broken_entries, model.statistics.restored)
+
+    def _record(
+        self, image: ImageFile, parts: list[tuple[list[int], Detections]], broken: list[list[Any]], harmed: int
+    ) -> dict[str, Any]:
+        """What has become of an image's entries: run lengths of what changed, and counts."""
+        changes, changed, seen = Changes(), {}, []
+        categories, masks = [], []
+        objects: viewer.Objects = []
+        for indices, found in parts:
             for k, (before, after, iou) in changes.add(found).items():
                 changed[indices[k]] = after
                 if found.scores[k] >= DRAWN_SCORE:
@@ -255,9 +265,9 @@ class Job:
         if self.truth is not None:
             changes.compare(self.truth, image.id, categories, masks)
         much = sum(seen) / (len(seen) + 1)
-        counts = asdict(changes) | {"harmed": model.statistics.restored}
+        counts = asdict(changes) | {"harmed": harmed}
         page = {viewer.KEY: viewer.record_of(objects)} if self.html else {}
-        return {"changed": changed, "counts": counts, "broken": broken_entries, "much": much, **page}
+        return {"changed": changed, "counts": counts, "broken": broken, "much": much, **page}
 
     def _pixels(self, image: ImageFile) -> np.ndarray:
         return read_image(image.path, image.upright, None if self.truth is None else self.truth.sizes[image.id])

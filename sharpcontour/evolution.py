@@ -1,8 +1,8 @@
 """Section 3.1: contour evolution by eq. (1), x' = x + m s d.
 
 Every vertex x marches along its normal d, outwards if it lies inside the object and inwards if outside, by m equal
-steps of length s, until the classifier's verdict flips. All steps of all vertices of all contours are classified in
-one batch.
+steps of length s, until the classifier's verdict flips. The steps of all vertices of all contours are classified
+together; those that no longer count are left out where that saves time (:mod:`sharpcontour.contours.asking`).
 
 In the configuration lambda is ``ratio``, M is ``max_steps``, N is ``vertices`` and n is ``iterations``.
 Shapes: R rings, N vertices, M steps.
@@ -18,13 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sharpcontour.config import EvolutionConfig
+from sharpcontour.contours.asking import Classifier, ask, steps_at_once
 from sharpcontour.contours.geometry import outward_normals, resample
 
 GAIN_SAMPLES = 8  # points along a move at which phi is asked for its gain
 GAIN_NEIGHBOURS = 4  # vertices on either side whose gains are averaged
-
-Classifier = Callable[[Tensor], Tensor]
-"""Points (R, Q, 2) in network-input pixels -> logits of phi (R, Q): positive outside the object of ring r."""
 
 
 @dataclass
@@ -48,6 +46,10 @@ class Evolution:
     moves: list[Tensor] = field(default_factory=list)
 
 
+PhiAt = Callable[[Tensor, Tensor], Tensor]
+"""phi (R, N, S) at points (R, N, S, 2) of vertices that are wanted, (R, N) bool; see :func:`ask`."""
+
+
 def displaced(x: Tensor, m: Tensor, s: Tensor, d: Tensor) -> Tensor:
     """Eq. (1): vertices x (..., 2) after m (...) steps of length s (...) in the directions d (..., 2)."""
     m, s = m[..., None], s[..., None]
@@ -65,30 +67,33 @@ def step_length(phi: Tensor, area: Tensor, config: EvolutionConfig) -> Tensor:
 
 
 def _march(
-    x: Tensor, d: Tensor, s: Tensor, phi: Tensor, classify: Classifier, config: EvolutionConfig
+    x: Tensor, d: Tensor, s: Tensor, phi: Tensor, active: Tensor, phi_at: PhiAt, max_steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """How far every vertex goes: m (R, N) int64, the moves up to its flipping point, or M without one.
+    """How far the active vertices go: m (R, N) int64, the moves up to the flipping point, or M without one.
 
     Returns:
-        m, whether there was a flipping point (R, N), and phi after 1 to M moves (R, N, M).
+        m, 0 where a vertex takes no part; whether there was a flipping point (R, N); and phi after 0 to M moves
+        (R, N, M + 1), of which only 0 to m mean anything.
     """
-    rings, n = phi.shape
-    count = torch.arange(1, config.max_steps + 1, device=x.device)
-    candidates = displaced(x[:, :, None], count, s[:, :, None], d[:, :, None])
-    ahead = classify(candidates.flatten(1, 2)).sigmoid().view(rings, n, config.max_steps)
-    flips = (ahead > 0.5) != (phi > 0.5)[..., None]
-    flip = flips.any(-1)
-    return torch.where(flip, flips.float().argmax(-1) + 1, config.max_steps), flip, ahead
+    path, flips, undecided = [phi[..., None]], [], active
+    for count in torch.arange(1, max_steps + 1, device=x.device).split(steps_at_once(x, max_steps)):
+        ahead = phi_at(displaced(x[:, :, None], count, s[:, :, None], d[:, :, None]), undecided)
+        flip = undecided[..., None] & ((ahead > 0.5) != (phi > 0.5)[..., None])
+        undecided = undecided & ~flip.any(-1)
+        path.append(ahead)
+        flips.append(flip)
+    flipped = active & ~undecided
+    first = torch.cat(flips, -1).float().argmax(-1) + 1
+    return torch.where(flipped, first, max_steps) * active, flipped, torch.cat(path, -1)
 
 
-def _crossing(phi: Tensor, ahead: Tensor, moves: Tensor, flip: Tensor) -> Tensor:
+def _crossing(path: Tensor, moves: Tensor, flipped: Tensor) -> Tensor:
     """m (R, N) to where phi crosses 0.5 within the last step before a flip, by linear interpolation."""
-    path = torch.cat([phi[..., None], ahead], -1)
     after = path.gather(-1, moves[..., None])[..., 0]
-    before = path.gather(-1, moves[..., None] - 1)[..., 0]
+    before = path.gather(-1, (moves[..., None] - 1).clamp(min=0))[..., 0]
     gap = before - after
     share = ((before - 0.5) / torch.where(gap == 0, 1.0, gap)).clamp(0, 1)
-    return torch.where(flip, moves - 1 + share, moves)
+    return torch.where(flipped, moves - 1 + share, moves)
 
 
 def evolve(
@@ -106,38 +111,41 @@ def evolve(
         hole: (R,) bool; out of the object means into the ring of a hole.
         area: (R,) A, the area of each instance's box in square pixels.
         limits: (R, 2) width and height of each ring's image before padding; vertices are clamped to it.
-        classify: logits of phi at points (R, Q, 2).
+        classify: logits of phi at points of some of the rings.
         config: lambda, M, n and the switches of Tables 5, 7 and 8.
     """
     course = Evolution([vertices])
-    frozen = torch.zeros(vertices.shape[:2], dtype=torch.bool, device=vertices.device)
+    frozen = known = torch.zeros(vertices.shape[:2], dtype=torch.bool, device=vertices.device)
+    phi = vertices.new_zeros(vertices.shape[:2])
     away = torch.where(hole, -1.0, 1.0)[:, None, None]
 
-    def tempered(points: Tensor) -> Tensor:
-        return classify(points) / config.temperature
+    def phi_at(points: Tensor, wanted: Tensor) -> Tensor:
+        return (ask(classify, points, wanted) / config.temperature).sigmoid()
 
     for _ in range(config.iterations):
         x = course.steps[-1]
         if config.resample_iterations and len(course.steps) > 1:
             # The vertices are others now, so none of them has been seen to flip.
-            x, frozen = resample(x, x.shape[1]), torch.zeros_like(frozen)
+            x, frozen, known = resample(x, x.shape[1]), torch.zeros_like(frozen), torch.zeros_like(known)
         normals = outward_normals(x, config.normal_window) * away
-        phi = tempered(x).sigmoid()
+        phi = torch.where(known, phi, phi_at(x[:, :, None], ~known)[..., 0])
         # Section 3.2: phi is 1 outside, and exactly 0.5 is inside.
         d = torch.where(phi[..., None] > 0.5, -normals, normals)
         s = step_length(phi, area, config)
-        moves, flip, ahead = _march(x, d, s, phi, tempered, config)
-        m = _crossing(phi, ahead, moves, flip) if config.interpolate_flip else moves
         active = ~frozen & ((phi - 0.5).abs() > config.margin) if config.margin else ~frozen
-        moved = torch.where(active[..., None], displaced(x, m, s, d), x)
-        moved = moved.clamp(min=0).minimum(limits[:, None])
+        moves, flipped, path = _march(x, d, s, phi, active, phi_at, config.max_steps)
+        m = _crossing(path, moves, flipped) if config.interpolate_flip else moves
+        moved = displaced(x, m, s, d).clamp(min=0).minimum(limits[:, None])
         if config.freeze:
-            frozen = frozen | (flip & active)
+            frozen = frozen | flipped
         course.steps.append(moved)
         course.sharpness.append((phi - 0.5).abs())
         course.active.append(active)
-        course.flipped.append(flip & active)
-        course.moves.append(moves * active)
+        course.flipped.append(flipped)
+        course.moves.append(moves)
+        # Most vertices end where phi has been asked, at a step of their march or where they were.
+        known = (moved == displaced(x, moves, s, d)).all(-1)
+        phi = path.gather(-1, moves[..., None])[..., 0]
     if config.min_gain and config.iterations:
         outwards = outward_normals(vertices, config.normal_window) * away
         course.steps[-1] = _take_back(vertices, course.steps[-1], outwards, area, classify, config)

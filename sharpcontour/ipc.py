@@ -22,7 +22,10 @@ from sharpcontour.sampling import sample_features
 
 DISTANCE_SCALE = 3.0  # signed distances come as -1 to 1; near the contour they should count
 SIDE_SCALE = 50.0  # of the same distances in a tanh, which changes its sign within about a pixel of the contour
-POINTS_AT_ONCE = 1 << 19  # classified together; 16 float32 features of so many points take 32 MiB
+# Points classified together: on a CPU as many as its cache holds (16 float32 features of them take 1 MiB), elsewhere
+# as many as memory should hold (32 MiB).
+POINTS_AT_ONCE = {"cpu": 1 << 14}
+POINTS_ELSEWHERE = 1 << 19
 
 
 @dataclass
@@ -94,8 +97,9 @@ class PointClassifier(nn.Module):
 
     def evaluate(self, described: Described, instance: Tensor, points: Tensor) -> Tensor:
         """All outputs (R, O, Q) of the instances' MLPs at points (R, Q, 2); in float32 whatever autocast says."""
-        rows = max(POINTS_AT_ONCE // max(points.shape[1], 1), 1)
-        if len(points) > rows and not torch.is_grad_enabled():  # memory stays bounded for any number of contours
+        at_once = POINTS_AT_ONCE.get(points.device.type, POINTS_ELSEWHERE)
+        rows = max(at_once // max(points.shape[1], 1), 1)
+        if len(points) > rows and not torch.is_grad_enabled():
             parts = zip(instance.split(rows), points.split(rows), strict=True)
             return torch.cat([self.evaluate(described, i, p) for i, p in parts])
         with torch.autocast(described.fine.device.type, enabled=False):
@@ -258,9 +262,9 @@ def dynamic_mlp(theta: Tensor, f: Tensor, c: Tensor, config: ClassifierConfig) -
     # W [c; f] = W_c c + W_f f, which saves a copy of all features.
     w_c, w_f = weights[0].split([c.shape[2], f.shape[1]], 2)
     x = torch.baddbmm(biases[0], w_c, c.transpose(1, 2))
-    x = torch.baddbmm(x, w_f, f)
+    x = x.baddbmm_(w_f, f)
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
-        x = torch.baddbmm(bias, weight, F.relu(x))
+        x = torch.baddbmm(bias, weight, F.relu(x, inplace=True))
     return x
 
 

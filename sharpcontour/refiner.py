@@ -165,8 +165,8 @@ class SharpContour(nn.Module):
         assert inputs.contours is not None
         described, instance = self.classifier.describe(inputs), inputs.contours.instance
 
-        def classify(points: Tensor) -> Tensor:
-            return self.classifier(described, instance, points)
+        def classify(points: Tensor, rings: Tensor | None = None) -> Tensor:
+            return self.classifier(described, instance if rings is None else instance[rings], points)
 
         return self.evolve(vertices, hole, area, limits, classify, self.config.evolution)
 

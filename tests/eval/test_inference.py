@@ -161,8 +161,9 @@ def test_a_model_that_fails_is_not_hidden() -> None:
             found.shapes = []  # no longer one for each score
             return found
 
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(RuntimeError, match=r"^image 10: ") as told:
         run(Broken(refine=False), list(range(IMAGES)))
+    assert isinstance(told.value.__cause__, ValueError)
 
 
 def test_stats_of_several_processes() -> None:

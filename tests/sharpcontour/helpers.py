@@ -48,13 +48,22 @@ def exact_classifier(masks: list[np.ndarray], instance: Tensor):
     for k, mask in enumerate(masks):
         stack[k, : mask.shape[0], : mask.shape[1]] = torch.from_numpy(mask)
 
-    def classify(points: Tensor) -> Tensor:
+    def classify(points: Tensor, rings: Tensor | None = None) -> Tensor:
         x, y = points.floor().long().unbind(-1)
         on = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        inside = on & stack[instance[:, None], y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        owner = instance if rings is None else instance[rings]
+        inside = on & stack[owner[:, None], y.clamp(0, height - 1), x.clamp(0, width - 1)]
         return torch.where(inside, -50.0, 50.0)
 
     return classify
+
+
+def rings_around(rings: int, vertices: int) -> Tensor:
+    """Circles (R, N, 2) around (115, 110) pixels, each larger than the one before."""
+    angle = torch.arange(vertices) * (2 * torch.pi / vertices)
+    radius = 10 + 70 * torch.arange(1, rings + 1) / max(rings, 1)
+    circle = torch.stack([angle.cos(), angle.sin()], -1)
+    return torch.tensor([115.0, 110.0]) + radius[:, None, None] * circle
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

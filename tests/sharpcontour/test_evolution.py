@@ -30,7 +30,7 @@ def circle(radius: float, n: int = 128) -> Tensor:
 def disc(radius: float, sharpness: float = 1e4, hole: bool = False):
     """Logits of phi for a disc (or everything but a disc), (R, Q, 2) -> (R, Q)."""
     sign = -1.0 if hole else 1.0
-    return lambda points: sign * sharpness * ((points - CENTRE).norm(dim=-1) - radius)
+    return lambda points, rings=None: sign * sharpness * ((points - CENTRE).norm(dim=-1) - radius)
 
 
 def run(start: Tensor, classify, hole: bool = False, area: float = 10_000.0, **settings) -> Evolution:
@@ -97,7 +97,7 @@ def test_frozen_vertices_stay() -> None:
 
 
 def test_phi_of_one_half_is_inside_and_does_not_move() -> None:
-    course = run(circle(40.0), lambda points: torch.zeros(points.shape[:2]))
+    course = run(circle(40.0), lambda points, rings=None: torch.zeros(points.shape[:2]))
     assert torch.equal(course.steps[-1], course.steps[0])
 
 
@@ -146,7 +146,7 @@ def test_scale_invariance() -> None:
         torch.tensor([False]),
         torch.tensor([40_000.0]),
         torch.tensor([[400.0, 400.0]]),
-        lambda points: disc(48.0, 0.3)(points / 2),
+        lambda points, rings=None: disc(48.0, 0.3)(points / 2),
         EvolutionConfig(),
     )
     assert torch.allclose(double.steps[-1], small.steps[-1] * 2, atol=1e-3)
@@ -171,7 +171,9 @@ def test_a_low_temperature_makes_an_unsure_phi_march_farther() -> None:
 
 
 def test_vertices_stay_in_the_image() -> None:
-    course = run(circle(99.0) + torch.tensor([3.0, 0.0]), lambda points: torch.full(points.shape[:2], -9.0), area=9e6)
+    course = run(
+        circle(99.0) + torch.tensor([3.0, 0.0]), lambda points, rings=None: torch.full(points.shape[:2], -9.0), area=9e6
+    )
     assert course.steps[-1].min() >= 0 and course.steps[-1].max() <= 200
 
 
