@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import re
+import threading
 import weakref
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -238,6 +240,33 @@ def test_a_failed_image_keeps_no_memory(tmp_path: Path) -> None:
         assert [str(error) for error in errors] == ["a.png"] * 2 and journal.failed == 1
         assert [one() for one in alive] == [None, None]
         journal.close(finished=True)
+
+
+def test_an_image_is_ended_while_the_next_one_begins(tmp_path: Path) -> None:
+    begun = [threading.Event() for _ in range(5)]
+    told: list[str | None] = []
+
+    def begin(k: int) -> Callable[[], int]:
+        begun[k].set()
+        assert len(told) == max(k - 1, 0)  # no more than two images are held
+        if k == 2:
+            raise UnreadableError("2.png: cannot be read")
+        if k == 4:
+            raise KeyboardInterrupt
+        return partial(end, k)
+
+    def end(k: int) -> int:
+        assert begun[k + 1].wait(60), "the next image waits for this one"
+        if k == 1:
+            raise RuntimeError("out of memory")
+        return 10 * k
+
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "out.json", {}) as journal:
+        for error in journal.attempts((str(k), partial(begin, k)) for k in range(5)):
+            told.append(error and str(error))
+    assert told == [None, "out of memory", "2.png: cannot be read"] and journal.failed == 1
+    # The interruption came with the last image; the one before it was ended and written down.
+    assert Journal(tmp_path / "out.json", {}).done == {"0": 0, "3": 30}
 
 
 def test_counts_of_a_failed_image_are_of_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
