@@ -38,8 +38,9 @@ def sparing(device: torch.device) -> bool:
 
 def steps_at_once(vertices: Tensor, steps: int) -> int:
     """How many steps of a march of vertices (R, N, 2) are asked together, of ``steps`` in all."""
-    many = vertices.shape[0] * vertices.shape[1] * steps > FEW
-    return STEPS if many and sparing(vertices.device) else max(steps, 1)
+    if not sparing(vertices.device) or vertices.shape[0] * vertices.shape[1] * steps <= FEW:
+        return max(steps, 1)
+    return STEPS
 
 
 def ask(classify: Classifier, points: Tensor, wanted: Tensor) -> Tensor:
@@ -55,17 +56,17 @@ def ask(classify: Classifier, points: Tensor, wanted: Tensor) -> Tensor:
     """
     rings, vertices, steps = points.shape[:3]
     if not sparing(points.device):
-        return classify(points.flatten(1, 2)).view(rings, vertices, steps)
+        return classify(points.flatten(1, 2)).reshape(rings, vertices, steps)
     count = wanted.sum(1)
     blocks = (count + BLOCK - 1).div(BLOCK, rounding_mode="floor")
     if int(blocks.sum()) * BLOCK >= wanted.numel():  # nothing to save
-        return classify(points.flatten(1, 2)).view(rings, vertices, steps)
+        return classify(points.flatten(1, 2)).reshape(rings, vertices, steps)
     logits = points.new_zeros(rings * vertices, steps)
     chosen = wanted.flatten().nonzero()[:, 0]
     if len(chosen):
         rows, owner, place = _rows(chosen, count, blocks, vertices)
         asked = points.flatten(0, 1)[rows].view(len(owner), -1, 2)
-        logits[chosen] = classify(asked, owner).view(-1, steps)[place]
+        logits[chosen] = classify(asked, owner).reshape(-1, steps)[place]
     return logits.view(rings, vertices, steps)
 
 
