@@ -99,7 +99,7 @@ class PointClassifier(nn.Module):
         """All outputs (R, O, Q) of the instances' MLPs at points (R, Q, 2); in float32 whatever autocast says."""
         at_once = POINTS_AT_ONCE.get(points.device.type, POINTS_ELSEWHERE)
         rows = max(at_once // max(points.shape[1], 1), 1)
-        if len(points) > rows and not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and len(points) > rows:
             parts = zip(instance.split(rows), points.split(rows), strict=True)
             return torch.cat([self.evaluate(described, i, p) for i, p in parts])
         with torch.autocast(described.fine.device.type, enabled=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -82,23 +82,28 @@ class MaskHost(nn.Module):
         height, width = (-(-max(image.shape[axis] for image in images) // d) * d for axis in (1, 2))
         padded = self.pixel_mean.new_zeros(len(images), 3, height, width)
         for slot, image in zip(padded, images, strict=True):
-            pixels = image.to(padded.device, non_blocking=True).float()
-            slot[:, : image.shape[1], : image.shape[2]] = (pixels - self.pixel_mean) / self.pixel_std
+            slot[:, : image.shape[1], : image.shape[2]] = self.normalised(image.to(padded.device, non_blocking=True))
         return self.image(padded.contiguous(memory_format=torch.channels_last))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels (..., 3, h, w), RGB, 0 to 255, as the image network takes them."""
+        return (pixels.float() - self.pixel_mean) / self.pixel_std
 
     def look(self, features: Tensor, given: Windows) -> RefinerInputs:
         """What the refiner needs of K given masks, in pixels of their windows; no contours yet."""
+        return replace(self.seen(features, given), image_sizes=[(SIDE, SIDE)] * len(given.view))
+
+    def seen(self, features: Tensor, given: Windows) -> RefinerInputs:
+        """:meth:`look` without ``image_sizes``: a graph has no lists whose length may be any."""
         distance = given.distance[:, None].float()
-        own = window_features(features, given.view, given.windows)
-        fine, coarse = self.window(own, distance)
-        count = len(given.view)
+        fine, coarse = self.window(window_features(features, given.view, given.windows), distance)
         return RefinerInputs(
             fine=fine,
             stride=STRIDE,
             boxes=given.boxes,
-            image_index=torch.arange(count, device=given.view.device),
+            image_index=torch.arange(given.view.shape[0], device=given.view.device),
             feats=coarse,
-            image_sizes=[(SIDE, SIDE)] * count,
+            image_sizes=[],
             windows=given.windows,
             distance=distance,
         )
