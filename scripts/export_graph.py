@@ -42,10 +42,12 @@ def main() -> int:
     program = graphs.export_graph(graph)
     for name, (dtype, shape) in graph.axes.items():
         print(f"  {name}: {str(dtype).removeprefix('torch.')} ({', '.join(map(str, shape))})")
-    for path, write in ((args.torch, graphs.write_torch), (args.onnx, graphs.write_onnx)):
-        if path is not None:
-            write(program, path)
-            print(f"{path}: {Path(path).stat().st_size / 2**20:.1f} MiB")
+    if args.torch is not None:
+        graphs.write_torch(program, args.torch)
+    if args.onnx is not None:
+        graphs.write_onnx(program, args.onnx, graph.axes)
+    for path in filter(None, (args.torch, args.onnx)):
+        print(f"{path}: {Path(path).stat().st_size / 2**20:.1f} MiB")
     return 0
 
 

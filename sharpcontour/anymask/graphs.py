@@ -6,11 +6,12 @@ What depends on the data step by step stays outside, in OpenCV and numpy: masks 
 after it, refined contours that did harm are put back (:mod:`sharpcontour.contours.harmless`).
 
 Shapes: K instances, R rings, N vertices, B images. N is fixed when a graph is made; K, R, B and the sizes of maps and
-images may be any from 1 on.
+images may be any from 1 on. All inputs are contiguous tensors.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,7 @@ from sharpcontour.refiner import SharpContour
 OPSET = 20  # of ONNX; GridSample is there from 16 on
 OUTPUT = "refined"  # name of the output in ONNX
 BLOCK = 32  # px, what height and width of a graph's image are multiples of
+LEAST_BLOCKS = 2  # along a side: where the coarsest map had a single cell, tracing would make that the rule
 _NEEDED = ("onnx", "onnxscript")
 
 Axes: TypeAlias = dict[str, tuple[torch.dtype, tuple[int | str, ...]]]
@@ -132,7 +134,7 @@ class MaskRefinerGraph(nn.Module):
         """Refined contours (R, N, 2) in pixels of the windows, each of which is 256 of them wide.
 
         Args:
-            image: (1, 3, H, W) float32 RGB, 0 to 255; H and W are multiples of 32. What pads an image is the mean
+            image: (1, 3, H, W) float32 RGB, 0 to 255; H and W are multiples of 32, 64 at least. What pads an image is the mean
                 colour, ``AnyMaskConfig.pixel_mean``.
             windows: (K, 4) float32 xyxy in pixels of the image, squares around the masks; they may leave the image.
             boxes: (K, 4) float32 xyxy around the masks in pixels of the windows.
@@ -176,8 +178,9 @@ def export_graph(graph: RefinerGraph | MaskRefinerGraph) -> ExportedProgram:
     """The graph as ``torch.export`` traces it; :func:`torch.export.save` and :func:`write_onnx` write it."""
     names = {name for _, shape in graph.axes.values() for name in shape if isinstance(name, str)}
     # Sizes of 0 and 1 would be taken for the only ones.
-    sizes, dims = {name: 2 for name in names}, {name: Dim(name, min=1) for name in names}
-    block = {name: BLOCK if name in ("height", "width") else 1 for name in names}
+    sizes, sides = {name: 2 for name in names}, ("height", "width")
+    dims = {name: Dim(name, min=LEAST_BLOCKS if name in sides else 1) for name in names}
+    block = {name: BLOCK if name in sides else 1 for name in names}
     examples, dynamic = [], {}
     for key, (dtype, shape) in graph.axes.items():
         own = [size if isinstance(size, int) else block[size] * sizes[size] for size in shape]
@@ -194,19 +197,29 @@ def write_torch(program: ExportedProgram, path: str | Path) -> None:
     Raises:
         InputError: where it cannot be written.
     """
-    write_whole(lambda file: torch.export.save(program, file), path)
+    with warnings.catch_warnings():
+        # Of weights in channels_last, which are saved whole all the same.
+        warnings.filterwarnings("ignore", "No complete tensor found in the group")
+        write_whole(lambda file: torch.export.save(program, file), path)
 
 
-def write_onnx(program: ExportedProgram, path: str | Path) -> None:
+def write_onnx(program: ExportedProgram, path: str | Path, axes: Axes) -> None:
     """Write a graph as one ONNX file with all weights in it; its output is called "refined".
+
+    Args:
+        program: from :func:`export_graph`.
+        path: of the file.
+        axes: of the graph, whose names of sizes the file takes over.
 
     Raises:
         InputError: where the packages onnx and onnxscript are missing, where ONNX lacks an operation of the graph, and
             where the file cannot be written.
     """
     check_onnx()
+    named = {key: {i: s for i, s in enumerate(shape) if isinstance(s, str)} for key, (_, shape) in axes.items()}
+    settings: Any = {"dynamo": True, "opset_version": OPSET, "output_names": [OUTPUT], "dynamic_shapes": named}
     try:
-        found: Any = torch.onnx.export(program, dynamo=True, opset_version=OPSET, output_names=[OUTPUT], verbose=False)
+        found: Any = torch.onnx.export(program, verbose=False, **settings)
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(f"{path}: this refiner cannot be written as ONNX ({reason}); torch.export can be") from error
@@ -240,7 +253,7 @@ def window_inputs(refiner: MaskRefiner, image: Any, masks: Any) -> Iterator[tupl
     size = (pixels.shape[0], pixels.shape[1])
     for view, parts in parts_of(given, size, config.tracing, config.evolution.vertices, AT_ONCE_ON_CPU):
         seen = view.cut(pixels).transpose(2, 0, 1)
-        height, width = (-(-side // BLOCK) * BLOCK for side in seen.shape[1:])
+        height, width = (max(-(-side // BLOCK), LEAST_BLOCKS) * BLOCK for side in seen.shape[1:])
         padded = np.empty((1, 3, height, width), np.float32)
         padded[:] = np.array(mean).reshape(3, 1, 1)
         padded[0, :, : seen.shape[1], : seen.shape[2]] = seen

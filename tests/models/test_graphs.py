@@ -61,7 +61,7 @@ def compare(graph: Any, batches: list[list[Tensor]], folder: Path) -> None:
         pytest.skip("torch.export is as it should be; onnx, onnxscript or onnxruntime is missing")
     import onnxruntime
 
-    graphs.write_onnx(program, folder / "g.onnx")
+    graphs.write_onnx(program, folder / "g.onnx", graph.axes)
     session = onnxruntime.InferenceSession(str(folder / "g.onnx"), providers=["CPUExecutionProvider"])
     assert [place.name for place in session.get_inputs()] == list(graph.axes)
     for end, inputs in zip(wanted, batches, strict=True):
@@ -128,7 +128,8 @@ def host_inputs(model: Any, size: tuple[int, int], count: int) -> tuple[Any, lis
     inputs.contours = Contours(rings[order], instance[order], hole[order], [[] for _ in inputs.boxes])
     given = [inputs.fine, inputs.boxes, inputs.image_index, inputs.feats, torch.tensor(inputs.image_sizes).float()]
     given += [inputs.contours.vertices, inputs.contours.instance, inputs.contours.hole]
-    return inputs, given if inputs.context is None else [*given, inputs.context]
+    given += [] if inputs.context is None else [inputs.context]
+    return inputs, [tensor.contiguous() for tensor in given]
 
 
 def refined(name: str) -> Any:
