@@ -134,8 +134,8 @@ class MaskRefinerGraph(nn.Module):
         """Refined contours (R, N, 2) in pixels of the windows, each of which is 256 of them wide.
 
         Args:
-            image: (1, 3, H, W) float32 RGB, 0 to 255; H and W are multiples of 32, 64 at least. What pads an image is the mean
-                colour, ``AnyMaskConfig.pixel_mean``.
+            image: (1, 3, H, W) float32 RGB, 0 to 255; H and W are multiples of 32, 64 at least. What pads an
+                image is the mean colour, ``AnyMaskConfig.pixel_mean``.
             windows: (K, 4) float32 xyxy in pixels of the image, squares around the masks; they may leave the image.
             boxes: (K, 4) float32 xyxy around the masks in pixels of the windows.
             distance: (K, 128, 128) float32, :func:`~sharpcontour.anymask.windows.distance_maps` of the masks.
