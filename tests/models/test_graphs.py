@@ -70,6 +70,7 @@ def compare(graph: Any, batches: list[list[Tensor]], folder: Path) -> None:
         assert np.abs(found - end.numpy()).max() < TOLERANCE
 
 
+@pytest.mark.slow  # tracing takes most of a minute
 def test_the_refiner_of_masks_in_the_package(tmp_path: Path) -> None:
     refiner = load_refiner()
     graph = graphs.MaskRefinerGraph(refiner.model)
@@ -150,6 +151,7 @@ def test_a_graph_is_the_refiner_behind_its_host(name: str) -> None:
     assert torch.equal(graph(*given), model.refiner.refine(inputs).steps[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["condinst", "mask_rcnn"])  # with a coarser map, and without
 def test_the_refiner_behind_a_host(name: str, tmp_path: Path) -> None:
     model = refined(name)
