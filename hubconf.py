@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch.hub.list names whatever is callable here
     from collections.abc import Callable
+    from typing import Any
 
     from models import Predictor
     from sharpcontour import MaskRefiner
@@ -80,7 +81,8 @@ def _load(name: str, refine: bool, num_classes: int | None, checkpoint: str | No
     if refine and not model.config["refine"]:
         raise InputError(f"{checkpoint}: has no refiner; give refine=False, or train with --refine")
     if not refine and model.config["refine"]:
-        model.model, model.config = model.model.host, {**model.config, "refine": False}
+        refined: Any = model.model
+        model.model, model.config = refined.host, {**model.config, "refine": False}
     return model
 
 

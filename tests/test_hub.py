@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WHOLE = """
 import sys, numpy, torch
 root, weights = sys.argv[1:]
+sys.path = [place for place in sys.path if place != root]  # PYTHONPATH may name it
 refiner = torch.hub.load(root, "refiner", source="local", path=weights)
 assert not {"models", "data", "torchvision"} & set(sys.modules)  # names that other repositories may use
 image, mask = numpy.zeros((64, 80, 3), numpy.uint8), numpy.zeros((64, 80), bool)
