@@ -22,9 +22,9 @@ from sharpcontour.sampling import sample_features
 
 DISTANCE_SCALE = 3.0  # signed distances come as -1 to 1; near the contour they should count
 SIDE_SCALE = 50.0  # of the same distances in a tanh, which changes its sign within about a pixel of the contour
-# Points classified together: on a CPU as many as its cache holds (16 float32 features of them take 1 MiB), elsewhere
+# Points classified together: on a CPU as many as its cache holds (16 float32 features of them take 2 MiB), elsewhere
 # as many as memory should hold (32 MiB).
-POINTS_AT_ONCE = {"cpu": 1 << 14}
+POINTS_AT_ONCE = {"cpu": 1 << 15}
 POINTS_ELSEWHERE = 1 << 19
 
 
