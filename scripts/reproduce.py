@@ -14,12 +14,12 @@ interrupted goes on when the command is given again. Tables are written as table
 tableN.png.
 
 COCO begins from torchvision's ImageNet weights and has the recipes coco_1x and coco_3x; AP* needs --lvis. On shapes and
-photographs the models are small; on shapes they begin from random weights, on photographs all from the body of one
-Mask R-CNN that was trained there before them (run "start"). On shapes the larger backbones of Table 6 are resnet34 and
-resnet50 instead of R101 and X101. Milliseconds are of R50 at 800x1333
-with random weights and 100 detections, whatever --data is; they are measured once, all models in turns, into time.json
-beside the records (remove it to measure on this machine). The refiners of Table 10 are timed on the detections of the
-data itself, into refiners.json.
+photographs the models are small; on shapes they begin from random weights, on photographs all from the body of one Mask
+R-CNN that was trained there before them (run "start", kept as photos/start.pt beside the records). On shapes the larger
+backbones of Table 6 are resnet34 and resnet50 instead of R101 and X101. Milliseconds are of R50 at 800x1333 with random
+weights and 100 detections, whatever --data is; they are measured once, all models in turns, into time.json beside the
+records (remove it to measure on this machine). The refiners of Table 10 are timed on the detections of the data itself,
+into refiners.json.
 """
 
 from __future__ import annotations

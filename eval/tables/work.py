@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ from eval.commands import ROOT, command_line
 from eval.tables.paper import BPR, RUNS, START, TABLES, Cell, Row, Table
 from eval.tables.records import read_record, record_name
 from sharpcontour.errors import InputError
-from sharpcontour.io.files import read_json, save_results
+from sharpcontour.io.files import read_json, save_results, write_whole
 
 BODIES = {
     "shapes": {"R101": "resnet34", "X101": "resnet50"},
@@ -80,8 +81,9 @@ class Work:
         """Train a run of :data:`RUNS`, and before it the run that it starts from, unless they are finished."""
         if RUNS[name].alone:
             self.train(RUNS[name].alone, seed)
-        elif self.args.data == "photos" and name != START:
+        elif self.args.data == "photos" and name != START and not self._start.is_file():
             self.train(START, 0)
+            keep_body(self._folder(START, 0), self._start)
         folder = self._folder(name, seed)
         if self._metrics(name, seed):
             if (before := self._made_by(name, seed)["command"]) != self._training(name, seed):
@@ -202,10 +204,8 @@ class Work:
 
     @property
     def _start(self) -> Path:
-        """The last checkpoint of the training that all others on photographs begin from."""
-        asked = [value.partition("=")[2] for value in self.args.overrides if value.startswith("train.iterations=")]
-        updates = int(asked[-1]) if asked and asked[-1].isdecimal() else START_UPDATES
-        return self._folder(START, 0) / "checkpoints" / f"step_{updates:08d}.pt"
+        """The body that all trainings on photographs begin from; kept with the records, which depend on it."""
+        return self.results / "start.pt"
 
     @property
     def _few_images(self) -> bool:
@@ -306,6 +306,24 @@ def call(command: list[str], processes: int = 1) -> None:
         raise KeyboardInterrupt
     if code:
         raise InputError(f"{shlex.join(command)} ended with exit code {code}; see what it said above")
+
+
+def keep_body(folder: Path, out: Path) -> None:
+    """Keep the body of a trained model as weights to begin from, in half precision but for the norms' statistics."""
+    import torch
+
+    from models.loading import find_checkpoint
+
+    _, state = find_checkpoint(folder)
+    prefix = "backbone.body."
+    body = {key.partition(prefix)[2]: value for key, value in state["model"].items() if prefix in key}
+    kept = {
+        key: value if "running" in key or not value.is_floating_point() else value.half() for key, value in body.items()
+    }
+    data = io.BytesIO()
+    torch.save({"model": {prefix + key: value for key, value in kept.items()}, "step": state["step"]}, data)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(data.getvalue(), out)
 
 
 def split(scores: dict[str, Any]) -> dict[str, Any]:

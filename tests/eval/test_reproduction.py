@@ -7,17 +7,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from engine import checkpoint
 from eval.pictures.plot import Curve, plot
 from eval.tables import work
 from eval.tables.paper import COSTS, METRICS, RUNS, TABLES, Cell, Row, Table
 from eval.tables.records import compare, markdown, milliseconds, read_records, record_name
-from models import MODELS
+from models import MODELS, build_model
+from models.backbone import Backbone, small_body
+from models.mask_rcnn.config import small
 from sharpcontour.errors import InputError
 from tests.commands import run_script
 
@@ -229,6 +234,10 @@ class FakeCommands:
             (folder / "config.json").write_text('{"train": {"iterations": 5, "images_per_batch": 8}}')
             refined = {"refined": scores(66, 55)} if "--refine" in command else {}
             (folder / "metrics.json").write_text(json.dumps({"step": 5, "coarse": scores(60, 50), **refined}))
+            if "start" in folder.parts:
+                torch.manual_seed(0)
+                state = {"model": build_model(small(), 1).state_dict(), "step": 5, "config": {}, "categories": []}
+                checkpoint.save(folder / "checkpoints", state, 5, 1)
         elif command[0] == "scripts/evaluate.py" and "--json" in value:
             found = scores(70, 60) | ({"coarse": scores(60, 50)} if "--set" in command else {})
             if "--bootstrap" in command:
@@ -274,9 +283,18 @@ def test_models_on_photographs_begin_from_one_body(
     assert len(measured) == 2 and all("--bootstrap" in one for one in measured)
     others = [one for one in others if one not in measured]
     assert "runs/reproduce/photos/start/seed0" in start and "train.iterations=6000" in start
-    weights = "host.backbone.weights=runs/reproduce/photos/start/seed0/checkpoints/step_00006000.pt"
+    weights = "host.backbone.weights=results/photos/start.pt"
     assert len(others) == 2 and all(weights in one and "train.seed=1" in one for one in others)
     assert all("photos" in one and "d" in one for one in [start, *others])
+    config = replace(small_body(), weights="results/photos/start.pt")
+    torch.manual_seed(0)
+    wanted = build_model(small(), 1).backbone.body.state_dict()  # type: ignore[union-attr]
+    for key, value in Backbone(config).body.state_dict().items():
+        torch.testing.assert_close(value, wanted[key], rtol=1e-3, atol=1e-4)
+    again = FakeCommands()
+    monkeypatch.setattr(module, "call", again)
+    assert call("--table", "1", "--data", "photos", "--root", "d", "--only", "deepsnake") == 0
+    assert [one[0] for one in again.seen] == ["scripts/train.py", "scripts/evaluate.py"]  # no other start
     record = json.loads(Path("results/photos/runs/dance-seed1.json").read_text())
     assert record["coarse"]["segm"]["AP"] == 70 and record["coarse"]["replicates"]["segm"] == [69, 71]
     assert call("--table", "6", "--data", "photos", "--root", "d") == 2
