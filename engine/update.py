@@ -55,7 +55,7 @@ class Updater:
         """
         for parameter, moments in self.optimizer.state.items():
             for name, value in moments.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                if name != "step" and isinstance(value, Tensor) and value.shape == parameter.shape:
                     moments[name] = torch.empty_like(parameter).copy_(value)
 
     def begin(self) -> None:
@@ -109,6 +109,16 @@ class Updater:
         for kept, buffer in zip(self._backup, self._statistics, strict=True):
             buffer.copy_(torch.where(skip, kept, buffer))
         return norm, skip
+
+
+def lay_out_weights(model: nn.Module) -> None:
+    """Lay out the weights of convolutions channels last, and so the maps between them: less time on CPUs and GPUs.
+
+    Those of 1x1 are the same in both layouts, and DDP wants them called by the usual one.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() == 4 and parameter.shape[2:].numel() > 1:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 class Verdicts(Generic[T]):

@@ -52,14 +52,13 @@ def main() -> int:
     """The whole run, top to bottom; 0 also after a signal, since the run is saved then."""
     args = parse_arguments()
     config = resolve(args)
-    import torch
-
     from data.loader import build_loader
     from engine import distributed
     from engine.checkpoint import fingerprint
     from engine.evaluation import Evaluation
     from engine.logging import say
     from engine.trainer import Trainer, images_per_pass
+    from engine.update import lay_out_weights
     from models.loading import checkpoints
 
     world = distributed.start(config.train.device)
@@ -78,8 +77,7 @@ def main() -> int:
         if report:
             say(world, report)
     check_images(val_set, config, world)
-    # Convolutions take a tenth to a quarter less time on a CPU.
-    model.to(world.device).to(memory_format=torch.channels_last)
+    lay_out_weights(model.to(world.device))
 
     def batches(done: int) -> Batches:
         """This process's batches without end, after the first ``done``."""
