@@ -7,6 +7,7 @@ only where it was made by this version, from annotations of this size, time and 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import sys
 import warnings
@@ -99,16 +100,19 @@ def _size_and_time(path: Path) -> dict[str, int]:
 def _load(place: Path, source: dict[str, Any], tell: bool = False) -> PackedAnnotations | None:
     """The contents of a cache; None, with a warning if ``tell``, where it does not fit. Silent where there is none."""
     try:
-        about = told(place)
+        about = told(place)  # cheap: before every byte is looked at
         if about["format"] != FORMAT:
             wrong = "it is of another version"
         elif about["source"] != source:
             wrong = "the annotations have changed"
         else:
-            return _unpacked(checked(place), about)
+            file = checked(place)
+            if told(place) == about:  # else another process has put a new one in its place meanwhile
+                return _unpacked(file, about)
+            wrong = "it was replaced while it was read"
     except FileNotFoundError:
         return None
-    except (DamagedError, KeyError):
+    except (DamagedError, KeyError, TypeError):
         wrong = "it is damaged"
     except OSError as error:
         wrong = f"it cannot be read ({error.strerror})"
@@ -131,8 +135,9 @@ def _unpacked(file: ArrayFile, about: dict[str, Any]) -> PackedAnnotations:
 
 def _renewed(path: Path, place: Path, source: dict[str, Any]) -> PackedAnnotations:
     """Read a file and write its cache; what was read, where that fails."""
-    for stray in place.parent.glob(f".{place.name}.*{TEMPORARY}"):  # of a process that was killed
-        stray.unlink(missing_ok=True)
+    for stray in place.parent.glob(f".{glob.escape(place.name)}.*{TEMPORARY}"):  # of a process that was killed
+        with contextlib.suppress(OSError):
+            stray.unlink()
     packed = pack_annotations(path)
     if source | _size_and_time(path) != source:
         raise InputError(f"{path}: was changed while it was read; start again")
@@ -151,6 +156,9 @@ def _renewed(path: Path, place: Path, source: dict[str, Any]) -> PackedAnnotatio
     except UnwritableError as error:
         warnings.warn(f"{path}: read without a cache: {error}", stacklevel=1)
         return packed
-    print(f"{place}: holds what was read from {path.name} for later starts; it may be removed", file=sys.stderr)
+    print(
+        f"{place}: holds what was read from {path.name} for later starts; it may be removed between runs",
+        file=sys.stderr,
+    )
     del packed, arrays
     return _load(place, source) or pack_annotations(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -123,8 +124,8 @@ class Journal:
     def attempts(self, works: Iterable[tuple[str, Callable[[], Callable[[], Any]]]]) -> Iterator[Exception | None]:
         """Do what :meth:`attempt` does for one image after the other, each ended in a thread while the next one begins.
 
-        At most two images are held at a time. An interruption cuts off only the image that is being begun: the one
-        before it is still ended and written down.
+        At most two images are held at a time. An interruption cuts off only the image that is being begun: those that
+        are begun are still ended and written down.
 
         Args:
             works: of every image its name, and what begins its work and returns what ends it; the end's result is
@@ -136,20 +137,25 @@ class Journal:
         Raises:
             UnwritableError: as :meth:`attempt` does.
         """
+        held: deque[tuple[str, Callable[[], Any]]] = deque()
         with ThreadPoolExecutor(1) as pool:
-            last: tuple[str, Callable[[], Any]] | None = None
-            for name, begin in works:
-                try:
-                    begun = name, self._begin(name, begin, pool)
-                except BaseException:
-                    if last is not None:
-                        self.attempt(*last)
-                    raise
-                if last is not None:
-                    yield self.attempt(*last)
-                last = begun
-            if last is not None:
-                yield self.attempt(*last)
+            try:
+                for name, begin in works:
+                    held.append((name, self._begin(name, begin, pool)))
+                    if len(held) == 2:
+                        error = self.attempt(*held[0])
+                        held.popleft()
+                        yield error
+                while held:
+                    error = self.attempt(*held[0])
+                    held.popleft()
+                    yield error
+            except UnwritableError:
+                raise
+            except BaseException:
+                for begun in held:
+                    self.attempt(*begun)
+                raise
 
     def _begin(self, name: str, begin: Callable[[], Callable[[], Any]], pool: ThreadPoolExecutor) -> Callable[[], Any]:
         """Begin an image's work and have it ended in the pool; what is returned waits for its result."""

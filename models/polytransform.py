@@ -177,11 +177,12 @@ class CropNetwork(nn.Module):
         margin = CROP_MARGIN * (boxes[:, 2:] - boxes[:, :2])
         windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], 1)
         crops = windows.new_zeros(len(windows), 3, self.side, self.side)
+        mean, std = (crops.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
         for i, image in enumerate(images):
             own = image_index == i
-            crops[own] = roi_align(image[None].to(windows), [windows[own]], self.side, aligned=True)
-        mean, std = (crops.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
-        return self.backbone((crops - mean) / std)["p2"], windows
+            normalised = (image.to(windows) - mean) / std  # beside the image is 0, as in a host's padding
+            crops[own] = roi_align(normalised[None], [windows[own]], self.side, aligned=True)
+        return self.backbone(crops)["p2"], windows
 
 
 class VertexTransformer(nn.Module):

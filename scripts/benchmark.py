@@ -113,6 +113,8 @@ def parse_arguments() -> argparse.Namespace:
     files = (args.results, args.annotations, args.images)
     if (any(files) or bool(args.refiners)) and not (all(files) and args.refiners):
         raise InputError("--refiners, --results, --annotations and --images go together")
+    if args.refiners and (args.models or args.checkpoint or args.image or args.vary):
+        raise InputError("--models, --checkpoint, --image and --vary mean nothing to --refiners; leave them out")
     for name in ("instances", "repeats", "count"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be 1 or more")

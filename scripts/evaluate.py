@@ -188,9 +188,12 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     from eval.diagnostics.study import format_study
     from eval.inference import evaluate_model
     from models import load_model
+    from sharpcontour.refined_model import RefinedModel
 
     world = distributed.start(args.device)
     predictor = load_model(args.checkpoint, world.device)
+    if args.study and predictor.finds and not isinstance(predictor.model, RefinedModel):
+        raise InputError("--study needs a model that was trained with --refine")
     change_refiner(predictor.model, args.overrides)
     config = data_config(args, predictor, world)
     dataset = build_dataset(config, "val")
@@ -212,21 +215,23 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         bootstrap=args.bootstrap,
     )
     final = "refined" if "refined" in result else "coarse"
-    found = study(predictor, config) if args.study and world.main else None
     if args.json and world.main:
         before = {"coarse": result["coarse"]} if final == "refined" else {}
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
         drawn = {"replicates": result["replicates"]} if args.bootstrap else {}
         left_out = {"left_out": result["left_out"]} if result["left_out"] else {}
-        studied = {"study": found} if found else {}
-        save_results(result[final] | before | categories | drawn | left_out | studied, args.json)
+        scores = result[final] | before | categories | drawn | left_out
+        save_results(scores, args.json)
     say(world, format_table(result))
     if args.per_category:
         say(world, format_categories(result["per_category"][final]))
     if args.bootstrap:
         say(world, format_errors(result["replicates"]))
     say(world, format_summary(result))
-    if found:
+    if args.study and world.main:
+        found = study(predictor, config)
+        if args.json:
+            save_results(scores | {"study": found}, args.json)
         say(world, format_study(found))
     distributed.stop()
 
@@ -249,16 +254,14 @@ def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
     import torch
 
     from eval.diagnostics.study import refinement_study
-    from sharpcontour.refined_model import RefinedModel
 
-    if not isinstance(predictor.model, RefinedModel):
-        raise InputError("--study needs a model that was trained with --refine")
     dataset = build_dataset(config.at_test_size(), "val")
     samples = (dataset[0, index] for index in tqdm(range(len(dataset)), desc="study", unit="image", disable=None))
     label_of = torch.tensor([predictor.category_ids.index(k) for k in dataset.category_ids])  # the model may know more
     targets = ((s["image"], s["target"]) for s in samples)
     triples = ((image, t["masks"].dense(*t["size"]).numpy(), label_of[t["labels"]]) for image, t in targets)
-    return refinement_study(predictor.model, triples)
+    model: Any = predictor.model
+    return refinement_study(model, triples)
 
 
 def data_config(args: argparse.Namespace, predictor: Predictor, world: World) -> DataConfig:

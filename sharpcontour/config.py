@@ -62,8 +62,8 @@ class ClassifierConfig:
     output: Literal["phi", "vector", "distance", "polygon"] = "phi"
     # The MLP also reads how far a point lies from the given contour and on which side of it; for hosts given contours.
     distance: bool = False
-    # Not in the paper: the shared map that f is read from is brought to mean 0 and variance 1 for every image, then
-    # scaled and shifted by channel (group norm of one group).
+    # Not in the paper: the shared map that f is read from is brought to mean 0 and variance 1 for every image, its
+    # padding in the batch included, then scaled and shifted by channel (group norm of one group).
     feature_norm: bool = False
     instance_aware: bool = True  # off: one learned classifier for all instances (what section 3.2 argues against)
 

@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch import nn
 
-from data.result_files import find_images, read_entries
+from data.result_files import box_of, find_images, read_entries
 from eval.checks import GroundTruth, check_detections
 from eval.diagnostics.timing import take_turns
 from sharpcontour.io.files import read_json
 from sharpcontour.io.images import read_image
 
-Sample = tuple[np.ndarray, list[Any], list[list[float]]]
-"""Pixels (H, W, 3) of an image, and of its detections the run lengths and the boxes, xyxy in pixels."""
+Sample = tuple[np.ndarray, list[Any], list[list[float] | None]]
+"""Pixels (H, W, 3) of an image, and of its detections the run lengths and the boxes, xyxy in pixels or None."""
 Refiner = tuple[Callable[[Sample], object], nn.Module]
 """What refines a sample's masks, and the network that does it."""
 
@@ -69,9 +68,7 @@ def read_samples(results: str, annotations: str, images: str, count: int) -> lis
     checked = check_detections(entries, truth, results)
     samples = []
     for image in find_images(entries, results, images, known, annotations)[:count]:
-        boxes = [coco_mask.toBbox(checked[index]["segmentation"]) for index in image.entries]
-        boxes = [entries[index].get("bbox", box) for index, box in zip(image.entries, boxes, strict=True)]
         pixels = read_image(image.path, image.upright, truth.sizes[image.id])
         masks = [checked[index]["segmentation"] for index in image.entries]
-        samples.append((pixels, masks, [[x, y, x + w, y + h] for x, y, w, h in boxes]))
+        samples.append((pixels, masks, [box_of(entries[index]) for index in image.entries]))
     return samples

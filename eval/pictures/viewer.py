@@ -87,7 +87,7 @@ def describe(found: Detections, class_names: Sequence[str]) -> Objects:
     where it is the same. Without a refiner all four of "change", "move", "spot" and "before" are missing.
     """
     coarse = [None] * len(found) if found.coarse is None else found.coarse.rings
-    scores, labels = found.scores.tolist(), found.labels.tolist()
+    scores, labels = found.scores.clamp(-_FAR, _FAR).tolist(), found.labels.tolist()
     return [
         {"class": str(class_names[label]), "score": score, **_compared(before, after, found.size)}
         for before, after, score, label in zip(coarse, found.rings, scores, labels, strict=True)

@@ -84,7 +84,7 @@ def cost(metric: str, cell: Cell, times: Mapping[str, Any] | None, refiners: Map
     if metric == "ms":
         return milliseconds(times, cell)
     if not cell.refined_by:
-        return 0.0
+        return 0.0 if refiners else None
     found = refiners.get(cell.refined_by)
     if found is None:
         return None

@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PureWindowsPath
 from threading import Thread
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from sharpcontour.app.page_work import MOST_PIXELS, GoneError, Work
 from sharpcontour.errors import InputError
@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.headers.get_all("Host", []) not in [[host] for host in self.server.hosts]:
                 raise RefusedError(403, f"refused: this page is only for {self.server.address}")
-            address = urlsplit(self.path)
+            address = _address(self.path)
             work(address.path, {name: values[0] for name, values in parse_qs(address.query).items()})
         except RefusedError as error:
             self._fail(error.status, str(error))
@@ -191,6 +191,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
+
+
+def _address(path: str) -> SplitResult:
+    try:
+        return urlsplit(path)
+    except ValueError:
+        raise RefusedError(400, "this is no address") from None
 
 
 def _file_name(query: dict[str, str]) -> str:

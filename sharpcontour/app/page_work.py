@@ -5,6 +5,7 @@ The page holds the outlines; here are only the photographs, the refiner, and the
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import tempfile
@@ -254,6 +255,8 @@ def _named_mask(entry: Any, where: str, size: tuple[int, int]) -> NamedMask:
     for field, kinds in FIELDS.items():
         if not isinstance(fields[field], kinds):
             raise InputError(f"{where}: its {field} is {fields[field]!r:.40}")
+        if isinstance(fields[field], float) and not math.isfinite(fields[field]):
+            raise InputError(f"{where}: its {field} is {fields[field]}")
     for ring in entry["rings"]:
         if fault := polygon_fault(ring, reach_of(*size)):
             raise InputError(f"{where}: {fault}")

@@ -17,9 +17,11 @@ again when the file is read here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 from pycocotools import mask as coco_mask
 
@@ -95,12 +97,21 @@ def read_label_studio(
 
 
 def _image_of(task: Mapping[str, Any], image: str) -> str:
-    """The name of a task's image; that of the photograph, where it ends so after a hyphen."""
+    """The name of a task's image; without the eight digits that Label Studio puts before that of an upload."""
     texts = [value for value in task["data"].values() if isinstance(value, str)]
-    names = [text.partition("?")[0].replace("\\", "/").rpartition("/")[2] for text in texts]
-    if any(name == image or name.endswith(f"-{image}") for name in names):
+    names = [_file_name(text) for text in texts]
+    plain = [re.sub(r"^[0-9a-f]{8}-", "", name) for name in names]
+    if image in names or image in plain:
         return image
-    return names[0] if names else ""
+    kind = Path(image).suffix.lower()
+    return next((name for name in plain if Path(name).suffix.lower() == kind), plain[0] if plain else "")
+
+
+def _file_name(address: str) -> str:
+    """The file that an address ends with; of local storage it stands behind "?d="."""
+    path, _, query = address.partition("?")
+    local = parse_qs(query).get("d", [""])[0] if path.endswith("/local-files/") else ""
+    return (local or unquote(path)).replace("\\", "/").rpartition("/")[2]
 
 
 def _results_of(path: Path, task: Mapping[str, Any]) -> tuple[list[Any], str]:

@@ -107,12 +107,17 @@ def _rings_of(shape: Element, where: str) -> list[list[float]]:
         raise InputError(f"{where}: a {shape.tag} is not read; make it a path of straight lines, or take it out")
     rings: list[list[float]] = []
     x = y = 0.0
+    closed = False
     for command, values in _steps(text, where):
         upper, here = command.upper(), (0.0, 0.0) if command.isupper() else (x, y)
         if upper == "Z":
             if rings:
                 x, y = rings[-1][:2]
+            closed = True
             continue
+        if closed and rings and upper != "M":
+            rings.append([x, y])  # what follows a closed ring begins another one where that began
+        closed = False
         if upper in "ML":
             x, y = here[0] + values[0], here[1] + values[1]
         elif upper == "H":

@@ -139,14 +139,15 @@ def _numbers(given: Sequence[NamedMask], names: list[str]) -> dict[str, int]:
     ids = {class_of(mask): mask.category_id for mask in reversed(given)}
     for label in sorted(dict.fromkeys(map(class_of, given)), key=lambda name: ids[name] is None):
         name, number = _line(label), ids[label]
-        if name in names:
+        if name in (known.strip() for known in names):
             continue
         if number is not None and 0 <= number < _MOST and (number >= len(names) or not names[number].strip()):
             names += [""] * (number + 1 - len(names))
             names[number] = name
         else:
             names.append(name)
-    return {label: names.index(_line(label)) for label in map(class_of, given)}
+    known = [name.strip() for name in names]
+    return {label: known.index(_line(label)) for label in map(class_of, given)}
 
 
 def _line(name: Any) -> str:

@@ -379,3 +379,14 @@ def test_broken_validation_annotations_name_their_file(tmp_path: Path) -> None:
     files = ["--train-json", "t.json", "--val-json", "v.json", "--train-images", ".", "--val-images", "."]
     done = run_script("train.py", "--recipe", "small", *files, "--out", "run", cwd=tmp_path)
     assert done.returncode == 2 and "v.json: 1 broken annotations" in done.stderr
+
+
+def test_what_the_reader_interrupts_is_written_down(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "out.json", {})
+    works = ((str(k), lambda k=k: lambda: {"number": k}) for k in range(4))
+    attempts = journal.attempts(works)
+    assert next(attempts) is None
+    with pytest.raises(KeyboardInterrupt):
+        attempts.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    assert sorted(journal.done) == ["0", "1"]
+    journal.close(finished=False)

@@ -229,7 +229,7 @@ def test_label_studio_as_it_exports(tmp_path: Path) -> None:
         {"id": "c", "type": "choices", "value": {"choices": ["outdoor"]}},
     ]
     tasks = [
-        {"id": 1, "data": {"image": "/data/upload/1/4f3a-other.jpg"}, "annotations": [{"result": []}]},
+        {"id": 1, "data": {"image": "/data/upload/1/4f3a0b1c-other.jpg"}, "annotations": [{"result": []}]},
         {
             "id": 2,
             "data": {"image": "/data/upload/1/8f3a2b1c-photo.jpg?d=1"},

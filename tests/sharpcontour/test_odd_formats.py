@@ -6,12 +6,16 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from sharpcontour.errors import InputError
+from sharpcontour.formats import label_studio, yolo
 from sharpcontour.formats.brush import encode_brush
 from sharpcontour.formats.mask_files import read_mask_files
+from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.svg import _rings_of
 from sharpcontour.io.images import WrongSizeError
 from tests.sharpcontour.test_formats import PHOTO, RING, H, W
 
@@ -163,3 +167,28 @@ def test_xml_in_utf_16_and_of_another_size(tmp_path: Path) -> None:
     path.write_bytes(cvat('<polygon label="a" points="1,2;9,2;9,9"/>').encode("utf-16"))
     assert len(read_mask_files([path], (H, W), PHOTO.name)[0]) == 1
     refused(path, cvat("", 'width="12" height="9"'), WrongSizeError)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"image": "/data/local-files/?d=folder/photo.jpg"}, "photo.jpg"),
+        ({"note": "seen before", "image": "s3://bucket/photo.jpg"}, "photo.jpg"),
+        ({"image": "/data/upload/1/0a1b2c3d-my%20photo.jpg"}, "my photo.jpg"),
+        ({"image": "/data/upload/1/0a1b2c3d-black-cat.jpg"}, "black-cat.jpg"),
+    ],
+)
+def test_a_task_of_label_studio_names_its_image(data: dict[str, str], name: str) -> None:
+    assert label_studio._image_of({"data": data}, "cat.jpg") == name
+    assert label_studio._image_of({"data": data}, name) == name
+
+
+def test_a_line_behind_a_closed_svg_ring_begins_another() -> None:
+    shape = ElementTree.fromstring('<path d="M0 0L10 0L10 10Z L-5 0L-5 -5Z"/>')
+    assert _rings_of(shape, "here") == [[0, 0, 10, 0, 10, 10], [0, 0, -5, 0, -5, -5]]
+
+
+def test_a_class_with_blanks_around_it_is_known() -> None:
+    names = ["cat ", "dog"]
+    mask = NamedMask(mask=[], name="a", category="cat", category_id=0)
+    assert yolo._numbers([mask], names) == {"cat": 0} and names == ["cat ", "dog"]
