@@ -53,6 +53,7 @@ def test_help_of_the_installed_command_needs_no_torch(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom sharpcontour.app.command import main; main()"
     )
     assert "usage: sharpcontour" in without_torch(start, "--help", cwd=tmp_path)
+    assert without_torch(start, "--version", cwd=tmp_path) == f"sharpcontour {sharpcontour.__version__}\n"
     assert "usage: sharpcontour page" in without_torch(start, "page", "--help", cwd=tmp_path)
 
 

@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import sharpcontour
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("sharpcontour", "models", "data", "eval", "engine", "scripts")
 # From the ground up: a file imports only files of its own floor or of lower ones.
@@ -22,6 +24,7 @@ FLOORS = (
     ("formats",),
     ("anymask",),
     ("app",),
+    ("__main__",),
 )
 
 
@@ -70,13 +73,15 @@ def test_imports_go_one_way_inside_sharpcontour() -> None:
             continue
         for other in others:
             target = other.split(".")
+            if other == "sharpcontour" and parts[1] == "app":
+                continue  # tells its version
             assert len(target) > 1 and floor[target[1]] <= floor[parts[1]], f"{name} imports {other}, a floor above it"
 
 
 def test_the_reading_table_names_the_top_of_sharpcontour() -> None:
     table = (ROOT / "README.md").read_text(encoding="utf-8").split("| file | paper |")[1].split("\n\n")[0]
     named = re.findall(r"`(\w+)\.py`", table)
-    there = {path.stem for path in (ROOT / "sharpcontour").glob("*.py")} - {"__init__"}
+    there = {path.stem for path in (ROOT / "sharpcontour").glob("*.py")} - {"__init__", "__main__"}
     assert len(named) == len(set(named)) and set(named) == there
     order = [name for name in named if name in ("evolution", "ipc", "refiner", "loss", "refined_model")]
     assert order == ["evolution", "ipc", "refiner", "loss", "refined_model"]  # 3.1, 3.2, 3.3, 3.4 with eqs. (2) and (3)
@@ -99,3 +104,8 @@ def test_rooms_are_as_the_readme_says() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Dive into the code")[1]
     rooms = {path.parent.name for path in (ROOT / "sharpcontour").glob("*/__init__.py")}
     assert rooms == set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
+
+
+def test_one_version_is_told_everywhere() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {sharpcontour.__version__}\n" in citation

@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharpcontour import __version__
 from sharpcontour.app.refining import EMPTY, changes, read_photograph, refine_named
 from sharpcontour.contours.simplify import simplified
 from sharpcontour.detections import Detections
@@ -74,6 +75,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         prog="sharpcontour", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
+    add("--version", action="version", version=f"sharpcontour {__version__}")
     add("photo", metavar="PHOTO", help="any image file")
     add("masks", metavar="MASKS", nargs="+", help="files with rough masks of its objects")
     add("--out", metavar="DIR", help="folder for what is written (default: PHOTO_sharp/ here)")

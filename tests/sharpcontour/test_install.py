@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sharpcontour import __version__
 from sharpcontour.app.page import FILES
 from tests.sharpcontour.weights import write_weights
 
@@ -28,6 +29,7 @@ def test_the_installed_package_refines(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (target / "sharpcontour" / "py.typed").is_file() and not (target / "data").exists()
     assert {path.name for path in (target / "sharpcontour" / "app" / "web").iterdir()} == set(dict(FILES.values()))
+    assert (target / f"sharpcontour-{__version__}.dist-info").is_dir()
     away.mkdir()
     program = """
 import numpy as np, sharpcontour
@@ -39,6 +41,7 @@ print(len(sharpcontour.load_refiner().refine(np.zeros((60, 80, 3), np.uint8), [m
     for arguments, told in (
         ([sys.executable, "-c", program], f"1 {target}"),
         ([sys.executable, target / "bin" / "sharpcontour", "--help"], "sharpcontour photo.jpg mask.png"),
+        ([sys.executable, "-m", "sharpcontour", "--version"], f"sharpcontour {__version__}"),
     ):
         done = subprocess.run(arguments, cwd=away, env=environment, capture_output=True, text=True)
         assert done.returncode == 0 and told in done.stdout, done.stderr
