@@ -109,3 +109,21 @@ def test_rooms_are_as_the_readme_says() -> None:
 def test_one_version_is_told_everywhere() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {sharpcontour.__version__}\n" in citation
+
+
+def test_places_that_the_page_on_the_paper_names_are_there() -> None:
+    text = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    places = re.findall(r"`([\w/]+\.py)::([\w.]+)`", text)
+    assert len(places) > 15
+    for file, name in places:
+        body: list[ast.stmt] = ast.parse((ROOT / "sharpcontour" / file).read_text(encoding="utf-8")).body
+        for part in name.split("."):
+            found = [node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == part]
+            assert found, f"{file} has no {name}"
+            body = found[0].body
+    for file in re.findall(r"`([\w/]+\.py)[`:]", text):
+        assert (ROOT / "sharpcontour" / file).is_file()
+    settings = text.split("## What is not in the paper")[1]
+    config = (ROOT / "sharpcontour" / "config.py").read_text(encoding="utf-8")
+    for setting in re.findall(r"`(\w+)`", settings):
+        assert f"    {setting}: " in config, setting
