@@ -51,7 +51,9 @@ def compare(graph: Any, batches: list[list[Tensor]], folder: Path) -> None:
     graph.eval()
     with torch.no_grad():
         wanted = [graph(*inputs) for inputs in batches]
-    assert all((end - inputs[-3]).abs().max() > 0.1 for end, inputs in zip(wanted, batches, strict=True))
+    for end, inputs in zip(wanted, batches, strict=True):
+        (contours,) = (one for one in inputs if one.shape == end.shape)
+        assert (end - contours).abs().max() > 0.1
     program = graphs.export_graph(graph)
     graphs.write_torch(program, folder / "g.pt2")
     loaded = torch.export.load(folder / "g.pt2").module()
