@@ -143,19 +143,21 @@ class Journal:
                 for name, begin in works:
                     held.append((name, self._begin(name, begin, pool)))
                     if len(held) == 2:
-                        error = self.attempt(*held[0])
-                        held.popleft()
-                        yield error
+                        yield self._end_first(held)
                 while held:
-                    error = self.attempt(*held[0])
-                    held.popleft()
-                    yield error
+                    yield self._end_first(held)
             except UnwritableError:
                 raise
             except BaseException:
                 for begun in held:
                     self.attempt(*begun)
                 raise
+
+    def _end_first(self, held: deque[tuple[str, Callable[[], Any]]]) -> Exception | None:
+        """End the first image that is held, which is held until that is written down."""
+        error = self.attempt(*held[0])
+        held.popleft()
+        return error
 
     def _begin(self, name: str, begin: Callable[[], Callable[[], Any]], pool: ThreadPoolExecutor) -> Callable[[], Any]:
         """Begin an image's work and have it ended in the pool; what is returned waits for its result."""

@@ -23,7 +23,7 @@ from pycocotools import mask as coco_mask
 
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, united
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, add_part, check_crop, check_size, checked
 from sharpcontour.formats.outlines import class_of, not_held, plain, rings_in_file
 from sharpcontour.formats.which_image import choose_image
 from sharpcontour.formats.xml_files import text_for_xml
@@ -65,10 +65,7 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
         mask = _read_shape(shape, size, where)
         group = shape.get("group_id", "0")
         key = index if group == "0" else (label, group)
-        if key in objects:
-            objects[key].mask = united([objects[key].mask, mask], size)
-        else:
-            objects[key] = NamedMask(label or f"{path.stem} {index + 1}", mask, label or None)
+        add_part(objects, key, NamedMask(label or f"{path.stem} {index + 1}", mask, label or None), size)
     how = f"CVAT, {len(chosen['of'])} shapes" + (f"; tags of the image, no shapes: {tags}" if tags else "")
     return Reading(list(objects.values()), how)
 
@@ -102,11 +99,7 @@ def _read_runs(mask: Mapping[str, str], size: Size, where: str) -> RLE:
         runs = np.array([_whole(run) for run in mask["rle"].split(",")])
     except (KeyError, ValueError):
         raise InputError(f"{where}: its run lengths or its box are no whole numbers; mend it, or take it out") from None
-    if not (0 <= left < left + width <= size[1] and 0 <= top < top + height <= size[0]):
-        raise InputError(
-            f"{where}: its box of {width} x {height} pixels at {left}, {top} leaves the image, which is {size[1]} x "
-            f"{size[0]} pixels; give masks of this image"
-        )
+    check_crop(left, top, width, height, size, f"{where}: its box")
     pixels = width * height
     if (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
         raise InputError(f"{where}: its run lengths do not add up to the {width} x {height} pixels of its box; mend it")

@@ -27,7 +27,16 @@ from pycocotools import mask as coco_mask
 
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_reach, check_size, checked, united
+from sharpcontour.formats.named_masks import (
+    NamedMask,
+    Reading,
+    Size,
+    add_part,
+    check_crop,
+    check_reach,
+    check_size,
+    checked,
+)
 from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, numbers, parts_in_file
 from sharpcontour.io.files import save_results
 from sharpcontour.io.headers import header_size
@@ -59,10 +68,8 @@ def read_labelme(path: Path, contents: Mapping[str, Any], size: Size) -> Reading
         mask = _read_shape(shape, size, where)
         group = shape.get("group_id")
         key = (label, str(group)) if group is not None else index
-        if key in objects:
-            objects[key].mask = united([objects[key].mask, mask], size)
-        else:
-            objects[key] = NamedMask(label or f"{path.stem} {index + 1}", mask, label or None, crowd=_is_crowd(shape))
+        name = label or f"{path.stem} {index + 1}"
+        add_part(objects, key, NamedMask(name, mask, label or None, crowd=_is_crowd(shape)), size)
     return Reading(list(objects.values()), f"LabelMe, {len(contents['shapes'])} shapes")
 
 
@@ -106,11 +113,7 @@ def _read_pixels(text: Any, corners: np.ndarray, size: Size, where: str) -> RLE:
     """A shape of type "mask": the pixels of a PNG between two corners, both included."""
     x0, y0, x1, y1 = (int(value) for value in corners.clip(-_FAR, _FAR).ravel())
     width, height = x1 - x0 + 1, y1 - y0 + 1
-    if not (0 <= x0 <= x1 < size[1] and 0 <= y0 <= y1 < size[0]):
-        raise InputError(
-            f"{where}: its mask of {width} x {height} pixels at {x0}, {y0} leaves the image, which is {size[1]} x "
-            f"{size[0]} pixels; give masks of this image"
-        )
+    check_crop(x0, y0, width, height, size, f"{where}: its mask")
     try:
         data = base64.b64decode(text, validate=True)
     except (TypeError, ValueError, binascii.Error):

@@ -110,6 +110,26 @@ def rings_or_pixels(rings: Rings, rle: RLE) -> Any:
     return rings if inside and counts_of(rings_to_rles([rings], height, width)[0]) == counts_of(rle) else rle
 
 
+def add_part(objects: dict[Any, NamedMask], key: Any, part: NamedMask, size: Size) -> None:
+    """Add a shape of a file to its objects: as one of its own, or as a part of the one that is known by this key."""
+    if key in objects:
+        objects[key].mask = united([objects[key].mask, part.mask], size)
+    else:
+        objects[key] = part
+
+
+def check_crop(x: int, y: int, width: int, height: int, size: Size, where: str) -> None:
+    """InputError where a crop of at least one pixel, from column x and row y on, leaves the photograph.
+
+    ``where`` names the file, the entry, and what of it the crop is.
+    """
+    if not (0 <= x < x + width <= size[1] and 0 <= y < y + height <= size[0]):
+        raise InputError(
+            f"{where} of {width} x {height} pixels at {x}, {y} leaves the image, which is {size[1]} x {size[0]} "
+            "pixels; give masks of this image"
+        )
+
+
 def united(masks: Sequence[Any], size: Size) -> Any:
     """The union of masks as :class:`NamedMask` has them, which are parts of one object."""
     if not any(isinstance(mask, dict) or any(isinstance(part, np.ndarray) for part in mask) for mask in masks):
