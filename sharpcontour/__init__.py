@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sharpcontour.refined_model import RefinedModel, build_refiner
     from sharpcontour.refiner import SharpContour
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Contours",
