@@ -1,14 +1,16 @@
-"""Figures 1, 4 and 5 of the paper from trained models, and how far their point classifier can be trusted.
+"""Figures 1, 4 and 5 of the paper from trained models, how far phi can be trusted, and the method in pictures.
 
     python scripts/figures.py --before-after runs/mask_rcnn_refine_shapes --out figure4.png
     python scripts/figures.py --two runs/refinemask_shapes runs/mask_rcnn_refine_shapes --out figure5.png
     python scripts/figures.py --calibration runs/mask_rcnn_refine_shapes OTHER_RUN --out calibration.png
+    python scripts/figures.py --paper docs/paper
 
 The first two rank every validation object that both masks found (detections of a score of at least 0.3, IoU of at least
 0.5) by the gain of the second in Boundary IoU, and show those with the largest gain, those in the middle of the
 ranking, and those with the largest loss. White is the annotation. The third asks refiners beside the boundary of every
 validation object: of the points that phi calls outside with some probability, how many are; and how sure phi is by the
-distance from the boundary.
+distance from the boundary. The last one needs no trained run: it draws section 3.1 of the paper, step by step, with the
+refiner of the package on the photograph of this repository.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ SCORE = 0.3  # of detections, at least
 def main() -> int:
     """Collect all objects, choose, draw."""
     args = parse_arguments()
+    if args.paper:
+        return paper(Path(args.paper))
+    if args.out is None:
+        raise InputError("--out PNG is missing, the picture to write")
     if min(args.count, args.images) < 1:
         raise InputError("--count and --images must be 1 or more")
     check_writable(args.out)
@@ -76,8 +82,9 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--before-after", metavar="CKPT", help="a refined model: its coarse masks and the refined ones")
     what.add_argument("--two", nargs=2, metavar="CKPT", help="two models, the left one and the right one")
     what.add_argument("--calibration", nargs="+", metavar="CKPT", help="refined models, four at most")
+    what.add_argument("--paper", metavar="DIR", help="normals.jpg, profiles.jpg, march.jpg and freezing.jpg, into DIR")
     add = parser.add_argument
-    add("--out", required=True, metavar="PNG", help="picture to write")
+    add("--out", metavar="PNG", help="picture to write; all but --paper need it")
     add("--count", type=int, default=3, metavar="N", help="objects in a row (default: 3)")
     add("--images", type=int, default=200, metavar="N", help="validation images looked at (default: 200)")
     _cli.add_device(parser)
@@ -111,6 +118,29 @@ def calibration(args: argparse.Namespace, models: list[Predictor]) -> int:
         sharp = ", ".join(f"{value:.3f} at {distance} px" for distance, value in found.sharpness().items())
         print(f"{path}: {len(found.phi)} points; mean |phi - 0.5| {sharp}")
     drawing.save(args.out, draw(probes))
+    return 0
+
+
+def paper(folder: Path) -> int:
+    """Draw the evolution of a contour that is too large here and too small there, by the paper's settings.
+
+    It is what the package's refiner makes of the rough mask of the cup, bent at random.
+    """
+    import numpy as np
+
+    from data.degrade import degrade
+    from eval.diagnostics.follow import follow
+    from eval.pictures.method import draw_method
+    from sharpcontour.anymask.refiner import load_refiner
+    from sharpcontour.config import EvolutionConfig
+    from sharpcontour.io.images import read_image
+
+    photo, rough = (read_image(_cli.ROOT / "docs" / name) for name in ("coffee.jpg", "cup.png"))
+    refiner = load_refiner()
+    sharp = refiner.refine(photo, [rough[..., 0] > 0]).masks()[0]
+    bent = degrade(sharp, "warped", 1.5, np.random.default_rng(0))
+    for path in draw_method(follow(refiner, photo, bent, EvolutionConfig()), folder):
+        print(path)
     return 0
 
 

@@ -56,6 +56,12 @@ def displaced(x: Tensor, m: Tensor, s: Tensor, d: Tensor) -> Tensor:
     return x + m * s * d
 
 
+def direction(phi: Tensor, outwards: Tensor) -> Tensor:
+    """Directions d (R, N, 2) of vertices: their normals (R, N, 2), turned inwards where phi (R, N) says outside."""
+    # Section 3.2: phi is 1 outside, and exactly 0.5 is inside.
+    return torch.where(phi[..., None] > 0.5, -outwards, outwards)
+
+
 def step_length(phi: Tensor, area: Tensor, config: EvolutionConfig) -> Tensor:
     """Step lengths s = lambda sqrt(A) |phi - 0.5| of vertices (R, N) in pixels, fixed for an iteration (section 3.1).
 
@@ -129,8 +135,7 @@ def evolve(
             x, frozen, known = resample(x, x.shape[1]), torch.zeros_like(frozen), torch.zeros_like(known)
         normals = outward_normals(x, config.normal_window) * away
         phi = torch.where(known, phi, phi_at(x[:, :, None], ~known)[..., 0])
-        # Section 3.2: phi is 1 outside, and exactly 0.5 is inside.
-        d = torch.where(phi[..., None] > 0.5, -normals, normals)
+        d = direction(phi, normals)
         s = step_length(phi, area, config)
         active = ~frozen & ((phi - 0.5).abs() > config.margin) if config.margin else ~frozen
         moves, flipped, path = _march(x, d, s, phi, active, phi_at, config.max_steps)

@@ -127,3 +127,18 @@ def test_places_that_the_page_on_the_paper_names_are_there() -> None:
     config = (ROOT / "sharpcontour" / "config.py").read_text(encoding="utf-8")
     for setting in re.findall(r"`(\w+)`", settings):
         assert f"    {setting}: " in config, setting
+
+
+def test_lines_that_the_page_on_the_paper_quotes_are_those_of_the_source() -> None:
+    parts = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8").split("```python\n")
+    assert len(parts) > 7
+    for k, part in enumerate(parts[1:], 1):
+        quoted, before = part.split("```")[0], "".join(parts[:k])
+        file, name = re.findall(r"`([\w/]+\.py)::([\w.]+)`", before)[-1]
+        source = (ROOT / "sharpcontour" / file).read_text(encoding="utf-8")
+        body: list[ast.stmt] = ast.parse(source).body
+        for part_of_name in name.split("."):
+            node = next(n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == part_of_name)
+            body = node.body
+        lines = source.splitlines(keepends=True)[node.lineno - 1 : node.end_lineno]
+        assert quoted in "".join(lines), f"{file}::{name} no longer has the lines\n{quoted}"

@@ -52,7 +52,7 @@ def evolution(
     """
     count = max(len(steps), 1)
     panel = min((width - (count - 1) * GAP) // count, _WIDEST)
-    view = _around([ring for rings in steps for ring in rings], image, panel)
+    view = around([ring for rings in steps for ring in rings], image, panel)
     places = moves(steps[0], steps[-1], (image.shape[0], image.shape[1]))[:1] if len(steps) > 1 else []
     top = MARGIN + round(1.9 * CAPTION)
     below = top + view.height + GAP // 2
@@ -86,7 +86,7 @@ def _colour(steps: Sequence[Rings], flipped: Sequence[Sequence[np.ndarray]] | No
     return result
 
 
-def _around(rings: Rings, image: np.ndarray, width: int) -> View:
+def around(rings: Rings, image: np.ndarray, width: int) -> View:
     """The box of the rings and some of what is around them, neither very wide nor very tall."""
     limit = np.array(image.shape[1::-1], np.float64)
     usable = [ring for ring in rings if len(ring) and np.isfinite(ring).all()]

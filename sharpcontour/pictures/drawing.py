@@ -17,6 +17,7 @@ import numpy as np
 
 from sharpcontour.io.files import write_whole
 
+JPEG_QUALITY = 88  # of 100
 FINE = 4  # sub-pixels of a coverage mask along each axis
 _SHIFT = 4  # bits behind the point of OpenCV's coordinates
 _FAR = 1 << 14  # canvas pixels; what lies further away is pulled to there, before OpenCV's integers overflow
@@ -184,10 +185,13 @@ def _font(size: float, bold: bool) -> tuple[int, float, int]:
 
 
 def save(path: str | Path, image: np.ndarray) -> None:
-    """Write a PNG so that the file holds either all of it or what it held before. Folders are made.
+    """Write a picture so that the file holds either all of it or what it held before. Folders are made.
+
+    It is a JPEG where the name ends in ".jpg", and a PNG otherwise.
 
     Raises:
         InputError: if it cannot be written (no permission, no space).
     """
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    ending = ".jpg" if Path(path).suffix.lower() == ".jpg" else ".png"
+    _, data = cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     write_whole(data.tobytes(), path)

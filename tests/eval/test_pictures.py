@@ -237,6 +237,8 @@ def test_saving_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pictures.save(path, image)
     assert np.array_equal(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB), image)
     held = path.read_bytes()
+    pictures.save(tmp_path / "a.jpg", image)
+    assert (tmp_path / "a.jpg").read_bytes()[:2] == b"\xff\xd8"
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
