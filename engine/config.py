@@ -41,7 +41,8 @@ class TrainConfig:
     warmup_iterations: int = 1000  # updates over which the rate rises linearly
     warmup_factor: float = 1e-3  # of the rate, where the warm-up begins
     amp: Literal["none", "bf16", "fp16"] = "none"  # automatic mixed precision; the point classifier stays in float32
-    init_from: str = ""  # checkpoint whose weights are taken where name and shape agree; "": start anew
+    # Checkpoint, run, or file of the package's refiner, whose weights are taken where name and shape agree; "": none.
+    init_from: str = ""
     seed: int = 0  # of initial weights, image order and sampled points; augmentation: data.seed
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"  # auto: the first of cuda, mps, cpu that is there
     log_period: int = 20  # updates between two progress lines

@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,9 @@ from sharpcontour.io.weights import not_finite
 
 _NAME = re.compile(r"step_(\d+)\.pt")
 _REQUIRED = ("model", "config", "categories", "step")
+WEIGHTS = ("model",)
+"""What a file must hold of which nothing but weights is taken: a checkpoint, or the package's refiner."""
+
 # What parts of the refiner were called before its point classifier became a class of its own.
 _RENAMED = (
     ("refiner.encode.", "refiner.classifier.encoder."),
@@ -73,14 +77,18 @@ def predictor_of(path: Path, checkpoint: dict[str, Any], device: str | torch.dev
     return Predictor(model, categories, short_side, data["test_max_side"], resize, config)
 
 
-def find_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
+def find_checkpoint(path: Path, required: Sequence[str] = _REQUIRED) -> tuple[Path, dict[str, Any]]:
     """A checkpoint and its contents; of a run's folder, or its checkpoints/, the newest readable one.
+
+    Args:
+        path: of the file or the folder.
+        required: what a single file must hold.
 
     Raises:
         InputError: where there is none, or none that can be read.
     """
     if not path.is_dir():
-        return path, read_checkpoint(path)
+        return path, read_checkpoint(path, required)
     inside = path / "checkpoints"
     found = newest_readable(inside if inside.is_dir() else path)
     if found is None:
@@ -113,8 +121,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, required: Sequence[str] = _REQUIRED) -> dict[str, Any]:
     """The contents of one checkpoint; code inside a file is never executed.
+
+    Args:
+        path: of the file.
+        required: what it must hold.
 
     Raises:
         InputError: if it is missing, damaged, holds anything but tensors and plain values, or is not of this project.
@@ -134,7 +146,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # reading garbage raises almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: damaged or cut off ({reason}); use an earlier one") from error
-    missing = [key for key in _REQUIRED if not isinstance(state, dict) or key not in state]
+    missing = [key for key in required if not isinstance(state, dict) or key not in state]
     if missing:
         raise InputError(f"{path}: no checkpoint of this project (it lacks {', '.join(missing)})")
     if name := not_finite(state["model"]):

@@ -46,12 +46,11 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results
-from sharpcontour.io.images import looks_like_image, read_image
+from sharpcontour.io.images import SUFFIXES, looks_like_image, read_image
 
 if TYPE_CHECKING:
     from models import Predictor
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 LISTED = 5  # images left out that are named
 
 

@@ -1,14 +1,16 @@
-"""Check a data set before training, or write the built-in one to disk.
+"""Make annotations to train on, check a data set before training, or write the built-in one to disk.
 
 python scripts/prepare_data.py coco --root DIR --check     every annotation and every image of both splits
 python scripts/prepare_data.py coco                        where COCO 2017 comes from and how its folders look
 python scripts/prepare_data.py cityscapes --root DIR       makes annotations/instances_{train,val}.json from gtFine/
 python scripts/prepare_data.py cityscapes --root DIR --check
+python scripts/prepare_data.py labelme --root FOLDER --out DIR      makes train.json and val.json of LabelMe files
 python scripts/prepare_data.py lvis --annotations lvis_v0.5_val.json --out lvis_val_cocofied.json    ground truth of AP*
 python scripts/prepare_data.py shapes --root DIR           the built-in set as PNG files and COCO annotations
 python scripts/prepare_data.py shapes --root DIR --check
 
-Without --root, cityscapes and lvis tell where they come from and how large they are, too.
+Without --root, cityscapes, labelme and lvis tell what they need, too. labelme ends with status 1 where something had to
+be left out because it is broken or missing; what is right is written all the same.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ import _cli  # puts the repository root on sys.path
 import argparse
 import json
 import os
+import shlex
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
 
-from data import DataConfig
-from data.cityscapes import convert
+from data import DataConfig, cityscapes, labelme
+from data.annotations import Annotations
 from data.coco_split import LAYOUTS, CocoSplit
 from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
@@ -33,7 +36,12 @@ from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable, read_json, save_results, write_whole
 from sharpcontour.pictures import drawing
 
-LISTED = 20  # unreadable images named
+LISTED = 20  # unreadable images, and faults of LabelMe files, named
+
+TRAINING = (  # of a model for photographs of a few hundred pixels
+    *("--model", "mask_rcnn", "--refine", "--recipe", "photos"),
+    *("--set", "host.backbone.weights=results/photos/start.pt", "--out", "runs/mine"),
+)
 
 COCO_STEPS = """\
 COCO 2017 (annotations: CC BY 4.0; images: under the terms of Flickr), from http://images.cocodataset.org/
@@ -50,6 +58,11 @@ Cityscapes (non-commercial licence; an account at https://www.cityscapes-dataset
 Unpack both into one folder, so that it holds leftImg8bit/ and gtFine/, then make the annotations and check them with
   python scripts/prepare_data.py cityscapes --root DIR
   python scripts/prepare_data.py cityscapes --root DIR --check"""
+LABELME_STEPS = """\
+LabelMe (https://github.com/wkentaro/labelme): a folder of its JSON files, in folders or not, and their photographs
+  python scripts/prepare_data.py labelme --root FOLDER --out DIR
+writes DIR/train.json and DIR/val.json. Photographs stay where they are; those that are not where the files say are
+looked for below FOLDER, or below the folder of --images. docs/train.md goes on from there."""
 LVIS_STEPS = """\
 LVIS (annotations: CC BY 4.0; the images are COCO's), from https://dl.fbaipublicfiles.com/LVIS/
   lvis_v0.5_val.json.zip      5,000 images, all of COCO's val2017: the ground truth of AP* in the papers
@@ -68,10 +81,13 @@ def main() -> int:
         write_shapes(args)
     elif args.data == "cityscapes" and args.root:
         write_cityscapes(Path(args.root))
+    elif args.data == "labelme" and args.root:
+        return write_labelme(args)
     elif args.data == "lvis" and args.annotations:
         write_lvis(args)
     else:
-        print({"coco": COCO_STEPS, "cityscapes": CITYSCAPES_STEPS, "lvis": LVIS_STEPS}[args.data])
+        steps = {"coco": COCO_STEPS, "cityscapes": CITYSCAPES_STEPS, "labelme": LABELME_STEPS, "lvis": LVIS_STEPS}
+        print(steps[args.data])
     return 0
 
 
@@ -80,19 +96,32 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     defaults = DataConfig()
-    add("data", choices=("coco", "cityscapes", "lvis", "shapes"), help="which data set")
+    add("data", choices=("coco", "cityscapes", "labelme", "lvis", "shapes"), help="which data set")
     add("--root", metavar="DIR", default="", help="its folder")
     add("--check", action="store_true", help="read all annotations and images of both splits")
     add("--annotations", metavar="LVIS.json", help="lvis: the original file, .json or .json.gz")
-    add("--out", metavar="FILE", help="lvis: where to write the annotations with COCO's categories")
+    add(
+        "--out", metavar="PATH", help="lvis: the file to write, with COCO's categories; labelme: the folder to write to"
+    )
+    add("--images", metavar="DIR", help="labelme: folder of photographs that are not where the files say")
+    add(
+        "--val", type=_share, metavar="SHARE", default=0.2, help="labelme: of the images, to validate on (default: 0.2)"
+    )
     for split in ("train", "val"):
         add(f"--{split}-json", metavar="FILE", default="", help=f"coco: your own {split} annotations")
         add(f"--{split}-images", metavar="DIR", default="", help="coco: the folder of their images")
     add("--train-count", type=int, metavar="N", default=500, help="shapes: training images to write (default: 500)")
     add("--val-count", type=int, metavar="N", default=defaults.val_images_count, help="shapes: (default: %(default)s)")
     add("--size", type=int, metavar="PX", default=defaults.shapes_size, help="shapes: side (default: %(default)s px)")
-    add("--seed", type=int, default=defaults.seed, help="shapes: of the training images (default: %(default)s)")
+    add("--seed", type=int, default=defaults.seed, help="of the drawn images, or of the split (default: %(default)s)")
     return parser.parse_args()
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share above 0 and below 1")
+    return value
 
 
 def write_shapes(args: argparse.Namespace) -> None:
@@ -124,7 +153,7 @@ def write_cityscapes(root: Path) -> None:
     """Write COCO annotations of both splits of Cityscapes, made from the pixels of gtFine."""
     for split in ("train", "val"):
         check_writable(root / LAYOUTS["cityscapes"][0].format(split=split))
-        data = convert(root / "gtFine" / split, progress=True)
+        data = cityscapes.convert(root / "gtFine" / split, progress=True)
         path = root / LAYOUTS["cityscapes"][0].format(split=split)
         save_results(data, path)
         objects = sum(not one["iscrowd"] for one in data["annotations"])
@@ -153,8 +182,69 @@ def write_lvis(args: argparse.Namespace) -> None:
         )
 
 
+def write_labelme(args: argparse.Namespace) -> int:
+    """Write COCO annotations of LabelMe files in two splits; 1 where something of them had to be left out."""
+    if not args.out:
+        raise InputError("labelme: say where to write train.json and val.json with --out DIR")
+    root, out = Path(args.root), Path(args.out)
+    files = {split: out / f"{split}.json" for split in labelme.SPLITS}
+    for path in files.values():
+        check_writable(path)
+        if path.exists() and labelme.MADE not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+            raise InputError(f"{path}: is there already and was not made of LabelMe files; choose another --out")
+    images = Path(args.images) if args.images else None
+    found = labelme.convert(root, out, images, args.val, args.seed, progress=True)
+    for path in files.values():
+        check_writable(path, found.read)
+    given = []
+    folder = _from_here(found.folder)
+    for split, path in files.items():
+        data = found.splits[split]
+        save_results({"info": {"description": labelme.MADE}, **data}, path)
+        counts = _objects_by_class(data)
+        empty = len(data["images"]) - len({one["image_id"] for one in data["annotations"]})
+        print(f"{path}: {len(data['images'])} images, {empty} of them without objects")
+        print(f"  {_listed(counts)}")
+        if absent := [name for name, count in counts.items() if not count]:
+            print(f"  warning: no object of {', '.join(absent)}; label more, or split with another --seed")
+        given += [f"--{split}-json", str(path), f"--{split}-images", folder]
+    print(f"the images are in {folder} and below it")
+    for line in found.problems.lines():
+        print(f"  {line}")
+    for fault in found.faults[:LISTED]:
+        print(f"left out: {fault}")
+    if found.faults:
+        rest = f", {len(found.faults) - LISTED} more than are named" if len(found.faults) > LISTED else ""
+        print(f"{len(found.faults)} faults{rest}; all else is written. Mend them and give the same command again")
+    print("check it: " + shlex.join(["python", "scripts/prepare_data.py", "coco", "--check", *given]))
+    print("train (docs/train.md): " + shlex.join(["torchrun", "scripts/train.py", *TRAINING, *given]))
+    return 1 if found.faults else 0
+
+
+def _from_here(folder: Path) -> str:
+    """A folder as seen from where the command runs, where it is below; else its whole path."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+
+
+def _objects_by_class(data: Annotations) -> Counter[str]:
+    """How many objects, crowds left out, a split has of each class."""
+    names = {category["id"]: category["name"] for category in data["categories"]}
+    counts = Counter(dict.fromkeys(names.values(), 0))
+    counts.update(names[one["category_id"]] for one in data["annotations"] if not one["iscrowd"])
+    return counts
+
+
+def _listed(counts: Counter[str]) -> str:
+    return f"{len(counts)} classes: " + ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
 def check_data(args: argparse.Namespace) -> None:
     """Read everything and tell what is there and what is wrong; InputError if an image cannot be used."""
+    if args.data == "labelme":
+        raise InputError(
+            "labelme --check: check what was made of it, with the command that is printed then: coco --check"
+        )
     values = {
         f"{split}_{kind}": getattr(args, f"{split}_{kind}") for split in ("train", "val") for kind in ("json", "images")
     }
@@ -179,10 +269,7 @@ def check_split(config: DataConfig, split: str) -> list[str]:
     print(f"{data.json_path}: {len(data)} images, {len(data) - len(with_objects)} of them without objects")
     usable = f", {len(data.objects.labels)} of them fit for training" if training else ""
     print(f"  {len(truth['annotations']) - crowds} objects{usable}; {crowds} crowd regions")
-    names = {category["id"]: category["name"] for category in data.categories}
-    counts = Counter({name: 0 for name in names.values()})
-    counts.update(names[one["category_id"]] for one in truth["annotations"] if not one["iscrowd"])
-    print(f"  {len(names)} classes: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()))
+    print(f"  {_listed(_objects_by_class(truth))}")
     print(f"  annotations: {data.problems.summary() or 'nothing wrong'}")
     broken = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter's lock

@@ -45,6 +45,10 @@ if TYPE_CHECKING:  # --help and wrong use need no torch: what does is imported b
     from engine.distributed import World
     from engine.trainer import Batches, Trainer
 
+OWN_HINT = (
+    "without --recipe the schedule is COCO's: a hundred thousand images, ImageNet weights, a GPU; docs/train.md says "
+    "what suits few images"
+)
 COCO_HINT = "for COCO: --data coco --root DIR (with annotations/, train2017/ and val2017/)"
 
 
@@ -77,6 +81,9 @@ def main() -> int:
         if report:
             say(world, report)
     check_images(val_set, config, world)
+    updates, batch = config.train.iterations, config.train.images_per_batch
+    passes = updates * batch / len(train_set)
+    say(world, f"{len(train_set)} training images; {updates} updates of {batch} go over them {passes:.3g} times")
     lay_out_weights(model.to(world.device))
 
     def batches(done: int) -> Batches:
@@ -202,6 +209,8 @@ def announce(config: Config, args: argparse.Namespace, world: World) -> None:
     train = config.train
     if config.data.name == "shapes":
         say(world, f"training on the built-in shapes, drawn on the fly and small enough for a CPU; {COCO_HINT}")
+    if config.data.train_json and not args.recipe:
+        say(world, OWN_HINT)
     say(
         world,
         f"model {config.model}{' + SharpContour' if config.refine else ''}, {world.size} x {world.device.type}, "
@@ -270,7 +279,7 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], tr
     from engine import checkpoint
     from engine.logging import say
     from eval.processes import broadcast_object
-    from models.loading import find_checkpoint
+    from models.loading import WEIGHTS, find_checkpoint
 
     world = trainer.world
     # Rank 0 reads, so that machines need not share a file system.
@@ -283,7 +292,7 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], tr
         for change in differences(state["config"], config):
             say(world, f"warning: changed since that checkpoint: {change}")
     elif config["train"]["init_from"]:
-        found = find_checkpoint(Path(config["train"]["init_from"])) if world.main else None
+        found = find_checkpoint(Path(config["train"]["init_from"]), WEIGHTS) if world.main else None
         found = broadcast_object(found)
         assert found is not None  # rank 0 has it, or has raised
         path, state = found

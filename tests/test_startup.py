@@ -13,6 +13,7 @@ import pytest
 import models
 import sharpcontour
 from tests.data.test_cityscapes_and_lvis import cityscapes, lvis
+from tests.data.test_labelme import folder
 from tests.eval import helpers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,6 +75,9 @@ def test_data_sets_are_made_and_checked_without_torch(tmp_path: Path) -> None:
     (tmp_path / "lvis.json").write_text(json.dumps(lvis()))
     arguments = ("lvis", "--annotations", "lvis.json", "--out", "cocofied.json")
     assert "of COCO's 80 categories" in without_torch("prepare_data.py", *arguments, cwd=tmp_path)
+    folder(tmp_path / "labels")
+    arguments = ("labelme", "--root", "labels", "--out", "made")
+    assert "train.json: 3 images" in without_torch("prepare_data.py", *arguments, cwd=tmp_path)
     size = ("--train-count", "2", "--val-count", "1", "--size", "96")
     without_torch("prepare_data.py", "shapes", "--root", "set", *size, cwd=tmp_path)
     assert "all readable" in without_torch("prepare_data.py", "shapes", "--root", "set", "--check", cwd=tmp_path)

@@ -197,7 +197,8 @@ def write_page(path: str | Path, heading: Heading, photos: Sequence[Photo], abse
 
     write_whole(write, path)
     shown = sum(len(image["objects"]) for image in images)
-    return f"{path}: {shown} objects on {len(images)} images, {Path(path).stat().st_size / 2**20:.1f} MiB"
+    line = f"{path}: {shown} objects on {len(images)} images, {Path(path).stat().st_size / 2**20:.1f} MiB"
+    return f"{line}; not in it: {absent.summary()}" if absent.counts else line
 
 
 def _template() -> tuple[bytes, bytes]:

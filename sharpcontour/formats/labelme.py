@@ -44,15 +44,25 @@ from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 VERSION = "5.0.0"  # of LabelMe, since which its files have had this form
 _FAR = 1e9  # pixels, farther than the corner of any image
+_OUTLINED = ("rectangle", "circle", "mask")
+_NO_OUTLINE = ("point", "points", "line", "linestrip")
 
 
-def read_labelme(path: Path, contents: Mapping[str, Any], size: Size) -> Reading:
+class NoOutlineError(InputError):
+    """A shape is of a kind that has no outline: points and lines."""
+
+
+def read_labelme(
+    path: Path, contents: Mapping[str, Any], size: Size, left_out: list[InputError] | None = None
+) -> Reading:
     """The objects of a LabelMe file; shapes of one label and group are parts of one object.
 
     Args:
         path: of the file, for error messages.
         contents: of the file; "shapes" is a list.
         size: of the photograph.
+        left_out: gets what is wrong with each shape that cannot be read, and the others are read; None: the first
+            such shape is an error.
 
     Raises:
         WrongSizeError: naming both sizes, where it is of another photograph.
@@ -63,9 +73,13 @@ def read_labelme(path: Path, contents: Mapping[str, Any], size: Size) -> Reading
     for index, shape in enumerate(contents["shapes"]):
         label = str(shape.get("label", "")) if isinstance(shape, dict) else ""
         where = f"{path}: shape {index}" + (f" ({label})" if label else "")
-        if not isinstance(shape, dict):
-            raise InputError(f"{where}: is no object of JSON; mend it, or take it out")
-        mask = _read_shape(shape, size, where)
+        try:
+            mask = _read_shape(shape, size, where)
+        except InputError as error:
+            if left_out is None:
+                raise
+            left_out.append(error)
+            continue
         group = shape.get("group_id")
         key = (label, str(group)) if group is not None else index
         name = label or f"{path.stem} {index + 1}"
@@ -78,8 +92,10 @@ def _is_crowd(shape: Mapping[str, Any]) -> bool:
     return isinstance(flags, dict) and flags.get("iscrowd") is True
 
 
-def _read_shape(shape: Mapping[str, Any], size: Size, where: str) -> Any:
+def _read_shape(shape: Any, size: Size, where: str) -> Any:
     """One shape as a COCO segmentation."""
+    if not isinstance(shape, dict):
+        raise InputError(f"{where}: is no object of JSON; mend it, or take it out")
     points = shape.get("points")
     try:
         corners = np.array(points, np.float64)
@@ -91,8 +107,8 @@ def _read_shape(shape: Mapping[str, Any], size: Size, where: str) -> Any:
     kind = shape.get("shape_type") or "polygon"
     if kind == "polygon":
         return checked([corners.ravel().tolist()], size, where)
-    if kind not in ("rectangle", "circle", "mask"):
-        raise InputError(
+    if kind not in _OUTLINED:
+        raise (NoOutlineError if kind in _NO_OUTLINE else InputError)(
             f"{where}: a shape of type {kind} is not read; make it a polygon, rectangle or circle, or take it out"
         )
     if len(corners) != 2 or not np.isfinite(corners).all():

@@ -71,7 +71,7 @@ def write_coco(
     ids = _category_ids(given)
     rles = found.rles()
     segmentations = [
-        rle if mask.crowd or kind == "rle" else (_segmentation if kind == "both" else _polygons)(rings, rle)
+        rle if mask.crowd or kind == "rle" else (polygons_or_runs if kind == "both" else _polygons)(rings, rle)
         for rings, rle, mask in zip(found.rings, rles, given, strict=True)
     ]
     annotations = [
@@ -107,8 +107,8 @@ def _category_ids(given: Sequence[NamedMask]) -> dict[str, int]:
     return ids
 
 
-def _segmentation(rings: Rings, rle: RLE) -> Any:
-    """Polygons if they have exactly the pixels of the RLE, else that itself."""
+def polygons_or_runs(rings: Rings, rle: RLE) -> Any:
+    """An object's rings as COCO polygons if their union has exactly the pixels of the RLE, else that itself."""
     usable = [ring.astype(np.float64) for ring in rings if len(ring) >= 3 and np.isfinite(ring).all()]
     for rounded in ([ring.round(DECIMALS) for ring in usable], usable):
         polygons = [ring.ravel().tolist() for ring in rounded]

@@ -13,6 +13,9 @@ from sharpcontour.errors import InputError
 from sharpcontour.io.headers import LENGTH, Size, header_size, is_image
 
 T = TypeVar("T")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+"""Endings, in small letters, of the files of a folder that are taken for images."""
+
 MAX_PIXELS = 2**28  # of one image: 16384 x 16384, 768 MiB as RGB
 
 

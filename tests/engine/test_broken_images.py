@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.commands import run_script
+from tests.commands import SCRIPTS, run_script
 from tests.engine.test_faults import TINY
 
 
@@ -36,6 +36,7 @@ def test_images_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     """In training they are replaced by others, in the evaluation their objects count as missed."""
     done = run_script("train.py", *photographs(tmp_path, broken=2), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "6 training images; 3 updates of 2 go over them 1 times" in done.stdout
     assert "1 unreadable images replaced" in done.stdout
     assert "warning: 1 unreadable training images were replaced by others" in done.stdout
     assert "2 validation images in" in done.stdout
@@ -50,5 +51,14 @@ def test_missing_validation_images_are_told_before_any_step(count: int, tmp_path
         (tmp_path / f"{k}.png").unlink()
     early = run_script("train.py", *arguments, cwd=tmp_path)
     assert early.returncode == 2 and early.stderr.count("\n") == 1
+    assert "without --recipe" not in early.stdout
     assert f"0.png: no such image; {count} of the 3 validation images are missing: check --val-images" in early.stderr
     assert not (tmp_path / "run" / "log.jsonl").exists() and not list((tmp_path / "run").rglob("*.pt"))
+
+
+def test_who_names_no_recipe_for_own_images_is_told_what_that_means(tmp_path: Path) -> None:
+    arguments = [item for item in photographs(tmp_path, broken=5) if item not in ("--recipe", "small")]
+    (tmp_path / "0.png").unlink()
+    early = run_script("train.py", *arguments, "host.backbone.weights=none", cwd=tmp_path)
+    assert early.returncode == 2 and "without --recipe the schedule is COCO's" in early.stdout, early.stderr
+    assert "docs/train.md" in early.stdout and (SCRIPTS.parent / "docs" / "train.md").is_file()

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from engine import checkpoint
-from models.loading import checkpoints, find_checkpoint, load_weights, newest_readable, read_checkpoint
+from models.loading import WEIGHTS, checkpoints, find_checkpoint, load_weights, newest_readable, read_checkpoint
+from sharpcontour.anymask.refiner import WEIGHTS as PACKAGE
+from sharpcontour.anymask.refiner import load_refiner
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import remove_temporary
 
@@ -163,3 +165,16 @@ def test_weights_of_another_run_where_they_match() -> None:
     kept = checkpoint.load_matching(model, {"model": {"weight": torch.ones(2, 3), "bias": torch.ones(5)}})
     assert torch.equal(model["host"].weight, torch.ones(2, 3))
     assert kept == ["host.bias", "refiner.weight", "refiner.bias"]
+
+
+def test_a_training_may_begin_from_the_refiner_of_the_package(tmp_path: Path) -> None:
+    refiner = load_refiner().model
+    wanted = {key: value.clone() for key, value in refiner.state_dict().items()}
+    for parameter in refiner.parameters():
+        parameter.data.zero_()
+    path, state = find_checkpoint(PACKAGE, WEIGHTS)
+    assert path == PACKAGE and checkpoint.load_matching(refiner, state) == []
+    assert all(torch.equal(value, wanted[key]) for key, value in refiner.state_dict().items())
+    torch.save({"step": 1}, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match=r"odd.pt: no checkpoint of this project \(it lacks model\)"):
+        find_checkpoint(tmp_path / "odd.pt", WEIGHTS)
