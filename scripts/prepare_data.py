@@ -217,7 +217,7 @@ def write_labelme(args: argparse.Namespace) -> int:
         rest = f", {len(found.faults) - LISTED} more than are named" if len(found.faults) > LISTED else ""
         print(f"{len(found.faults)} faults{rest}; all else is written. Mend them and give the same command again")
     print("check it: " + shlex.join(["python", "scripts/prepare_data.py", "coco", "--check", *given]))
-    print("train (docs/train.md): " + shlex.join(["torchrun", "scripts/train.py", *TRAINING, *given]))
+    print("train (docs/train.md): " + shlex.join(["python", "scripts/train.py", *TRAINING, *given]))
     return 1 if found.faults else 0
 
 
