@@ -79,7 +79,7 @@ def test_imports_go_one_way_inside_sharpcontour() -> None:
 
 
 def test_the_reading_table_names_the_top_of_sharpcontour() -> None:
-    table = (ROOT / "README.md").read_text(encoding="utf-8").split("| file | paper |")[1].split("\n\n")[0]
+    table = (ROOT / "docs" / "code.md").read_text(encoding="utf-8").split("| file | paper |")[1].split("\n\n")[0]
     named = re.findall(r"`(\w+)\.py`", table)
     there = {path.stem for path in (ROOT / "sharpcontour").glob("*.py")} - {"__init__", "__main__"}
     assert len(named) == len(set(named)) and set(named) == there
@@ -87,8 +87,8 @@ def test_the_reading_table_names_the_top_of_sharpcontour() -> None:
     assert order == ["evolution", "ipc", "refiner", "loss", "refined_model"]  # 3.1, 3.2, 3.3, 3.4 with eqs. (2) and (3)
 
 
-def test_the_reading_order_in_help_is_that_of_the_readme() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("| file | paper |")[1].split("\n\n")[0]
+def test_the_reading_order_in_help_is_that_of_the_page() -> None:
+    text = (ROOT / "docs" / "code.md").read_text(encoding="utf-8").split("| file | paper |")[1].split("\n\n")[0]
     order = re.findall(r"`(\w+)\.py`", text)
     tree = ast.parse((ROOT / "sharpcontour" / "__init__.py").read_text(encoding="utf-8"))
     named = re.findall(r"``([\w.]+)``", ast.get_docstring(tree) or "")
@@ -100,8 +100,8 @@ def test_the_reading_order_in_help_is_that_of_the_readme() -> None:
     assert top == [name for name in order if name in top] and {"evolution", "ipc", "loss", "refined_model"} <= set(top)
 
 
-def test_rooms_are_as_the_readme_says() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Dive into the code")[1]
+def test_rooms_are_as_the_page_on_the_code_says() -> None:
+    text = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
     rooms = {path.parent.name for path in (ROOT / "sharpcontour").glob("*/__init__.py")}
     assert rooms == set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
 
