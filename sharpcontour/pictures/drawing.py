@@ -193,5 +193,6 @@ def save(path: str | Path, image: np.ndarray) -> None:
         InputError: if it cannot be written (no permission, no space).
     """
     ending = ".jpg" if Path(path).suffix.lower() == ".jpg" else ".png"
-    _, data = cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    settings = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if ending == ".jpg" else []  # OpenCV 5 complains about others
+    _, data = cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     write_whole(data.tobytes(), path)
