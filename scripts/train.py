@@ -117,7 +117,9 @@ def main() -> int:
     if unread := trainer.replaced():
         say(world, f"warning: {unread} unreadable training images were replaced by others; {train_set.report()}")
     if finished:
-        say(world, f"done: {checkpoints(folder / 'checkpoints')[0]}, {folder / 'metrics.json'}, {folder / 'pictures'}")
+        made = [folder / name for name in ("metrics.json", "pictures")]
+        shown = [str(path) for path in made if path.is_file() or any(path.glob("*"))]
+        say(world, f"done: {', '.join([str(checkpoints(folder / 'checkpoints')[0]), *shown])}")
     distributed.stop()
     if lock is not None:
         lock.release()
@@ -211,6 +213,12 @@ def announce(config: Config, args: argparse.Namespace, world: World) -> None:
         say(world, f"training on the built-in shapes, drawn on the fly and small enough for a CPU; {COCO_HINT}")
     if config.data.train_json and not args.recipe:
         say(world, OWN_HINT)
+    if 2 * train.warmup_iterations > train.iterations:
+        say(
+            world,
+            f"warning: the warm-up takes {train.warmup_iterations} of {train.iterations} updates, at rates too low to "
+            f"learn; set train.warmup_iterations={train.iterations // 15}",
+        )
     say(
         world,
         f"model {config.model}{' + SharpContour' if config.refine else ''}, {world.size} x {world.device.type}, "

@@ -55,10 +55,14 @@ def _main() -> int:
 
         return serve(sys.argv[2:])
     args = parse_arguments()
-    from sharpcontour.anymask.refiner import load_refiner  # not before: --help and wrong use need no torch
+
+    def load() -> MaskRefinerLike:
+        from sharpcontour.anymask.refiner import load_refiner  # takes seconds, and what is wrong is told before
+
+        return load_refiner(args.weights, choose_device(args.device))
 
     refine_files(
-        lambda: load_refiner(args.weights, choose_device(args.device)),
+        load,
         args.photo,
         args.masks,
         args.out,

@@ -98,4 +98,5 @@ def _change(found: Detections, k: int, before: RLE, after: RLE) -> str:
         return EMPTY
     if found.rings[k] is found.coarse.rings[k]:
         return "kept as it is"
-    return f"IoU {float(coco_mask.iou([after], [before], [0])[0, 0]):.3f} with the given one"
+    iou = float(coco_mask.iou([after], [before], [0])[0, 0])
+    return f"{100 * (1 - iou):.1f} % changed (IoU {iou:.3f} with the given mask)"

@@ -97,7 +97,7 @@ def test_a_photograph_and_a_mask(call: Command) -> None:
     assert code == 0 and not told
     first, second, last = shown.splitlines()
     assert first == "rough.png: 1 object (a mask)" and last.startswith("photo_sharp: photo.json, photo.svg")
-    assert second.startswith("1. rough: IoU 0.") and second.endswith(" with the given one")
+    assert re.fullmatch(r"1\. rough: \d+\.\d % changed \(IoU 0\.\d{3} with the given mask\)", second)
     assert sorted(path.name for path in Path("photo_sharp").iterdir()) == FILES
     mask = cv2.imread("photo_sharp/photo_mask.png", cv2.IMREAD_UNCHANGED)
     iou = ((mask > 0) & DISC).sum() / ((mask > 0) | DISC).sum()
@@ -267,7 +267,7 @@ def test_refine_py_does_the_same(call: Command, tmp_path: Path) -> None:
     done = run_script(
         "refine.py", "--image", "photo.jpg", "--masks", "rough.png", "--out", "b", *arguments, cwd=tmp_path
     )
-    assert done.returncode == 0 and "1. rough: IoU" in done.stdout, done.stderr
+    assert done.returncode == 0 and "1. rough: 17.5 % changed" in done.stdout, done.stderr
     for name in FILES:
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
     Path("images").mkdir()
@@ -354,7 +354,7 @@ def test_crowds_and_scores_are_handed_on(call: Command, monkeypatch: pytest.Monk
     Path("m.json").write_text(json.dumps(entries))
     code, shown, told = call("photo.jpg", "m.json")
     assert code == 0 and "(a list of masks; 1 with iscrowd 1, kept as given)" in shown, told
-    assert "1. m 1: IoU" in shown and "2. m 2: kept as it is" in shown and looked == [1]  # no crowd is refined in vain
+    assert "1. m 1: 17.5 % changed" in shown and "2. m 2: kept as it is" in shown and looked == [1]  # no crowd is refined in vain
     first, second = json.loads(Path("photo_sharp/photo.json").read_text())["annotations"]
     assert (first["iscrowd"], first["score"], second["iscrowd"]) == (0, 0.25, 1) and "score" not in second
     assert second["bbox"] == [16, 21, 48, 48]
