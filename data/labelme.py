@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from data.annotations import Annotations, Category, Entry, Problems
-from data.labelme_photos import COPIES, Pictures, common_folder, embedded, files_below, upright
+from data.labelme_photos import COPIES, Pictures, common_folder, embedded, files_below, upright, whole
 from sharpcontour.errors import InputError
 from sharpcontour.formats.labelme import NoOutlineError, read_labelme
 from sharpcontour.formats.named_masks import NamedMask, Size, mask_rle
@@ -35,6 +35,7 @@ MADE = "made of LabelMe files by scripts/prepare_data.py"
 
 NO_LABELME = "JSON file that is none of LabelMe, for it has no list 'shapes', left out"
 NO_OUTLINE = "point or line, which has no outline, left out"
+ELSEWHERE = "photograph found by its name in another folder, not where 'imagePath' says; see that it is the right one"
 BY_NAME = "photograph found by the name of its LabelMe file, not where 'imagePath' says"
 EMBEDDED = "photograph that was in its LabelMe file alone, written to a file"
 UPRIGHT = "photograph written upright, as it was labelled, for it is stored turned"
@@ -70,6 +71,7 @@ class _Labelled:
     photo: Path  # of the photograph that goes with the annotations
     size: Size
     objects: list[tuple[NamedMask, RLE]]  # each of at least one pixel
+    guessed: bool  # whether the photograph is only one of the right name, from another folder
 
     @property
     def source(self) -> str:
@@ -126,8 +128,9 @@ def convert(
     problems, used = Problems(), set(map(os.path.realpath, photos))
     for kind, where in (note for one in told for note in one.notes):
         problems.note(kind, where)
+    named = {path.with_suffix("") for path in paths}  # of a file that is broken the photograph is not without one
     for path in pictures.paths:
-        if os.path.realpath(path) not in used:
+        if os.path.realpath(path) not in used and path.with_suffix("") not in named:
             problems.note(UNUSED, str(path))
     faults = [fault for one in told for fault in one.faults]
     labels = sorted({class_of(mask) for one in found for mask, _ in one.objects})
@@ -154,6 +157,8 @@ def _read(path: Path, pictures: Pictures, copy: Path, told: _Told) -> _Labelled 
         UnwritableError: where a copy cannot be written, which no other file would change.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is a device or a pipe, no file; take it away")
         contents = read_json(path)
         if not isinstance(contents, dict) or not isinstance(contents.get("shapes"), list):
             told.notes.append((NO_LABELME, str(path)))
@@ -167,8 +172,19 @@ def _read(path: Path, pictures: Pictures, copy: Path, told: _Told) -> _Labelled 
 
 
 def _labelled(path: Path, contents: Mapping[str, Any], pictures: Pictures, copy: Path, told: _Told) -> _Labelled | None:
-    original, by_name = pictures.find(path, str(contents.get("imagePath") or ""))
-    told.photo = photo = original or embedded(path, contents, copy)
+    named = str(contents.get("imagePath") or "")
+    original, by_name = pictures.beside(path, named)
+    photo, guessed = original or embedded(path, contents, copy), False
+    if photo is None:
+        photo = original = pictures.elsewhere(path, named)
+        if photo is None:
+            where = named or "(it names none)"
+            raise InputError(
+                f"{path}: its photograph {where} is not there; put it beside the file, or name its folder with --images"
+            )
+        told.notes.append((ELSEWHERE, f"{photo}"))
+        by_name, guessed = False, True
+    told.photo = photo
     left_out: list[InputError] = []
     try:
         pixels, reading, stored = read_fitting(photo, lambda size: read_labelme(path, contents, size, left_out))
@@ -195,17 +211,18 @@ def _labelled(path: Path, contents: Mapping[str, Any], pictures: Pictures, copy:
     if not stored and not np.array_equal(read_image(photo), pixels):
         photo = upright(photo, pixels, copy)
         told.notes.append((UPRIGHT, f"{photo}"))
-    return _Labelled(path, original, photo, size, objects)
+    return _Labelled(path, original, photo, size, objects, guessed)
 
 
 def _once(found: Sequence[_Labelled | None], told: Sequence[_Told]) -> list[_Labelled]:
-    """All that is of use, the first file of each photograph; of another one it is told."""
+    """All that is of use, one file of each photograph, if possible one that says where it is; of others it is told."""
+    known = [(one, lines) for one, lines in zip(found, told, strict=True) if one is not None]
     first: dict[str, _Labelled] = {}
-    for one, lines in zip(found, told, strict=True):
-        if one is not None and first.setdefault(one.source, one) is not one:
+    for one, lines in sorted(known, key=lambda pair: pair[0].guessed):
+        if first.setdefault(one.source, one) is not one:
             other = first[one.source].path
             lines.faults.append(f"{one.path}: is of the photograph of {other}, left out; join them, or take one away")
-    return list(first.values())
+    return [one for one, _ in known if first[one.source] is one]
 
 
 def _tell_alike(labels: Sequence[str], problems: Problems) -> None:
@@ -240,7 +257,7 @@ def _annotations(
     number = 0
     for k, one in enumerate(found):
         split = splits["val" if k in chosen else "train"]
-        name = Path(os.path.abspath(one.photo)).relative_to(folder).as_posix()
+        name = whole(one.photo).relative_to(folder).as_posix()
         split["images"].append({"id": k + 1, "file_name": name, "height": one.size[0], "width": one.size[1]})
         for mask, rle in one.objects:
             number += 1

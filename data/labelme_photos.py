@@ -1,8 +1,8 @@
 """The photographs of LabelMe files: where they are, and which of them need a copy.
 
-A file's photograph is where its "imagePath" says, or has that name in the file's folder; else it is the only one of
-that name below the folder of photographs; else the one beside the file that is named like it; else the "imageData" in
-the file.
+A file's photograph is where its "imagePath" says, or has that name in the file's folder; else it is the one beside the
+file that is named like it; else the "imageData" in the file; else the only one of that name below the folder of
+photographs, which may be another of the same name: that comes last and is told.
 
 Photographs stay where they are, with two exceptions. Data sets refer to the pixels as they are stored, LabelMe to the
 photograph turned upright as its EXIF data say: where these differ, an upright copy is written. And some photographs are
@@ -35,9 +35,17 @@ QUALITY = 95  # percent, of JPEG files that are written upright
 
 
 def files_below(folder: Path, suffixes: Set[str]) -> list[Path]:
-    """The files of a folder and below it with one of some endings, sorted; hidden ones are left out."""
+    """The files of a folder and below it with one of some endings, sorted; hidden ones and linked folders are left out.
+
+    Raises:
+        InputError: where a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: the folder cannot be read ({error.strerror}); see to its permissions")
+
     found = []
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(here, name) for name in names if name[0] != "." and Path(name).suffix.lower() in suffixes]
     return sorted(found)
@@ -65,8 +73,8 @@ class Pictures:
     def _below(self, folder: Path) -> list[Path]:
         return [path for path in files_below(folder, SUFFIXES) if not os.path.abspath(path).startswith(self._copies)]
 
-    def find(self, path: Path, named: str) -> tuple[Path | None, bool]:
-        """The photograph of a LabelMe file, None where there is none; and whether only the file's own name tells it.
+    def beside(self, path: Path, named: str) -> tuple[Path | None, bool]:
+        """The photograph where a LabelMe file says or beside it, else None; and whether the file's own name tells it.
 
         Args:
             path: of the file, below the root.
@@ -79,14 +87,20 @@ class Pictures:
         for place in (named, named.replace("\\", "/"), name):
             if name and os.path.isfile(path.parent / place):
                 return path.parent / place, False
-        known = self._named.get(name, [])
-        candidates = known or self._beside.get(str(path.with_suffix("")), [])
-        if len(candidates) > 1:
-            raise InputError(
-                f"{path}: its photograph {named} is not there, and may be {first_names(candidates)}; write the right "
-                "one into 'imagePath'"
-            )
-        return (candidates[0] if candidates else None), not known
+        return _only(self._beside.get(str(path.with_suffix("")), []), path, named), True
+
+    def elsewhere(self, path: Path, named: str) -> Path | None:
+        """The only photograph of that name below the folder of photographs, else None; see :meth:`beside`."""
+        return _only(self._named.get(PureWindowsPath(named).name, []), path, named)
+
+
+def _only(candidates: Sequence[Path], path: Path, named: str) -> Path | None:
+    if len(candidates) > 1:
+        raise InputError(
+            f"{path}: its photograph {named} is not there, and may be {first_names(candidates)}; write the right "
+            "one into 'imagePath'"
+        )
+    return candidates[0] if candidates else None
 
 
 def _grouped(pairs: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
@@ -96,8 +110,8 @@ def _grouped(pairs: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
     return groups
 
 
-def embedded(path: Path, contents: Mapping[str, Any], copy: Path) -> Path:
-    """Write the photograph that is in a LabelMe file beside its shapes.
+def embedded(path: Path, contents: Mapping[str, Any], copy: Path) -> Path | None:
+    """Write the photograph that is in a LabelMe file beside its shapes; None where there is none in it.
 
     Args:
         path: of the file, for error messages.
@@ -105,17 +119,16 @@ def embedded(path: Path, contents: Mapping[str, Any], copy: Path) -> Path:
         copy: path to write to, but for its ending.
 
     Raises:
-        InputError: where there is none in it, or it cannot be written.
+        InputError: where it is cut short, or cannot be written.
     """
     try:
         data = base64.b64decode(contents.get("imageData") or "")
     except (TypeError, ValueError, binascii.Error):
-        data = b""
+        return None
     if not is_image(data[:LENGTH]):
-        named = contents.get("imagePath")
-        raise InputError(
-            f"{path}: its photograph {named} is not there; put it beside the file, or name its folder with --images"
-        )
+        return None
+    if cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8) is None:
+        raise InputError(f"{path}: its 'imageData' is an image that is cut short; put the photograph beside the file")
     return _keep(data, copy.with_suffix(".png" if data[:4] == b"\x89PNG" else ".jpg"))
 
 
@@ -146,6 +159,11 @@ def _keep(data: bytes, path: Path) -> Path:
     return path
 
 
+def whole(photo: Path) -> Path:
+    """The path of a photograph from the root on, without "..", which behind a linked folder is not what it seems."""
+    return Path(os.path.realpath(photo.parent), photo.name)
+
+
 def common_folder(photos: Sequence[Path]) -> Path:
     """The innermost folder that holds all of some photographs, as a whole path.
 
@@ -153,6 +171,6 @@ def common_folder(photos: Sequence[Path]) -> Path:
         InputError: where there is none, since they lie on several drives.
     """
     try:
-        return Path(os.path.commonpath([os.path.abspath(photo.parent) for photo in photos]))
+        return Path(os.path.commonpath([whole(photo).parent for photo in photos]))
     except ValueError:
         raise InputError("the photographs lie on several drives; put all of them, and --out, on one") from None

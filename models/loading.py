@@ -149,6 +149,8 @@ def read_checkpoint(path: Path, required: Sequence[str] = _REQUIRED) -> dict[str
     missing = [key for key in required if not isinstance(state, dict) or key not in state]
     if missing:
         raise InputError(f"{path}: no checkpoint of this project (it lacks {', '.join(missing)})")
+    if not isinstance(state["model"], dict) or not all(isinstance(name, str) for name in state["model"]):
+        raise InputError(f"{path}: no checkpoint of this project (its 'model' holds no weights by name)")
     if name := not_finite(state["model"]):
         raise InputError(f"{path}: its weight {name} is not finite; use an earlier checkpoint")
     state["model"] = {_present_name(key): value for key, value in state["model"].items()}

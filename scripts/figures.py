@@ -43,7 +43,9 @@ SCORE = 0.3  # of detections, at least
 def main() -> int:
     """Collect all objects, choose, draw."""
     args = parse_arguments()
-    if args.paper:
+    if args.paper is not None:
+        if args.out is not None:
+            raise InputError("--paper DIR is the folder to write to; leave out --out")
         return paper(Path(args.paper))
     if args.out is None:
         raise InputError("--out PNG is missing, the picture to write")
@@ -85,8 +87,14 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--paper", metavar="DIR", help="normals.jpg, profiles.jpg, march.jpg and freezing.jpg, into DIR")
     add = parser.add_argument
     add("--out", metavar="PNG", help="picture to write; all but --paper need it")
-    add("--count", type=int, default=3, metavar="N", help="objects in a row (default: 3)")
-    add("--images", type=int, default=200, metavar="N", help="validation images looked at (default: 200)")
+    add("--count", type=int, default=3, metavar="N", help="objects in a row, but for --paper (default: 3)")
+    add(
+        "--images",
+        type=int,
+        default=200,
+        metavar="N",
+        help="validation images looked at, but for --paper (default: 200)",
+    )
     _cli.add_device(parser)
     return parser.parse_args()
 
@@ -130,11 +138,13 @@ def paper(folder: Path) -> int:
 
     from data.degrade import degrade
     from eval.diagnostics.follow import follow
-    from eval.pictures.method import draw_method
+    from eval.pictures.method import PICTURES, draw_method
     from sharpcontour.anymask.refiner import load_refiner
     from sharpcontour.config import EvolutionConfig
     from sharpcontour.io.images import read_image
 
+    for name in PICTURES:
+        check_writable(folder / name)
     photo, rough = (read_image(_cli.ROOT / "docs" / name) for name in ("coffee.jpg", "cup.png"))
     refiner = load_refiner()
     sharp = refiner.refine(photo, [rough[..., 0] > 0]).masks()[0]

@@ -33,15 +33,14 @@ from data.coco_split import LAYOUTS, CocoSplit
 from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
 from sharpcontour.errors import InputError
+from sharpcontour.formats.outlines import counted
 from sharpcontour.io.files import check_writable, read_json, save_results, write_whole
 from sharpcontour.pictures import drawing
 
-LISTED = 20  # unreadable images, and faults of LabelMe files, named
+LISTED = 20  # unreadable images named
 
-TRAINING = (  # of a model for photographs of a few hundred pixels
-    *("--model", "mask_rcnn", "--refine", "--recipe", "photos"),
-    *("--set", "host.backbone.weights=results/photos/start.pt", "--out", "runs/mine"),
-)
+TRAINING = ("--model", "mask_rcnn", "--refine", "--recipe", "photos")  # for photographs of a few hundred pixels
+START = "results/photos/start.pt"  # the weights that it begins from
 
 COCO_STEPS = """\
 COCO 2017 (annotations: CC BY 4.0; images: under the terms of Flickr), from http://images.cocodataset.org/
@@ -118,7 +117,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is no share above 0 and below 1")
     return value
@@ -211,20 +213,24 @@ def write_labelme(args: argparse.Namespace) -> int:
     print(f"the images are in {folder} and below it")
     for line in found.problems.lines():
         print(f"  {line}")
-    for fault in found.faults[:LISTED]:
+    for fault in found.faults:
         print(f"left out: {fault}")
     if found.faults:
-        rest = f", {len(found.faults) - LISTED} more than are named" if len(found.faults) > LISTED else ""
-        print(f"{len(found.faults)} faults{rest}; all else is written. Mend them and give the same command again")
-    print("check it: " + shlex.join(["python", "scripts/prepare_data.py", "coco", "--check", *given]))
-    print("train (docs/train.md): " + shlex.join(["python", "scripts/train.py", *TRAINING, *given]))
+        faults = counted(len(found.faults), "fault")
+        print(f"{faults}; all else is written. Mend what is named and give the same command again")
+    check, train, start = (
+        _from_here(_cli.ROOT / path) for path in ("scripts/prepare_data.py", "scripts/train.py", START)
+    )
+    print("check it: " + shlex.join(["python", check, "coco", "--check", *given]))
+    settings = ["--set", f"host.backbone.weights={start}", "--out", "runs/mine"]
+    print("train (docs/train.md): " + shlex.join(["python", train, *TRAINING, *settings, *given]))
     return 1 if found.faults else 0
 
 
-def _from_here(folder: Path) -> str:
-    """A folder as seen from where the command runs, where it is below; else its whole path."""
+def _from_here(path: Path) -> str:
+    """A path as seen from where the command runs, where it is below; else its whole path."""
     here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _objects_by_class(data: Annotations) -> Counter[str]:

@@ -83,7 +83,10 @@ def main() -> int:
     check_images(val_set, config, world)
     updates, batch = config.train.iterations, config.train.images_per_batch
     passes = updates * batch / len(train_set)
-    say(world, f"{len(train_set)} training images; {updates} updates of {batch} go over them {passes:.3g} times")
+    say(
+        world,
+        f"{len(train_set)} training images; {updates} updates of {batch} go over them {float(f'{passes:.3g}'):g} times",
+    )
     lay_out_weights(model.to(world.device))
 
     def batches(done: int) -> Batches:
@@ -211,13 +214,13 @@ def announce(config: Config, args: argparse.Namespace, world: World) -> None:
     train = config.train
     if config.data.name == "shapes":
         say(world, f"training on the built-in shapes, drawn on the fly and small enough for a CPU; {COCO_HINT}")
-    if config.data.train_json and not args.recipe:
+    if config.data.train_json and not args.recipe and config.data.name == "coco":
         say(world, OWN_HINT)
     if 2 * train.warmup_iterations > train.iterations:
         say(
             world,
-            f"warning: the warm-up takes {train.warmup_iterations} of {train.iterations} updates, at rates too low to "
-            f"learn; set train.warmup_iterations={train.iterations // 15}",
+            f"warning: the warm-up takes {train.warmup_iterations} of {train.iterations} updates, at rates below "
+            f"the full one; set train.warmup_iterations={train.iterations // 10}",
         )
     say(
         world,
@@ -305,6 +308,13 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], tr
         assert found is not None  # rank 0 has it, or has raised
         path, state = found
         kept = checkpoint.load_matching(trainer.model, state)
+        frozen = config["refine"] and not config["sharpcontour"]["train_host"]
+        lacking = [name for name in kept if not name.endswith("num_batches_tracked")]
+        if len(kept) == len(trainer.model.state_dict()) or (frozen and any(n.startswith("host.") for n in lacking)):
+            raise InputError(
+                f"{path}: has no weight {lacking[0]} of the shape that this model needs; take another checkpoint, or "
+                "the --model and host settings of that one"
+            )
         say(world, f"weights from {path}; {len(kept)} keep their initial values: {', '.join(kept) or '-'}")
         body = config["host"].get("backbone", {"weights": ""})
         learns = not config["refine"] or config["sharpcontour"]["train_host"]

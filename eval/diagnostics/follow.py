@@ -64,6 +64,9 @@ class Followed:
         window: (4,) xyxy, the square of the image that the refiner saw, in pixels of the image.
         config: the settings it was moved by.
         course: the evolution, in pixels of the window.
+        hole: (R,) bool, which rings are holes.
+        area: (R,), of the boxes that steps are scaled by, in square pixels of the window.
+        classify: gives the logits of phi at points of the window.
     """
 
     image: np.ndarray

@@ -1,8 +1,8 @@
 """Section 3.1 in four pictures of one object: normals, phi along them, the march, and what is frozen.
 
 Everything shown is what the evolution computed, see :mod:`eval.diagnostics.follow`; of an object of several rings it is
-the first one, and there are colours for six iterations. The photograph is paled, so that
-lines are seen on it; the colours are those of Okabe and Ito, which the colour-blind tell apart.
+the first one, and there are colours for six iterations. The photograph is paled, so that lines
+are seen on it; the colours are those of Okabe and Ito, which the colour-blind tell apart.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sharpcontour.pictures.drawing import Colour, View
 from sharpcontour.pictures.moves import Place
 from sharpcontour.pictures.panels import GAP, INK, MARGIN, PAPER
 
+PICTURES = ("normals.jpg", "profiles.jpg", "march.jpg", "freezing.jpg")
 ORANGE, GREEN, BLUE, RED = (230, 159, 0), (0, 158, 115), (0, 114, 178), (213, 94, 0)
 SKY, PINK = (86, 180, 233), (204, 121, 167)
 _SIDES = {False: BLUE, True: ORANGE}  # of the object's boundary, as phi has it: inside, outside
@@ -38,10 +39,9 @@ _STRIP = 52  # px, height of what the image shows there
 
 def draw_method(found: Followed, folder: Path) -> list[Path]:
     """Write the four pictures into a folder; returns their paths."""
-    paths = []
-    for draw in (normals, profiles, march, freezing):
-        paths.append(folder / f"{draw.__name__}.jpg")
-        drawing.save(paths[-1], draw(found))
+    paths = [folder / name for name in PICTURES]
+    for path, draw in zip(paths, (normals, profiles, march, freezing), strict=True):
+        drawing.save(path, draw(found))
     return paths
 
 

@@ -71,7 +71,7 @@ def read_labelme(
     check_size((contents.get("imageHeight"), contents.get("imageWidth")), size, f"{path}")
     objects: dict[Any, NamedMask] = {}
     for index, shape in enumerate(contents["shapes"]):
-        label = str(shape.get("label", "")) if isinstance(shape, dict) else ""
+        label = str(shape.get("label") or "") if isinstance(shape, dict) else ""
         where = f"{path}: shape {index}" + (f" ({label})" if label else "")
         try:
             mask = _read_shape(shape, size, where)

@@ -187,12 +187,12 @@ def _font(size: float, bold: bool) -> tuple[int, float, int]:
 def save(path: str | Path, image: np.ndarray) -> None:
     """Write a picture so that the file holds either all of it or what it held before. Folders are made.
 
-    It is a JPEG where the name ends in ".jpg", and a PNG otherwise.
+    It is a JPEG where the name ends in ".jpg" or ".jpeg", and a PNG otherwise.
 
     Raises:
         InputError: if it cannot be written (no permission, no space).
     """
-    ending = ".jpg" if Path(path).suffix.lower() == ".jpg" else ".png"
+    ending = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
     settings = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if ending == ".jpg" else []  # OpenCV 5 complains about others
     _, data = cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     write_whole(data.tobytes(), path)

@@ -127,7 +127,7 @@ def test_the_split_follows_from_names_and_seed_alone(tmp_path: Path, monkeypatch
     shutil.copytree(tmp_path / "labels", tmp_path / "moved")
     assert chosen("moved") == first
     walk = os.walk
-    monkeypatch.setattr(os, "walk", lambda top: ((a, b, c[::-1]) for a, b, c in walk(top)))
+    monkeypatch.setattr(os, "walk", lambda top, **more: ((a, b, c[::-1]) for a, b, c in walk(top, **more)))
     assert chosen() == first
 
 
@@ -199,7 +199,7 @@ def test_a_broken_shape_costs_no_other(name: str, tmp_path: Path) -> None:
     label(tmp_path / "labels" / "1.json", shape("dog"), broken)
     done = prepare(tmp_path)
     assert done.returncode == 1 and "left out: labels/1.json: " in done.stdout and message in done.stdout
-    assert "1 faults; all else is written" in done.stdout
+    assert "1 fault; all else is written" in done.stdout
     data = both(tmp_path)
     assert len(data["images"]) == 4 and len(data["annotations"]) == 4
     label(tmp_path / "labels" / "1.json", broken)  # nothing else is on it: not an empty photograph
@@ -292,3 +292,55 @@ def test_a_full_disk_ends_the_work(tmp_path: Path) -> None:
     (tmp_path / "set" / "copies").write_text("a file where the folder should be")
     with pytest.raises(InputError, match=r"copies.*cannot be written"):
         convert(labels, tmp_path / "set")
+
+
+def encoded(value: int) -> str:
+    """A photograph of one gray, as LabelMe keeps it in its file."""
+    data = cv2.imencode(".png", np.full((H, W, 3), value, np.uint8))[1]
+    return base64.b64encode(data.tobytes()).decode()
+
+
+def test_the_photograph_in_the_file_comes_before_another_of_the_same_name(tmp_path: Path) -> None:
+    label(tmp_path / "labels/a/1.json", shape(), imageData=encoded(40))
+    label(tmp_path / "labels/b/1.json", shape("dog"))
+    photo(tmp_path / "labels/b/1.png", value=200)
+    done = prepare(tmp_path, "--val", "0.5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = {image["file_name"] for image in both(tmp_path)["images"]}
+    assert len(names) == 2 and any("copies" in name for name in names) and any("b/1.png" in name for name in names)
+
+
+def test_one_of_the_same_name_elsewhere_is_told(tmp_path: Path) -> None:
+    folder(tmp_path / "labels", 2)
+    label(tmp_path / "labels/a/far.json", shape())
+    photo(tmp_path / "labels/b/far.png")
+    done = prepare(tmp_path)
+    assert done.returncode == 0 and "see that it is the right one (first: labels/b/far.png)" in done.stdout
+
+
+def test_a_linked_folder_of_files_beside_their_photographs(tmp_path: Path) -> None:
+    for k in range(2):
+        photo(tmp_path / f"data/img/{k}.png")
+        label(tmp_path / f"data/json/{k}.json", shape(), image=f"../img/{k}.png")
+    (tmp_path / "labels").symlink_to(tmp_path / "data/json")
+    done = prepare(tmp_path)
+    assert done.returncode == 0 and "the images are in data/img and below it" in done.stdout, done.stdout
+
+
+def test_an_image_in_the_file_that_is_cut_short_leaves_no_copy(tmp_path: Path) -> None:
+    folder(tmp_path / "labels", 2)
+    label(tmp_path / "labels/cut.json", shape(), imageData=encoded(40)[:64])
+    done = prepare(tmp_path)
+    assert done.returncode == 1 and "labels/cut.json: its 'imageData' is an image that is cut short" in done.stdout
+    assert not (tmp_path / "set/copies").exists()
+
+
+def test_every_fault_is_named_and_a_pipe_is_one(tmp_path: Path) -> None:
+    folder(tmp_path / "labels", 2)
+    os.mkfifo(tmp_path / "labels/pipe.json")
+    for k in range(25):
+        (tmp_path / f"labels/broken{k}.json").write_text("{")
+        photo(tmp_path / f"labels/broken{k}.png")
+    done = prepare(tmp_path)
+    assert done.returncode == 1 and done.stdout.count("left out: ") == 26 and "26 faults; all else" in done.stdout
+    assert "pipe.json: is a device or a pipe" in done.stdout and "image without a LabelMe file" not in done.stdout

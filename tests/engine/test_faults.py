@@ -321,3 +321,17 @@ def test_a_hostile_file_is_called_refused_everywhere(command: list[str], tmp_pat
 def test_another_optimizer_at_resume_is_told(trained: Path) -> None:
     done = train(trained, settings=("train.optimizer=sgd", "train.iterations=4"))
     assert done.returncode == 2 and "its optimizer state does not fit" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ({"a": torch.ones(2)}, "foreign.pt: has no weight backbone."),
+        ([torch.ones(2)], "foreign.pt: no checkpoint of this project (its 'model' holds no weights by name)"),
+    ],
+)
+def test_a_file_to_begin_from_must_have_weights_that_fit(weights: Any, told: str, tmp_path: Path) -> None:
+    torch.save({"model": weights}, tmp_path / "foreign.pt")
+    done = train(tmp_path, settings=("train.init_from=foreign.pt", "train.warmup_iterations=2"))
+    assert done.returncode == 2 and told in done.stderr, done.stderr
+    assert "warning: the warm-up takes 2 of 2 updates" in done.stdout
