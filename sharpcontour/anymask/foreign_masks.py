@@ -161,6 +161,8 @@ def _traced(mask: Any, height: int, width: int) -> TracedRings:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2:
         what = f"an array of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
         raise ValueError(f"{what} is neither a mask (height, width), nor an RLE, nor a list of polygons")
+    if mask.shape[1] == 2 != width:
+        raise ValueError(f"{len(mask)} points and no mask; each object is a list of its outlines, so give [points]")
     if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
         raise ValueError(f"a mask of {mask.dtype}; give bool, for instance mask > 0.5")
     if fault := size_fault(mask.shape, height, width):

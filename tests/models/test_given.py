@@ -97,6 +97,7 @@ BROKEN = {
     "RLE whose sum is right in 64 bits only": ([{"size": [H, W], "counts": [2**62] * 4 + [H * W]}], r"do not add up"),
     "no counts": ([{"size": [H, W]}], r"masks\[0\]: counts do not add up"),
     "no size": ([{"counts": [H * W]}], r"masks\[0\]: an RLE needs 'size'"),
+    "points": ([np.array([[1.0, 2], [9, 2], [9, 8]])], r"masks\[0\]: 3 points and no mask; .* so give \[points\]"),
     "soft mask": ([np.zeros((H, W), np.float32)], r"masks\[0\]: a mask of float32; .*mask > 0.5"),
     "two points": ([[[1.0, 1, 5, 5]]], r"masks\[0\]: a polygon must be .* three or more points"),
     "odd numbers": ([[[1.0, 1, 5, 5, 2, 2, 3]]], r"masks\[0\]: a polygon must be"),
