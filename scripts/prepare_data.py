@@ -34,6 +34,7 @@ from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
 from sharpcontour.errors import InputError
 from sharpcontour.formats.outlines import counted
+from sharpcontour.io.command_line import between
 from sharpcontour.io.files import check_writable, read_json, save_results, write_whole
 from sharpcontour.pictures import drawing
 
@@ -104,7 +105,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--images", metavar="DIR", help="labelme: folder of photographs that are not where the files say")
     add(
-        "--val", type=_share, metavar="SHARE", default=0.2, help="labelme: of the images, to validate on (default: 0.2)"
+        "--val",
+        type=between(0, 1, "no share above 0 and below 1"),
+        metavar="SHARE",
+        default=0.2,
+        help="labelme: of the images, to validate on (default: 0.2)",
     )
     for split in ("train", "val"):
         add(f"--{split}-json", metavar="FILE", default="", help=f"coco: your own {split} annotations")
@@ -114,16 +119,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--size", type=int, metavar="PX", default=defaults.shapes_size, help="shapes: side (default: %(default)s px)")
     add("--seed", type=int, default=defaults.seed, help="of the drawn images, or of the split (default: %(default)s)")
     return parser.parse_args()
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share above 0 and below 1")
-    return value
 
 
 def write_shapes(args: argparse.Namespace) -> None:

@@ -120,9 +120,9 @@ def main() -> int:
     if unread := trainer.replaced():
         say(world, f"warning: {unread} unreadable training images were replaced by others; {train_set.report()}")
     if finished:
-        made = [folder / name for name in ("metrics.json", "pictures")]
-        shown = [str(path) for path in made if path.is_file() or any(path.glob("*"))]
-        say(world, f"done: {', '.join([str(checkpoints(folder / 'checkpoints')[0]), *shown])}")
+        made = [checkpoints(folder / "checkpoints")[0], folder / "metrics.json"]
+        made += [folder / "pictures"] if any(folder.glob("pictures/*")) else []
+        say(world, f"done: {', '.join(map(str, made))}")
     distributed.stop()
     if lock is not None:
         lock.release()

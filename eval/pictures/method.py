@@ -106,12 +106,12 @@ def march(found: Followed) -> np.ndarray:
     for number, place in enumerate(places, 1):
         panels.mark(panel, view, place, number)
     sheet.paste(panel)
+    iterations = [found.iteration(k) for k in range(last)]
     for number, place in enumerate(places, 1):
         view = panels.square(place, sheet.width)
         panel = _pale(found, view)
         _lines(panel, view, found)
-        for k in range(last):
-            iteration = found.iteration(k)
+        for k, iteration in enumerate(iterations):
             for vertex in range(len(start)):
                 walk = view.place(found.in_image(iteration.walk(0, vertex)))[1:]
                 drawing.dots(panel, walk, INK, 1.7)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eval.pictures.axes import GREY
 from sharpcontour.pictures import drawing
 from sharpcontour.pictures.drawing import Colour
 
 OURS: Colour = (214, 76, 42)
 PAPER: Colour = (66, 99, 160)
-_GREY: Colour = (130, 136, 143)
 _WIDTH, _HEIGHT = 460, 330  # of a panel, pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 66, 62, 48  # margins in it
 
@@ -52,7 +52,7 @@ def plot(curves: Sequence[Curve], metric: str) -> np.ndarray:
 def _frame(panel: np.ndarray, labels: Sequence[str]) -> None:
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     axes = np.array([[_LEFT, _TOP], [_LEFT, bottom], [right, bottom], [right, _TOP]], np.float64)
-    drawing.stroke(panel, [axes], _GREY, 1, closed=False)
+    drawing.stroke(panel, [axes], GREY, 1, closed=False)
     for x, label in zip(_places(len(labels)), labels, strict=True):
         drawing.write(panel, label, x - drawing.text_width(label, 8) / 2, bottom + 22, 8)
 

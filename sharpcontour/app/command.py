@@ -33,7 +33,7 @@ from sharpcontour.contours.simplify import simplified
 from sharpcontour.detections import Detections
 from sharpcontour.formats import output_files
 from sharpcontour.formats.named_masks import NamedMask
-from sharpcontour.io.command_line import add_device, run
+from sharpcontour.io.command_line import add_device, between, run
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
 
@@ -102,20 +102,10 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--simplify",
-        type=_tolerance,
+        type=between(0, math.inf, "no number of pixels above 0"),
         metavar="PX",
         help="drop vertices that lie no more than PX pixels from the outline without them (default: keep all)",
     )
-
-
-def _tolerance(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number of pixels above 0")
-    return value
 
 
 def refine_files(

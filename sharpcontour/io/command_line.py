@@ -45,6 +45,21 @@ def run(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
+def between(low: float, high: float, what: str) -> Callable[[str], float]:
+    """The type of an option that is a number above ``low`` and below ``high``; ``what`` says so where it is none."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = low
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"{text} is {what}")
+        return value
+
+    return read
+
+
 def _message(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error}"
