@@ -19,10 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 from engine.config import TrainConfig
 from engine.distributed import World, reduce_max
 from engine.schedule import build_optimizer
+from models.speed import AMP
 from sharpcontour.host import Target
 from sharpcontour.loss import total_loss
-
-_AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 T = TypeVar("T")
 
@@ -61,8 +60,8 @@ class Updater:
     def begin(self) -> None:
         """Start an update without gradients."""
         self.optimizer.zero_grad(set_to_none=True)
-        for kept, buffer in zip(self._backup, self._statistics, strict=True):
-            kept.copy_(buffer)
+        if self._backup:
+            torch._foreach_copy_(self._backup, self._statistics)
 
     def backward(self, images: list[Tensor], targets: list[Target], last: bool) -> dict[str, Tensor]:
         """Add the gradients of one part of the batch.
@@ -75,7 +74,7 @@ class Updater:
         Returns:
             What the model gave, and their sum "loss", without gradients.
         """
-        dtype = _AMP[self.config.amp]
+        dtype = AMP[self.config.amp]
         model = self.model
         with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
@@ -106,19 +105,10 @@ class Updater:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_grad_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        for kept, buffer in zip(self._backup, self._statistics, strict=True):
-            buffer.copy_(torch.where(skip, kept, buffer))
+        if self._backup:
+            pairs = zip(self._backup, self._statistics, strict=True)
+            torch._foreach_copy_(self._statistics, [torch.where(skip, kept, buffer) for kept, buffer in pairs])
         return norm, skip
-
-
-def lay_out_weights(model: nn.Module) -> None:
-    """Lay out the weights of convolutions channels last, and so the maps between them: less time on CPUs and GPUs.
-
-    Those of 1x1 are the same in both layouts, and DDP wants them called by the usual one.
-    """
-    for parameter in model.parameters():
-        if parameter.dim() == 4 and parameter.shape[2:].numel() > 1:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 class Verdicts(Generic[T]):

@@ -22,6 +22,12 @@ def indexed_boxes(boxes: Tensor, index: Tensor) -> Tensor:
     return torch.cat([index[:, None].to(boxes.dtype), boxes], 1)
 
 
+def counts_of(index: Tensor, groups: int) -> list[int]:
+    """How often each of 0, ..., ``groups`` - 1 is in ``index`` (R,); waits for the device once, bincount does twice."""
+    counts: list[int] = (index == torch.arange(groups, device=index.device)[:, None]).sum(1).tolist()
+    return counts
+
+
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     """(K,) IoU of box k of ``a`` with box k of ``b``; 0 where both are empty."""
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)

@@ -14,6 +14,7 @@ from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.host import RefinerInputs, Target, TargetBuilder
+from sharpcontour.io.device import to_cpu
 
 
 class HostBase(nn.Module):
@@ -137,7 +138,7 @@ def per_image(
         counts: instances of each image.
         sizes: (height, width) of each image.
     """
-    parts = [part.cpu().split(counts) for part in (boxes, scores, labels)]
+    parts = [part.split(counts) for part in to_cpu(boxes, scores, labels)]
     detections, begin = [], 0
     for box, score, label, size in zip(*parts, sizes, strict=True):
         detections.append(Detections(box, score, label, shapes[begin : begin + len(score)], size))

@@ -14,10 +14,19 @@ sys.path.insert(0, str(ROOT))
 
 from sharpcontour.io.command_line import add_device, run  # noqa: E402
 
-__all__ = ["ROOT", "add_device", "add_refiner_set", "run"]
+__all__ = ["ROOT", "add_device", "add_refiner_set", "add_speed", "run"]
 
 
 def add_refiner_set(parser: argparse.ArgumentParser, whose: str = "") -> None:
     """Add the option ``--set`` for what :func:`engine.config.change_refiner` may change; ``whose`` says of what."""
     what = f"{whose}sharpcontour.evolution... or sharpcontour.tracing..., which need no training"
     parser.add_argument("--set", metavar="KEY=VALUE", dest="overrides", nargs="+", default=[], help=what)
+
+
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """Add ``--amp``, ``--channels-last`` and ``--tf32``, which are arguments of :func:`models.speed.faster`."""
+    add = parser.add_argument
+    half = "compute in half precision what bears it: faster, and scores differ in the third digit (default: none)"
+    add("--amp", choices=("none", "bf16", "fp16"), default="none", help=half)
+    add("--channels-last", action="store_true", help="other layout of weights: faster, the last digits differ")
+    add("--tf32", action="store_true", help="matrix products in NVIDIA's 19-bit format, as convolutions are anyway")

@@ -80,7 +80,8 @@ def main() -> int:
     for setting, times in varied.items():
         print(f"{setting or 'as it is':50} trace + evolve + encode {statistics.median(times):8.1f} ms")
     if args.json:
-        save_results({"device": describe(device), "results": results, "varied": varied}, args.json)
+        speed = {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
+        save_results({"device": describe(device), **speed, "results": results, "varied": varied}, args.json)
     return 0
 
 
@@ -96,6 +97,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--warmup", type=int, default=2, metavar="N", help="turns before these (default: 2)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     _cli.add_device(parser)
+    _cli.add_speed(parser)
     add(
         "--vary",
         nargs="+",
@@ -118,6 +120,8 @@ def parse_arguments() -> argparse.Namespace:
     for name in ("instances", "repeats", "count"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be 1 or more")
+    if (args.vary or args.refiners) and (args.amp != "none" or args.channels_last or args.tf32):
+        raise InputError("--amp, --channels-last and --tf32 are for the table of models, without --vary and --refiners")
     if args.warmup < 0 or (args.threads is not None and args.threads < 1):
         raise InputError("--warmup must be 0 or more, --threads 1 or more")
     for name in args.models or ():
@@ -181,14 +185,21 @@ def measure(
     subjects: list[Subject], data: bytes, device: torch.device, args: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
     """Times, parameters and memory of every subject in both configurations; and see :func:`vary`."""
+    from torch import nn
+
     from eval.diagnostics.timing import time_pipelines
+    from models.speed import faster
 
     built = [build(subject, data, device, args.instances) for subject in subjects]
     runs = {
         str(k): pipeline(predictor, subject, args.instances)
         for k, (subject, (predictor, _)) in enumerate(zip(subjects, built, strict=True))
     }
-    with tqdm(total=2 * (args.warmup + args.repeats), desc="time", unit="turn", disable=None) as bar:
+    speed = args.amp, args.channels_last, args.tf32
+    with (
+        faster(nn.ModuleList(predictor.model for predictor, _ in built), device, *speed),
+        tqdm(total=2 * (args.warmup + args.repeats), desc="time", unit="turn", disable=None) as bar,
+    ):
         timings = time_pipelines(runs, data, args.warmup, args.repeats, bar.update)
     parameters = [
         {"host": count(predictor.model.host), "refiner": count(predictor.model.refiner)}  # type: ignore[arg-type]

@@ -131,6 +131,7 @@ def parse_arguments() -> argparse.Namespace:
         help="at most, for the boundaries of --results; of few masks one makes them all (default: one a core)",
     )
     _cli.add_device(parser)
+    _cli.add_speed(parser)
     return parser.parse_args()
 
 
@@ -145,6 +146,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--set changes the refiner of --checkpoint; --results has none")
     if args.checkpoint and args.annotations:
         raise InputError("--annotations goes with --results; with --checkpoint give --val-json and --val-images")
+    if args.results and (args.amp != "none" or args.channels_last or args.tf32):
+        raise InputError("--amp, --channels-last and --tf32 are for the model of --checkpoint; --results has none")
     if args.results and args.study:
         raise InputError("--study needs a model: it goes with --checkpoint")
     if min(args.batch, args.processes) < 1 or min(args.workers or 0, args.bootstrap) < 0:
@@ -182,12 +185,9 @@ def evaluate_results(args: argparse.Namespace) -> None:
 
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Run a trained model over a data set and score it, before and after refinement."""
-    from data.loader import build_loader
     from engine import distributed
-    from engine.logging import say
-    from eval.diagnostics.study import format_study
-    from eval.inference import evaluate_model
     from models import load_model
+    from models.speed import faster
     from sharpcontour.refined_model import RefinedModel
 
     world = distributed.start(args.device)
@@ -198,10 +198,23 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     config = data_config(args, predictor, world)
     dataset = build_dataset(config, "val")
     check_categories(dataset.categories, predictor, config.val_json or config.root or config.name)
-    if not predictor.finds:
-        evaluate_given(args, predictor, dataset, world)
-        distributed.stop()
-        return
+    with faster(predictor.model, world.device, args.amp, args.channels_last, args.tf32):
+        if predictor.finds:
+            evaluate_found(args, predictor, dataset, config, world)
+        else:
+            evaluate_given(args, predictor, dataset, world)
+    distributed.stop()
+
+
+def evaluate_found(
+    args: argparse.Namespace, predictor: Predictor, dataset: DatasetLike, config: DataConfig, world: World
+) -> None:
+    """Score what a model finds, before and after refinement."""
+    from data.loader import build_loader
+    from engine.logging import say
+    from eval.diagnostics.study import format_study
+    from eval.inference import evaluate_model
+
     workers = config.workers if args.workers is None else args.workers
     result = evaluate_model(
         predictor.model,
@@ -233,7 +246,6 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         if args.json:
             save_results(scores | {"study": found}, args.json)
         say(world, format_study(found))
-    distributed.stop()
 
 
 def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: DatasetLike, world: World) -> None:

@@ -65,15 +65,18 @@ def main() -> int:
     if args.html:
         viewer.check_page(args.html, paths)
     from models import load_model  # not before: --help and wrong use need no torch
+    from models.speed import faster
 
-    predictor = load_model(args.checkpoint, choose_device(args.device))
+    device = choose_device(args.device)
+    predictor = load_model(args.checkpoint, device)
     if not predictor.finds:
         raise InputError(f"{args.checkpoint}: anymask detects nothing; give it masks: scripts/refine.py --masks")
-    work = {"checkpoint": fingerprint_of(args.checkpoint), "score_threshold": args.score_threshold}
+    speed = {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
+    work = {"checkpoint": fingerprint_of(args.checkpoint), "score_threshold": args.score_threshold, **speed}
     records: list[dict[str, Any]] = []
     photos: list[viewer.Photo] = []
     faults: list[str] = []
-    with Journal(out / "results.json", work) as journal:
+    with faster(predictor.model, device, **speed), Journal(out / "results.json", work) as journal:
         if args.html:
             journal.require(viewer.KEY, "for --html")
         works = {}
@@ -179,6 +182,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--html", metavar="PAGE.html", help="also one file for a browser, before and after (default: none)")
     _cli.add_device(parser)
+    _cli.add_speed(parser)
     return parser.parse_args()
 
 

@@ -62,8 +62,8 @@ def main() -> int:
     from engine.evaluation import Evaluation
     from engine.logging import say
     from engine.trainer import Trainer, images_per_pass
-    from engine.update import lay_out_weights
     from models.loading import checkpoints
+    from models.speed import lay_out_weights
 
     world = distributed.start(config.train.device)
     announce(config, args, world)

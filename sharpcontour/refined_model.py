@@ -19,6 +19,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.evolution import Evolution
 from sharpcontour.host import Host, RefinerInputs, Target, TargetBuilder
+from sharpcontour.io.device import to_cpu
 from sharpcontour.points import boundary_samples
 from sharpcontour.refiner import SharpContour
 from sharpcontour.regression import OffsetRegression
@@ -103,13 +104,17 @@ class RefinedModel(nn.Module):
         """The K objects after the evolution, or before it where it did harm; and the indices of those it harmed."""
         contours = inputs.contours
         assert contours is not None
-        min_iou = self.refiner.config.evolution.min_iou
-        doubtful = suspects(contours, course.steps[-1], len(inputs.boxes), min_iou)
+        min_iou, end = self.refiner.config.evolution.min_iou, course.steps[-1]
+        doubtful = suspects(contours, end, len(inputs.boxes), min_iou)
+        vertices, instance, end, image_index, doubtful = to_cpu(
+            contours.vertices, contours.instance, end, inputs.image_index, doubtful
+        )
+        contours = replace(contours, vertices=vertices, instance=instance)
         if contours.outlines:
-            coarse, objects = carried_back(contours, course.steps[-1], self.refiner.config.tracing.min_move)
+            coarse, objects = carried_back(contours, end, self.refiner.config.tracing.min_move)
         else:
-            coarse, objects = contours.rings(), replace(contours, vertices=course.steps[-1]).rings()
-        sizes = [inputs.image_sizes[i] for i in inputs.image_index.tolist()]
+            coarse, objects = contours.rings(), replace(contours, vertices=end).rings()
+        sizes = [inputs.image_sizes[i] for i in image_index.tolist()]
         restored = keep_coarse(coarse, objects, sizes, doubtful.nonzero()[:, 0].tolist(), min_iou)
         self.statistics.add(course, restored)
         return objects, restored

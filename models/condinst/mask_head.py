@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from models.boxes import counts_of
 from models.condinst.mask_branch import STRIDE, enlarge
 from sharpcontour.host import Target
 
@@ -108,7 +109,7 @@ def mask_loss(
     """
     if len(theta) == 0:  # touches every parameter: no process may wait for this one's gradients
         return 0.0 * (features.sum() + theta.sum())
-    counts = image_index.bincount(minlength=len(targets)).tolist()
+    counts = counts_of(image_index, len(targets))
     losses, before = [], 0
     for image, mine in enumerate(image_index.argsort().split(counts)):
         if len(mine):

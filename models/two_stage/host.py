@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from models.backbone import Backbone, BackboneConfig, small_body
-from models.boxes import clip_boxes, image_limits, indexed_boxes, jitter_boxes
+from models.boxes import clip_boxes, counts_of, image_limits, indexed_boxes, jitter_boxes
 from models.host import HostBase, image_indices, per_image
 from models.two_stage.matching import draw, match
 from models.two_stage.roi import BoxHead, BoxHeadConfig, Pool, PoolConfig
@@ -22,9 +23,11 @@ from models.two_stage.rpn import RPN, Proposals, RPNConfig
 from models.two_stage.soft_masks import Paste, SoftMasks
 from sharpcontour.detections import Detections
 from sharpcontour.host import RefinerInputs, Target, at_least_one_pixel
+from sharpcontour.io.device import to_cpu
 
 PROPOSAL_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 ROI_LEVELS = ("p2", "p3", "p4", "p5")
+_AT_ONCE = 32  # objects whose masks are made at a time, at the size of their image: 4 bytes a pixel and object
 
 
 @dataclass
@@ -162,8 +165,8 @@ class TwoStage(HostBase):
         rois = RoIs(boxes, image_indices(counts, device))
         features = self.mask_features(encoded, rois)
         inputs = self._inputs(encoded, rois, features)
-        probabilities = self.probabilities(encoded, rois, features, labels)
-        inputs.soft_masks = SoftMasks(probabilities.cpu(), self.pool.covered(boxes).cpu(), self.paste)
+        boxes, scores, labels, soft = to_cpu(boxes, scores, labels, self.probabilities(encoded, rois, features, labels))
+        inputs.soft_masks = SoftMasks(soft, self.pool.covered(boxes), self.paste)
         return per_image(boxes, scores, labels, inputs.soft_masks, counts, encoded.sizes), inputs
 
     def pooled(self, encoded: Encoded, rois: RoIs, size: int) -> Tensor:
@@ -190,7 +193,7 @@ class TwoStage(HostBase):
     @torch.no_grad()
     def _sample(self, proposals: list[Tensor], targets: Sequence[Target], sizes: list[tuple[int, int]]) -> RoIs:
         """Proposals and the objects' own boxes, matched and drawn."""
-        config, boxes, objects, before = self._box_config, [], [], 0
+        config, boxes, objects, taken, before = self._box_config, [], [], [], 0
         for proposed, target, limit in zip(proposals, targets, image_limits(sizes, proposals[0].device), strict=True):
             own = target["boxes"]
             jittered = clip_boxes(jitter_boxes(own.repeat(config.jittered, 1), config.jitter), limit)
@@ -201,12 +204,13 @@ class TwoStage(HostBase):
             else:
                 matched = match(candidates, own, least, least)
             index, counts = draw(matched, config.batch, config.foreground_share)
-            index = index[counts]
+            taken.append(counts)
             boxes.append(candidates[index])
             objects.append(torch.where(matched[index] >= 0, matched[index] + before, -1))
             before += len(own)
         image_index = image_indices([len(part) for part in boxes], boxes[0].device)
-        return RoIs(torch.cat(boxes), image_index, torch.cat(objects))
+        chosen = torch.cat(taken).nonzero()[:, 0]  # of all images at once: one wait
+        return RoIs(torch.cat(boxes)[chosen], image_index[chosen], torch.cat(objects)[chosen])
 
     def _objects(self, sample: RoIs, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """Labels (R,), C for background, and boxes (R, 4) of the objects of a sample."""
@@ -263,18 +267,20 @@ def roi_masks(
         (R, side, side) for each of ``sides``.
     """
     assert rois.target_index is not None
-    counts = rois.image_index.bincount(minlength=len(targets)).tolist()
+    order = rois.target_index.argsort(stable=True)  # object after object, of which only some are made at a time
+    stacks = [
+        (part, size) for target, size in zip(targets, sizes, strict=True) for part in target["masks"].split(_AT_ONCE)
+    ]
+    counts = iter(counts_of(rois.target_index, sum(len(part) for part, _ in stacks)))
+    of_stack = [sum(islice(counts, len(part))) for part, _ in stacks]
     parts: list[list[Tensor]] = [[] for _ in sides]
     before = 0
-    for target, size, box, index in zip(
-        targets, sizes, rois.boxes.split(counts), rois.target_index.split(counts), strict=True
-    ):
-        image = target["masks"].dense(*size).to(box.dtype)[:, None]
-        if len(image) == 0:
-            image = box.new_zeros(1, 1, *size)
-        cut = indexed_boxes(box, index - before)
-        for part, side in zip(parts, sides, strict=True):
-            part.append(roi_align(image, cut, side, 1.0, -1, aligned=not soft)[:, 0])
-        before += len(target["boxes"])
-    covered = [torch.cat(part) for part in parts]
+    for (masks, size), mine in zip(stacks, order.split(of_stack), strict=True):
+        if len(mine):
+            image = masks.dense(*size).to(rois.boxes.dtype)[:, None]
+            cut = indexed_boxes(rois.boxes[mine], rois.target_index[mine] - before)
+            for part, side in zip(parts, sides, strict=True):
+                part.append(roi_align(image, cut, side, 1.0, -1, aligned=not soft)[:, 0])
+        before += len(masks)
+    covered = [torch.cat(part)[order.argsort()] for part in parts]
     return covered if soft else [(share >= 0.5).to(share.dtype) for share in covered]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, roi_align
 
-from models.boxes import clip_boxes, image_limits, indexed_boxes
+from models.boxes import clip_boxes, counts_of, image_limits, indexed_boxes
 from models.two_stage.box_coder import Weights, decode, encode
 
 Norm = Literal["none", "bn", "sync_bn"]
@@ -55,7 +55,7 @@ class Pool:
         config, level = self.config, self.levels(boxes)
         rois = indexed_boxes(self.covered(boxes), image_index)
         order = level.argsort(stable=True)
-        counts = level.bincount(minlength=len(maps)).tolist()
+        counts = counts_of(level, len(maps))
         with torch.autocast(boxes.device.type, enabled=False):  # coordinates in half precision would be pixels off
             parts = [
                 roi_align(features.float(), part, size, 1 / stride, config.sampling_ratio, config.aligned)
@@ -166,11 +166,10 @@ class BoxHead(nn.Module):
         detections = []
         for score, box, limit in zip(probability.split(counts), boxes.split(counts), limits, strict=True):
             box = clip_boxes(box, limit)
-            row, label = (score > config.score_threshold).nonzero(as_tuple=True)
+            sides = box[..., 2:] - box[..., :2]
+            solid = ((sides > 0) & (sides >= config.min_side)).all(-1)
+            row, label = ((score > config.score_threshold) & solid).nonzero(as_tuple=True)
             candidates, values = box[row, label], score[row, label]
-            sides = candidates[:, 2:] - candidates[:, :2]
-            solid = ((sides > 0) & (sides >= config.min_side)).all(1).nonzero()[:, 0]
-            candidates, values, label = candidates[solid], values[solid], label[solid]
             keep = batched_nms(candidates, values, label, config.nms_threshold)[: config.max_detections]
             detections.append((candidates[keep], values[keep], label[keep]))
         return detections

@@ -5,6 +5,7 @@ Shapes: B images, A anchors of one image over all levels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 from models.boxes import clip_boxes, image_limits
 from models.layers import init_normal
@@ -155,33 +156,59 @@ class RPN(nn.Module):
             if self.training
             else (config.pre_nms_test, config.post_nms_test)
         )
-        boxes, scores, levels = self._candidates(found, before)
+        boxes, scores, counts = self._candidates(found, before)
         boxes = clip_boxes(boxes, image_limits(sizes, boxes.device)[:, None])
-        kept = []
-        for box, score in zip(boxes, scores, strict=True):
-            usable = ((box[:, 2:] - box[:, :2]) >= config.min_side).all(1) & score.isfinite()
-            index = usable.nonzero()[:, 0]
-            order = batched_nms(box[index], score[index], levels[index], config.nms_threshold)
-            kept.append(index[order[:after]])
+        usable = ((boxes[..., 2:] - boxes[..., :2]) >= config.min_side).all(-1) & scores.isfinite()
+        # What is not usable stays in its place as a point, which overlaps nothing: to leave it out is to wait for it.
+        solid = torch.where(usable[..., None], boxes, 0.0)
+        kept = kept_by_nms(solid, scores, counts, config.nms_threshold, together=boxes.device.type != "cpu")
+        best, order = torch.where(kept & usable, scores, -math.inf).sort(descending=True, stable=True)
+        ends = (best > -math.inf).sum(1).clamp(max=after).tolist()
+        chosen = [index[:end] for index, end in zip(order, ends, strict=True)]
         if self.training and config.post_nms_together:
-            kept = _best_together(scores, kept, after)
-        return [box[index] for box, index in zip(boxes, kept, strict=True)]
+            chosen = _best_together(scores, chosen, after)
+        return [box[index] for box, index in zip(boxes, chosen, strict=True)]
 
-    def _candidates(self, found: Proposals, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (B, Q, 4), scores (B, Q) and levels (Q,) of the best anchors of every level, level after level."""
-        boxes, scores, levels, begin = [], [], [], 0
-        for level, anchors in enumerate(found.anchors):
+    def _candidates(self, found: Proposals, count: int) -> tuple[Tensor, Tensor, list[int]]:
+        """Boxes (B, Q, 4) and scores (B, Q) of the best anchors, level after level, and how many of each level."""
+        boxes, scores, begin = [], [], 0
+        for anchors in found.anchors:
             part = slice(begin, begin + len(anchors))
             begin += len(anchors)
             best, index = found.logits[:, part].topk(min(count, len(anchors)), dim=1)
             deltas = found.deltas[:, part].gather(1, index[..., None].expand(-1, -1, 4))
             boxes.append(decode(deltas, anchors[index]))
             scores.append(best)
-            levels.append(torch.full_like(index[0], level))
         together = torch.cat(scores, 1)
         if self.config.nms_score == "probability":
             together = together.sigmoid()
-        return torch.cat(boxes, 1), together, torch.cat(levels)
+        return torch.cat(boxes, 1), together, [score.shape[1] for score in scores]
+
+
+def kept_by_nms(boxes: Tensor, scores: Tensor, counts: list[int], threshold: float, together: bool) -> Tensor:
+    """Which boxes non-maximum suppression within each level of each image keeps.
+
+    Args:
+        boxes: (B, Q, 4), not negative, level after level.
+        scores: (B, Q).
+        counts: boxes of each level.
+        threshold: IoU.
+        together: all levels of an image in one call, moved apart: a GPU is waited for once an image, not once a level,
+            at the cost of coordinates rounded to a fraction of a thousandth of a pixel and of more pairs to compare.
+
+    Returns:
+        (B, Q) bool.
+    """
+    if together:
+        level = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        boxes = boxes + (level.to(boxes.device, non_blocking=True) * (boxes.amax() + 1))[:, None]
+        counts = [sum(counts)]
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    for image in range(len(boxes)):
+        parts = (part[image].split(counts) for part in (boxes, scores, kept))
+        for box, score, keep in zip(*parts, strict=True):
+            keep[nms(box, score, threshold)] = True
+    return kept
 
 
 def _best_together(scores: Tensor, kept: list[Tensor], count: int) -> list[Tensor]:

@@ -72,3 +72,13 @@ def to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(to_device(item, device) for item in value)
     return value.to(device, non_blocking=True) if hasattr(value, "to") else value
+
+
+def to_cpu(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors on the CPU, without gradients; a GPU is waited for once and not once for each of them."""
+    import torch
+
+    copies = [tensor.detach().to("cpu", non_blocking=tensor.is_cuda) for tensor in tensors]
+    for device in {tensor.device for tensor in tensors if tensor.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+    return copies

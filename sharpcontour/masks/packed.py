@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -64,6 +65,18 @@ class PackedMasks:
 
     def pin_memory(self) -> PackedMasks:
         return PackedMasks(self.pixels.pin_memory(), self.offsets.pin_memory(), self.crops.pin_memory())
+
+    def split(self, size: int) -> list[PackedMasks]:
+        """These masks in parts of ``size``, the last one smaller, views of them; none of no masks.
+
+        Of more than ``size`` masks this waits for the device.
+        """
+        starts = [0] if 0 < len(self) <= size else self.offsets[::size].tolist()
+        parts = []
+        for k, (begin, end) in enumerate(pairwise([*starts, len(self.pixels)])):
+            rows = slice(k * size, (k + 1) * size)
+            parts.append(PackedMasks(self.pixels[begin:end], self.offsets[rows] - begin, self.crops[rows]))
+        return parts
 
     def crop(self, k: int) -> Tensor:
         """(height, width) uint8, the pixels of mask ``k`` on its crop ``crops[k]``; a view, no copy."""

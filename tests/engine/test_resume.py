@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from engine.trainer import Batches, Trainer
-from engine.update import lay_out_weights
 from models.loading import newest_readable
+from models.speed import lay_out_weights
 from tests.engine import toy
 
 

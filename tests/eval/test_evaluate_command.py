@@ -107,6 +107,7 @@ def test_results_mode_with_options(files: tuple[Path, Any, Any], command: Comman
         (["--results", "r.json", "--annotations", "gt.json.gz", "--set", "a=1"], "--set changes the refiner"),
         (["--checkpoint", "none.pt", "--annotations", "gt.json.gz"], "--annotations goes with --results"),
         (["--results", "r.json", "--annotations", "gt.json.gz", "--json", "r.json"], "r.json: the command also reads"),
+        (["--results", "r.json", "--annotations", "gt.json.gz", "--amp", "bf16"], "--results has none"),
         (["--checkpoint", "none.pt", "--json", "o.json", "--results-out", "o.json"], "o.json: the command also reads"),
     ],
 )
@@ -136,7 +137,8 @@ def _shape_names() -> list[str]:
 @pytest.mark.parametrize("refine", [True, False])
 def test_checkpoint_mode(refine: bool, files: tuple[Path, Any, Any], command: Command) -> None:
     write_checkpoint(files[0] / "c.pt", refine)
-    out = ("--json", "c.json", "--results-out", "found.json", "--device", "cpu", "--batch", "2")
+    out = ["--json", "c.json", "--results-out", "found.json", "--device", "cpu", "--batch", "2"]
+    out += [] if refine else ["--amp", "bf16", "--channels-last"]
     code, shown, told = command("--checkpoint", "c.pt", *out)
     assert code == 0, told
     numbers = json.loads((files[0] / "c.json").read_text())
