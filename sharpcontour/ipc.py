@@ -82,7 +82,8 @@ class PointClassifier(nn.Module):
                 "sharpcontour.classifier.distance=true is for a host that is given contours, such as anymask; this one "
                 "has no distance to tell"
             )
-        fine = self.norm(self.encoder(*inputs.maps()))
+        # All features of a place side by side in memory: a look-up reads one line of the cache instead of 16.
+        fine = self.norm(self.encoder(*inputs.maps())).contiguous(memory_format=torch.channels_last)
         return Described(fine, inputs.stride, theta, inputs.boxes, inputs.image_index, distance)
 
     def forward(self, described: Described, instance: Tensor, points: Tensor) -> Tensor:
