@@ -338,8 +338,11 @@ def split(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The short name of the commit that is checked out, "-dirty" behind it where files were changed."""
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+    """The short name of the commit that is checked out, "-dirty" behind it where files beside results/ were changed."""
+
+    def git(*arguments: str) -> str:
+        line = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    return (git("describe", "--always") or "unknown") + ("-dirty" if changed else "")
