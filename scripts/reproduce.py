@@ -11,7 +11,8 @@ Every cell leaves a record, results/DATA/runs/NAME.json, with its command, commi
 run again, whatever --set says, nor is a finished training: remove the file, or the training's folder. The repository's
 results/ holds our records; --results DIR begins with none. A cell without one says "not run". A training that was
 interrupted goes on when the command is given again. Tables are written as tableN.md and tableN.json, ablations also as
-tableN.png.
+tableN.png. A README.md in the folder of results gets all data sets side by side between "<!-- table N -->" and
+"<!-- end -->", where it has these.
 
 COCO begins from torchvision's ImageNet weights and has the recipes coco_1x and coco_3x; AP* needs --lvis. On shapes and
 photographs the models are small; on shapes they begin from random weights, on photographs all from the body of one Mask
@@ -30,6 +31,7 @@ import argparse
 
 from eval import pictures
 from eval.pictures.plot import plot
+from eval.tables.page import update_page
 from eval.tables.paper import RUNS, TABLES, Table
 from eval.tables.records import compare, curves, markdown
 from eval.tables.work import Work
@@ -103,6 +105,7 @@ def write(number: int, table: Table, work: Work) -> None:
     print(text)
     write_whole(text.encode(), work.results / f"table{number}.md")
     save_results({"table": number, "title": table.title, "rows": lines}, work.results / f"table{number}.json")
+    update_page(work.results.parent / "README.md", number)
     if table.curves and any(line["AP"]["ours"] is not None for line in lines):
         pictures.save(work.results / f"table{number}.png", plot(curves(table, lines), "AP"))
 

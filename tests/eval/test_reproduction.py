@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import torch
 from engine import checkpoint
 from eval.pictures.plot import Curve, plot
 from eval.tables import work
+from eval.tables.page import side_by_side, update_page
 from eval.tables.paper import COSTS, METRICS, RUNS, TABLES, Cell, Row, Table
 from eval.tables.records import compare, markdown, milliseconds, read_records, record_name
 from models import MODELS, build_model
@@ -26,7 +28,8 @@ from models.mask_rcnn.config import small
 from sharpcontour.errors import InputError
 from tests.commands import run_script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "reproduce.py"
 
 
 def scores(ap: float, boundary: float) -> dict[str, Any]:
@@ -421,3 +424,32 @@ def test_for_real(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "results/shapes/table5.json").read_text())["rows"]
     assert [row["seeds"] for row in rows] == [[0], [0]] and rows[1]["AP"]["ours"] is not None
     assert all(made["commit"] for row in rows for made in row["made_by"])
+
+
+@pytest.mark.parametrize("data", ["shapes", "photos"])
+def test_committed_tables_show_the_committed_records(data: str) -> None:
+    folder, times = ROOT / "results" / data, json.loads((ROOT / "results/time.json").read_text())
+    costs = folder / "refiners.json"
+    refiners = json.loads(costs.read_text())["refiners"] if costs.is_file() else {}
+    for number, table in TABLES.items():
+        path = folder / f"table{number}.json"
+        if path.is_file():
+            lines = compare(table, folder / "runs", times, refiners)
+            assert json.loads(path.read_text())["rows"] == json.loads(json.dumps(lines)), path
+
+
+def test_the_page_of_results_shows_the_tables(tmp_path: Path) -> None:
+    page = (ROOT / "results/README.md").read_text(encoding="utf-8")
+    for number in (1, 3, 4, 5, 7, 8, 9, 10):
+        assert f"<!-- table {number} -->\n\n{side_by_side(number, ROOT / 'results')}\n\n<!-- end -->" in page
+    shutil.copytree(ROOT / "results", tmp_path / "results", ignore=shutil.ignore_patterns("runs", "*.pt", "*.png"))
+    copy = tmp_path / "results/README.md"
+    table = json.loads((copy.parent / "shapes/table3.json").read_text())
+    table["rows"][1]["AP"].update(ours=12.34, our_gain=-1.2, gain_error=0.5)
+    (copy.parent / "shapes/table3.json").write_text(json.dumps(table))
+    update_page(copy, 3)
+    text = copy.read_text(encoding="utf-8")
+    assert "| 12.3 (-1.2 ± 0.5) |" in text and text.count("<!-- end -->") == page.count("<!-- end -->")
+    assert text.splitlines()[:30] == page.splitlines()[:30] and text.splitlines()[-30:] == page.splitlines()[-30:]
+    update_page(tmp_path / "none.md", 3)
+    assert not (tmp_path / "none.md").exists()
