@@ -35,7 +35,7 @@ def faster(
         device: of the model.
         amp: of :data:`AMP`.
         channels_last: see :func:`lay_out_weights`; other kernels, which round otherwise.
-        tf32: NVIDIA's 19-bit format for matrix products of float32; torch uses it for convolutions anyway.
+        tf32: matrix products in NVIDIA's 19-bit format, in all threads; torch uses it for convolutions anyway.
 
     Raises:
         InputError: for ``tf32`` without an NVIDIA GPU.
@@ -44,11 +44,12 @@ def faster(
         raise InputError(f"TF32 is a format of NVIDIA GPUs, the model is on {device}; leave out --tf32")
     if channels_last:
         lay_out_weights(model)
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision() if tf32 else ""
     try:
         if tf32:
             torch.set_float32_matmul_precision("high")
         with torch.autocast(device.type, AMP[amp], enabled=amp != "none"):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        if tf32:
+            torch.set_float32_matmul_precision(before)

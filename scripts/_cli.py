@@ -26,7 +26,7 @@ def add_refiner_set(parser: argparse.ArgumentParser, whose: str = "") -> None:
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Add ``--amp``, ``--channels-last`` and ``--tf32``, which are arguments of :func:`models.speed.faster`."""
     add = parser.add_argument
-    half = "compute in half precision what bears it: faster, and scores differ in the third digit (default: none)"
+    half = "compute in half precision what bears it; scores differ in the third digit; fp16 is for GPUs (default: none)"
     add("--amp", choices=("none", "bf16", "fp16"), default="none", help=half)
     add("--channels-last", action="store_true", help="other layout of weights: faster, the last digits differ")
     add("--tf32", action="store_true", help="matrix products in NVIDIA's 19-bit format, as convolutions are anyway")

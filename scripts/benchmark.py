@@ -195,9 +195,9 @@ def measure(
         str(k): pipeline(predictor, subject, args.instances)
         for k, (subject, (predictor, _)) in enumerate(zip(subjects, built, strict=True))
     }
-    speed = args.amp, args.channels_last, args.tf32
+    speed = {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
     with (
-        faster(nn.ModuleList(predictor.model for predictor, _ in built), device, *speed),
+        faster(nn.ModuleList(predictor.model for predictor, _ in built), device, **speed),
         tqdm(total=2 * (args.warmup + args.repeats), desc="time", unit="turn", disable=None) as bar,
     ):
         timings = time_pipelines(runs, data, args.warmup, args.repeats, bar.update)
@@ -210,7 +210,7 @@ def measure(
     del built, runs
     results = []
     for k, subject in enumerate(tqdm(subjects, desc="memory", unit="model", disable=None)):
-        memory = {kind: peak_memory(subject, data, device, args.instances, kind) for kind in ("host", "refined")}
+        memory = {kind: peak_memory(subject, data, device, args.instances, kind, speed) for kind in ("host", "refined")}
         results.append(
             {"model": names[k], "parameters": parameters[k], "memory_mib": memory, **asdict(timings[str(k)])}
         )
@@ -256,7 +256,9 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def peak_memory(subject: Subject, data: bytes, device: torch.device, instances: int, kind: str) -> float:
+def peak_memory(
+    subject: Subject, data: bytes, device: torch.device, instances: int, kind: str, speed: dict[str, Any]
+) -> float:
     """Peak memory in MiB of a fresh process that does nothing else: allocated on a GPU, else of the process.
 
     Where the system does not tell (Windows): 0.
@@ -264,13 +266,16 @@ def peak_memory(subject: Subject, data: bytes, device: torch.device, instances: 
     import torch
 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak, subject, data, str(device), instances, kind, torch.get_num_threads()).result()
+        return pool.submit(_peak, subject, data, str(device), instances, kind, speed, torch.get_num_threads()).result()
 
 
-def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind: str, threads: int) -> float:
+def _peak(
+    subject: Subject, data: bytes, device_name: str, instances: int, kind: str, speed: dict[str, Any], threads: int
+) -> float:
     import torch
 
     from engine.logging import memory_gib
+    from models.speed import faster
 
     torch.set_num_threads(threads)
     device = torch.device(device_name)
@@ -280,8 +285,9 @@ def _peak(subject: Subject, data: bytes, device_name: str, instances: int, kind:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     run = pipeline(predictor, subject, instances)
-    for _ in range(2):
-        run(data, refine=kind == "refined")
+    with faster(predictor.model, device, **speed):
+        for _ in range(2):
+            run(data, refine=kind == "refined")
     status = Path("/proc/self/status")
     if device.type != "cuda" and status.exists():
         # getrusage would count the parent too, whose memory a new process has for a moment.

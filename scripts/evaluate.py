@@ -194,6 +194,8 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     predictor = load_model(args.checkpoint, world.device)
     if args.study and predictor.finds and not isinstance(predictor.model, RefinedModel):
         raise InputError("--study needs a model that was trained with --refine")
+    if args.amp != "none" and not predictor.finds:
+        raise InputError("--amp: anymask chooses the precision of its networks itself; leave it out")
     change_refiner(predictor.model, args.overrides)
     config = data_config(args, predictor, world)
     dataset = build_dataset(config, "val")
@@ -233,7 +235,9 @@ def evaluate_found(
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
         drawn = {"replicates": result["replicates"]} if args.bootstrap else {}
         left_out = {"left_out": result["left_out"]} if result["left_out"] else {}
-        scores = result[final] | before | categories | drawn | left_out
+        speed = {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
+        unusual = {"speed": speed} if any(value not in ("none", False) for value in speed.values()) else {}
+        scores = result[final] | before | categories | drawn | left_out | unusual
         save_results(scores, args.json)
     say(world, format_table(result))
     if args.per_category:

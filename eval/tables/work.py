@@ -338,11 +338,12 @@ def split(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The short name of the commit that is checked out, "-dirty" behind it where files beside results/ were changed."""
+    """The short name of the commit that is checked out, "-dirty" behind it where more than records changed."""
 
     def git(*arguments: str) -> str:
         line = ["git", "-C", str(ROOT), *arguments]
         return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    ours = [f":!results/*.{kind}" for kind in ("json", "md", "png")]
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *ours)
     return (git("describe", "--always") or "unknown") + ("-dirty" if changed else "")

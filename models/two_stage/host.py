@@ -165,8 +165,9 @@ class TwoStage(HostBase):
         rois = RoIs(boxes, image_indices(counts, device))
         features = self.mask_features(encoded, rois)
         inputs = self._inputs(encoded, rois, features)
-        boxes, scores, labels, soft = to_cpu(boxes, scores, labels, self.probabilities(encoded, rois, features, labels))
-        inputs.soft_masks = SoftMasks(soft, self.pool.covered(boxes), self.paste)
+        probabilities = self.probabilities(encoded, rois, features, labels)
+        boxes, scores, labels = to_cpu(boxes, scores, labels)
+        inputs.soft_masks = SoftMasks(probabilities.cpu(), self.pool.covered(boxes), self.paste)
         return per_image(boxes, scores, labels, inputs.soft_masks, counts, encoded.sizes), inputs
 
     def pooled(self, encoded: Encoded, rois: RoIs, size: int) -> Tensor:
@@ -282,5 +283,6 @@ def roi_masks(
             for part, side in zip(parts, sides, strict=True):
                 part.append(roi_align(image, cut, side, 1.0, -1, aligned=not soft)[:, 0])
         before += len(masks)
-    covered = [torch.cat(part)[order.argsort()] for part in parts]
+    back = order.argsort()
+    covered = [torch.cat(part)[back] for part in parts]
     return covered if soft else [(share >= 0.5).to(share.dtype) for share in covered]

@@ -30,7 +30,7 @@ def match(
         claim: let the boxes that overlap an object most learn as well, if their IoU is at least this and not 0.
         seize: such boxes learn that object, the last of several, and not the one that they overlap most (mmdet).
     """
-    if len(objects) == 0:
+    if len(objects) == 0 or len(boxes) == 0:
         return torch.full((len(boxes),), BACKGROUND, device=boxes.device)
     iou = box_iou(objects, boxes)
     best, index = iou.max(0)

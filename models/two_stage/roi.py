@@ -167,8 +167,8 @@ class BoxHead(nn.Module):
         for score, box, limit in zip(probability.split(counts), boxes.split(counts), limits, strict=True):
             box = clip_boxes(box, limit)
             sides = box[..., 2:] - box[..., :2]
-            solid = ((sides > 0) & (sides >= config.min_side)).all(-1)
-            row, label = ((score > config.score_threshold) & solid).nonzero(as_tuple=True)
+            usable = ((sides > 0) & (sides >= config.min_side)).all(-1)
+            row, label = ((score > config.score_threshold) & usable).nonzero(as_tuple=True)
             candidates, values = box[row, label], score[row, label]
             keep = batched_nms(candidates, values, label, config.nms_threshold)[: config.max_detections]
             detections.append((candidates[keep], values[keep], label[keep]))

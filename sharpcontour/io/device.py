@@ -75,7 +75,10 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 def to_cpu(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """The tensors on the CPU, without gradients; a GPU is waited for once and not once for each of them."""
+    """The tensors on the CPU, without gradients; a GPU is waited for once and not once for each of them.
+
+    What comes from a GPU lies in page-locked memory: not for what is large and kept.
+    """
     import torch
 
     copies = [tensor.detach().to("cpu", non_blocking=tensor.is_cuda) for tensor in tensors]

@@ -67,7 +67,7 @@ class PackedMasks:
         return PackedMasks(self.pixels.pin_memory(), self.offsets.pin_memory(), self.crops.pin_memory())
 
     def split(self, size: int) -> list[PackedMasks]:
-        """These masks in parts of ``size``, the last one smaller, views of them; none of no masks.
+        """These masks in parts of at most ``size``, whose pixels are not copied; no masks make no part.
 
         Of more than ``size`` masks this waits for the device.
         """
@@ -109,7 +109,8 @@ class PackedMasks:
         _, row, column = self._places()
         parts = torch.stack([column, row, torch.ones_like(row)]) * self.pixels
         # Running sums of whole numbers are exact, and no two threads add to one place, as they would mask by mask.
-        running = torch.cat([parts.new_zeros(3, 1), parts.cumsum(1)], 1)
+        running = parts.new_zeros(3, len(row) + 1)
+        torch.cumsum(parts, 1, out=running[:, 1:])
         begin, area = self.offsets, self.crops[:, 2] * self.crops[:, 3]
         sums = (running[:, begin + area] - running[:, begin]).T
         return sums[:, :2] / sums[:, 2:].clamp(min=1), sums[:, 2]

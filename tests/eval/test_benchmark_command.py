@@ -43,6 +43,11 @@ def test_a_checkpoint_is_timed_in_both_configurations(tmp_path: Path) -> None:
     assert result["parameters"]["host"] > 0 < result["parameters"]["refiner"]
     assert result["refined"]["evolve"] > 0 and result["host"]["total"] > 0
     assert min(result["memory_mib"].values()) > 50
+    assert (found["amp"], found["channels_last"], found["tf32"]) == ("none", False, False)
+    how = ("--repeats", "1", "--warmup", "0", "--amp", "bf16", "--channels-last", "--device", "cpu")
+    done = run("--checkpoint", "model.pt", *how, "--json", "fast.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "fast.json").read_text())["amp"] == "bf16"
 
 
 @pytest.mark.slow

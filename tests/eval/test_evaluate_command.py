@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from engine.recipes import RECIPES
-from models import build_model
+from models import build_model, speed
 from sharpcontour.io.plain import to_dict
 from tests.eval import helpers
 
@@ -135,13 +135,20 @@ def _shape_names() -> list[str]:
 
 
 @pytest.mark.parametrize("refine", [True, False])
-def test_checkpoint_mode(refine: bool, files: tuple[Path, Any, Any], command: Command) -> None:
+def test_checkpoint_mode(
+    refine: bool, files: tuple[Path, Any, Any], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_checkpoint(files[0] / "c.pt", refine)
     out = ["--json", "c.json", "--results-out", "found.json", "--device", "cpu", "--batch", "2"]
     out += [] if refine else ["--amp", "bf16", "--channels-last"]
+    asked: list[Any] = []
+    own = speed.faster
+    monkeypatch.setattr(speed, "faster", lambda model, *how: asked.append(how) or own(model, *how))
     code, shown, told = command("--checkpoint", "c.pt", *out)
     assert code == 0, told
+    assert asked == [(torch.device("cpu"), *(("none", False, False) if refine else ("bf16", True, False)))]
     numbers = json.loads((files[0] / "c.json").read_text())
+    assert numbers.pop("speed", None) == (None if refine else {"amp": "bf16", "channels_last": True, "tf32": False})
     assert set(numbers) == {"segm", "boundary"} | ({"coarse"} if refine else set())
     assert list(numbers["segm"]) == helpers.NAMES
     assert ("refined" in shown) == refine and "on 3 images" in shown

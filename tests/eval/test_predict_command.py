@@ -34,9 +34,13 @@ class _Predictor:
 
     def __init__(self, refine: bool) -> None:
         self.refine, self.config = refine, {"model": "dance"}
+        self.model = torch.nn.Conv2d(3, 4, 3)
+        self.in_bf16: set[bool] = set()
 
     def predict(self, image: np.ndarray, trace: bool = False) -> Detections:
         assert image.dtype == np.uint8 and trace
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        self.in_bf16.add(self.model(pixels).dtype == torch.bfloat16)
         outer = np.array([[4, 4], [30, 4], [30, 30], [4, 30]], np.float32)
         rings = [[outer, outer * 0.5 + 8], [outer[:3] * 0.5]]
         boxes = torch.tensor([[4.0, 4, 30, 30], [2, 2, 15, 15]])
@@ -58,10 +62,12 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     spec.loader.exec_module(module)
 
     def call(*arguments: str, refine: bool = True) -> tuple[int, str, str]:
-        monkeypatch.setattr("models.loading.load_model", lambda path, device: _Predictor(refine))
+        predictor = _Predictor(refine)
+        monkeypatch.setattr("models.loading.load_model", lambda path, device: predictor)
         monkeypatch.setattr(sys, "argv", ["predict.py", "--checkpoint", "c.pt", "--out", "out", *arguments])
         with pytest.raises(SystemExit) as left:
             module._cli.run(module.main)
+        assert predictor.in_bf16 <= {"bf16" in arguments}
         return (int(left.value.code or 0), *capsys.readouterr())
 
     for name in ("a/0012.png", "a/0003.png", "b/0003.png"):
@@ -99,6 +105,11 @@ def test_numbers_as_names_are_image_ids(command: Command) -> None:
 def test_model_without_a_refiner(command: Command) -> None:
     assert command("a/0012.png", refine=False)[0] == 0
     assert {path.name for path in Path("out").iterdir()} == {"0012.png", "results.json", "polygons.json"}
+
+
+def test_half_precision(command: Command) -> None:
+    assert command("a", "--amp", "bf16", "--device", "cpu")[0] == 0
+    assert command("a", "--tf32", "--device", "cpu")[0] == 2
 
 
 def test_no_detection_is_good_enough_for_a_picture(command: Command) -> None:

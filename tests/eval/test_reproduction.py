@@ -453,3 +453,26 @@ def test_the_page_of_results_shows_the_tables(tmp_path: Path) -> None:
     assert text.splitlines()[:30] == page.splitlines()[:30] and text.splitlines()[-30:] == page.splitlines()[-30:]
     update_page(tmp_path / "none.md", 3)
     assert not (tmp_path / "none.md").exists()
+
+
+def test_a_commit_is_dirty_where_more_than_records_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        line = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b", *arguments]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+    for name in ("code.py", "results/start.pt", "results/runs/a.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "c")
+    monkeypatch.setattr(work, "ROOT", tmp_path)
+    short = git("describe", "--always")
+    (tmp_path / "results/runs/a.json").write_text("2")
+    assert work.commit() == short
+    for name in ("results/start.pt", "code.py"):
+        (tmp_path / name).write_text("2")
+        assert work.commit() == f"{short}-dirty"
+        git("checkout", "--", name)
+    monkeypatch.setattr(work, "ROOT", tmp_path / "none")
+    assert work.commit() == "unknown"

@@ -18,6 +18,7 @@ from eval.diagnostics.parity import drawn_batch
 from models.speed import faster
 from models.two_stage import rpn
 from models.two_stage.host import RoIs, roi_masks
+from models.two_stage.matching import match
 from models.zoo import build_model, host_class
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.errors import InputError
@@ -104,6 +105,19 @@ def test_suppression_within_levels_is_torchvisions(together: bool) -> None:
         assert 50 < len(wanted) < len(usable)
 
 
+def test_scores_that_are_no_numbers_make_no_proposals() -> None:
+    config = rpn.RPNConfig(sizes=(16.0, 32.0))
+    model = rpn.RPN(config, 4, [8, 16]).eval()
+    found = model([torch.randn(2, 4, 8, 8), torch.randn(2, 4, 4, 4)], (64, 64))
+    found.logits[0, ::3], found.logits[0, 1::3], found.logits[1] = torch.nan, torch.inf, -torch.inf
+    proposals = model.propose(found, [(64, 64), (64, 64)])
+    assert len(proposals[0]) > 5 and proposals[0].isfinite().all() and len(proposals[1]) == 0
+
+
+def test_objects_without_a_proposal_are_learned_from_none() -> None:
+    assert len(match(torch.zeros(0, 4), torch.tensor([[0.0, 0, 9, 9]]), 0.5, 0.5, claim=0.5, seize=True)) == 0
+
+
 def test_mask_targets_are_made_of_a_few_objects_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     masks = [np.zeros((count, 40, 48), bool) for count in (5, 0, 3)]
     rng = np.random.default_rng(0)
@@ -134,11 +148,14 @@ def test_other_speeds_give_nearly_the_same() -> None:
     cpu = torch.device("cpu")
     with torch.no_grad():
         exact = model.host.backbone(pixels)["p2"]
+        assert not exact.is_contiguous(memory_format=torch.channels_last)
         for settings, limit in (({"channels_last": True}, 1e-4), ({"amp": "bf16"}, 0.1)):
             with faster(model, cpu, **settings):  # type: ignore[arg-type]
                 found = model.host.backbone(pixels)["p2"]
                 assert len(model(images)) == len(images)
+            assert not torch.is_autocast_enabled("cpu")
             assert found.dtype == (torch.bfloat16 if "amp" in settings else torch.float32)
+            assert found.is_contiguous(memory_format=torch.channels_last)
             assert float((found - exact).abs().max() / exact.abs().max()) < limit
     with pytest.raises(InputError, match="TF32"), faster(model, cpu, tf32=True):
         pass

@@ -82,7 +82,7 @@ def refiner_and_inputs() -> tuple[SharpContour, RefinerInputs]:
 def flipping(described: ipc.Described) -> ipc.Described:
     """The same with weights that make phi tell a boundary near C(0), the distance from the middle of the box.
 
-    The 16 units of the first layer look in 16 directions; the sum of what lies ahead of them is the distance, to 0.3 %.
+    The 16 units of the first layer look in 16 directions; the sum of what lies ahead of them is the distance, to 1.3 %.
     """
     shift = 0.006 * torch.exp(0.5 * torch.randn(CONTOURS)) * torch.randn(CONTOURS).sign()
     shift = torch.where(torch.rand(CONTOURS) < 0.35, 6 * shift, shift)
