@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from eval.tables.paper import COSTS
 from sharpcontour.io.files import read_json, write_whole
 
 SOURCES = {"photos": "photographs", "shapes": "shapes"}  # folders of tables, and how they are called
@@ -41,7 +42,8 @@ def side_by_side(number: int, results: Path) -> str:
     columns = []
     for name, lines in [*tables.items(), ("paper", together)]:
         for metric in COLUMNS.get(number, USUAL):
-            cells = {title: _cell(lines.get(title, {}).get(metric), name == "paper") for title in together}
+            gain = metric not in COSTS  # of a cost the gain over nothing says nothing
+            cells = {title: _cell(lines.get(title, {}).get(metric), name == "paper", gain) for title in together}
             if set(cells.values()) - {NONE}:
                 columns.append((f"{name}: {metric}", cells))
     own = [cells for head, cells in columns if not head.startswith("paper")]
@@ -56,12 +58,12 @@ def _rows(path: Path) -> dict[str, dict[str, Any]]:
     return {row["title"]: row for row in read_json(path)["rows"]} if path.is_file() else {}
 
 
-def _cell(value: dict[str, Any] | None, paper: bool) -> str:
+def _cell(value: dict[str, Any] | None, paper: bool, with_gain: bool) -> str:
     number, gain = ("paper", "paper_gain") if paper else ("ours", "our_gain")
     if value is None or value[number] is None:
         return NONE
     cell = f"{value[number]:.1f}"
-    if value[gain] is None:
+    if value[gain] is None or not with_gain:
         return cell
     error = None if paper else value["gain_error"]
     return f"{cell} ({value[gain]:+.1f}{'' if error is None else f' ± {error:.1f}'})"
