@@ -118,7 +118,7 @@ def _nothing_more(target: Target, rng: np.random.Generator) -> Target:
 
 
 def image_indices(counts: list[int], device: torch.device) -> Tensor:
-    """(sum of counts,) int64: 0 for the instances of the first image, 1 for those of the second, and so on."""
+    """(sum of counts,) int64: 0 for the instances of the first image (or level), 1 for the second's, and so on."""
     index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     return index.to(device, non_blocking=True)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from sharpcontour.io.command_line import add_device, run  # noqa: E402
 
-__all__ = ["ROOT", "add_device", "add_refiner_set", "add_speed", "run"]
+__all__ = ["ROOT", "add_device", "add_refiner_set", "add_speed", "is_faster", "run", "speed_of"]
 
 
 def add_refiner_set(parser: argparse.ArgumentParser, whose: str = "") -> None:
@@ -30,3 +31,13 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     add("--amp", choices=("none", "bf16", "fp16"), default="none", help=half)
     add("--channels-last", action="store_true", help="other layout of weights: faster, the last digits differ")
     add("--tf32", action="store_true", help="matrix products in NVIDIA's 19-bit format, as convolutions are anyway")
+
+
+def speed_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`add_speed` as keyword arguments of :func:`models.speed.faster`."""
+    return {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
+
+
+def is_faster(args: argparse.Namespace) -> bool:
+    """Whether any option of :func:`add_speed` was given."""
+    return args.amp != "none" or args.channels_last or args.tf32

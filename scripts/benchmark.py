@@ -80,8 +80,9 @@ def main() -> int:
     for setting, times in varied.items():
         print(f"{setting or 'as it is':50} trace + evolve + encode {statistics.median(times):8.1f} ms")
     if args.json:
-        speed = {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
-        save_results({"device": describe(device), **speed, "results": results, "varied": varied}, args.json)
+        save_results(
+            {"device": describe(device), **_cli.speed_of(args), "results": results, "varied": varied}, args.json
+        )
     return 0
 
 
@@ -120,7 +121,7 @@ def parse_arguments() -> argparse.Namespace:
     for name in ("instances", "repeats", "count"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be 1 or more")
-    if (args.vary or args.refiners) and (args.amp != "none" or args.channels_last or args.tf32):
+    if (args.vary or args.refiners) and _cli.is_faster(args):
         raise InputError("--amp, --channels-last and --tf32 are for the table of models, without --vary and --refiners")
     if args.warmup < 0 or (args.threads is not None and args.threads < 1):
         raise InputError("--warmup must be 0 or more, --threads 1 or more")
@@ -195,7 +196,7 @@ def measure(
         str(k): pipeline(predictor, subject, args.instances)
         for k, (subject, (predictor, _)) in enumerate(zip(subjects, built, strict=True))
     }
-    speed = {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
+    speed = _cli.speed_of(args)
     with (
         faster(nn.ModuleList(predictor.model for predictor, _ in built), device, **speed),
         tqdm(total=2 * (args.warmup + args.repeats), desc="time", unit="turn", disable=None) as bar,

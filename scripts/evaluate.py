@@ -146,7 +146,7 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--set changes the refiner of --checkpoint; --results has none")
     if args.checkpoint and args.annotations:
         raise InputError("--annotations goes with --results; with --checkpoint give --val-json and --val-images")
-    if args.results and (args.amp != "none" or args.channels_last or args.tf32):
+    if args.results and _cli.is_faster(args):
         raise InputError("--amp, --channels-last and --tf32 are for the model of --checkpoint; --results has none")
     if args.results and args.study:
         raise InputError("--study needs a model: it goes with --checkpoint")
@@ -235,9 +235,8 @@ def evaluate_found(
         categories = {"per_category": result["per_category"][final]} if args.per_category else {}
         drawn = {"replicates": result["replicates"]} if args.bootstrap else {}
         left_out = {"left_out": result["left_out"]} if result["left_out"] else {}
-        speed = {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
-        unusual = {"speed": speed} if any(value not in ("none", False) for value in speed.values()) else {}
-        scores = result[final] | before | categories | drawn | left_out | unusual
+        speed = {"speed": _cli.speed_of(args)} if _cli.is_faster(args) else {}
+        scores = result[final] | before | categories | drawn | left_out | speed
         save_results(scores, args.json)
     say(world, format_table(result))
     if args.per_category:

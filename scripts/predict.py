@@ -71,7 +71,7 @@ def main() -> int:
     predictor = load_model(args.checkpoint, device)
     if not predictor.finds:
         raise InputError(f"{args.checkpoint}: anymask detects nothing; give it masks: scripts/refine.py --masks")
-    speed = {"amp": args.amp, "channels_last": args.channels_last, "tf32": args.tf32}
+    speed = _cli.speed_of(args)
     work = {"checkpoint": fingerprint_of(args.checkpoint), "score_threshold": args.score_threshold, **speed}
     records: list[dict[str, Any]] = []
     photos: list[viewer.Photo] = []

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.ops import nms
 
 from models.boxes import clip_boxes, image_limits
+from models.host import image_indices
 from models.layers import init_normal
 from models.two_stage.anchors import Rule, grid_anchors
 from models.two_stage.box_coder import decode, encode
@@ -200,8 +201,8 @@ def kept_by_nms(boxes: Tensor, scores: Tensor, counts: list[int], threshold: flo
         (B, Q) bool.
     """
     if together:
-        level = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        boxes = boxes + (level.to(boxes.device, non_blocking=True) * (boxes.amax() + 1))[:, None]
+        level = image_indices(counts, boxes.device)
+        boxes = boxes + (level * (boxes.amax() + 1))[:, None]
         counts = [sum(counts)]
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for image in range(len(boxes)):
