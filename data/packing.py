@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from data.annotations import Category, CocoFile, Entry, Problems, open_coco
 from data.packed import PackedObjects
 from data.transforms import MIN_BOX
+from sharpcontour.io.collecting import without_collecting
 from sharpcontour.masks.run_lengths import counts_of
 from sharpcontour.masks.segmentation import to_rle
 
@@ -56,19 +56,14 @@ class PackedAnnotations:
         return "; ".join(reasons) or "its list of annotations is empty"
 
 
+@without_collecting()
 def pack_annotations(path: Path) -> PackedAnnotations:
     """Read, check and pack an annotation file.
 
     Raises:
         InputError: see :func:`data.annotations.open_coco`.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # what JSON makes has no cycles, and looking for them would take a sixth of the time
-    try:
-        return _packed(open_coco(path))
-    finally:
-        if collecting:
-            gc.enable()
+    return _packed(open_coco(path))
 
 
 def _packed(file: CocoFile) -> PackedAnnotations:

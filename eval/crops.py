@@ -1,63 +1,95 @@
-"""Compressed run lengths -> the pixels of each object's box, many masks in one pass and never a full image."""
+"""Compressed run lengths -> the pixels of each object's box as bits, many masks in one pass and never a full image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sharpcontour.masks.run_lengths import RLE, counts_of, run_lengths
 
 
-def decode_boxes(rles: Sequence[RLE], align: int = 1) -> list[tuple[int, int, np.ndarray]]:
+@dataclass
+class BitBox:
+    """The pixels of one mask inside its box, eight of a column in a byte.
+
+    Attributes:
+        x0, y0: where the box begins, pixels; y0 is a multiple of 8.
+        inside: (box width, box height / 8) uint8 bits of the mask, transposed, as run lengths go down columns.
+        core: the same of the pixels that lie deep enough inside along their column.
+    """
+
+    x0: int
+    y0: int
+    inside: np.ndarray
+    core: np.ndarray
+
+
+def decode_boxes(rles: Sequence[RLE], depth: int) -> list[BitBox]:
     """Decode well-formed masks, all in one pass, each inside its box only.
 
     Args:
         rles: the masks.
-        align: heights of boxes are rounded up to a multiple of it, with zeros below, where that is possible.
+        depth: pixels of a column that must be inside above and below a pixel of the core. What lies beyond the image is
+            outside.
 
     Returns:
-        x0, y0 of each box and its pixels, uint8 (box width, box height): transposed, as run lengths go down columns. An
-        empty mask has the shape (0, 0).
+        A box for each mask, as high as whole bytes need; that of an empty mask has no pixels.
+    """
+    mask, column, top, bottom = _column_runs(rles)
+    boxes = [BitBox(0, 0, np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8)) for _ in rles]
+    if len(mask) == 0:
+        return boxes
+    new = np.diff(mask, prepend=-1) > 0
+    begin, of = np.flatnonzero(new), np.cumsum(new) - 1  # a mask's first run, and which mask each run is of
+    x0, y0 = column[begin], np.minimum.reduceat(top, begin) & -8
+    columns = np.append(column[begin[1:] - 1], column[-1]) + 1 - x0
+    rows = (np.maximum.reduceat(bottom, begin) - y0 + 7) & -8
+    places = np.concatenate([[0], np.cumsum(columns * rows)])
+    above = (places[:-1] - y0)[of] + (column - x0[of]) * rows[of]  # place of row 0 of each run's column
+    deep = bottom - top > 2 * depth
+    inside = _packed(above + top, above + bottom, int(places[-1]))
+    core = _packed((above + top)[deep] + depth, (above + bottom)[deep] - depth, int(places[-1]))
+    shapes = zip(mask[begin].tolist(), x0.tolist(), y0.tolist(), columns.tolist(), strict=True)
+    for (k, x, y, width), a, b in zip(shapes, (places[:-1] // 8).tolist(), (places[1:] // 8).tolist(), strict=True):
+        boxes[k] = BitBox(x, y, inside[a:b].reshape(width, -1), core[a:b].reshape(width, -1))
+    return boxes
+
+
+def _column_runs(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The runs of all masks, cut at the ends of columns: index of the mask, column, first row and row behind the last.
+
+    All int64 and in the order of the pixels; no two runs touch in a column.
     """
     runs, offsets = run_lengths([counts_of(rle) for rle in rles])
+    mask = np.repeat(np.arange(len(rles)), np.diff(offsets))
     sums = np.cumsum(runs)
-    counts = np.diff(offsets)
-    heights = np.repeat([rle["size"][0] for rle in rles], counts)
-    mask = np.repeat(np.arange(len(rles)), counts)
-    ends = sums - np.repeat(sums[offsets[:-1]] - runs[offsets[:-1]], counts)  # counted from each mask's first pixel
+    ends = sums - (sums - runs)[offsets[:-1]][mask]  # counted from each mask's first pixel
     inside = ((np.arange(len(runs)) - offsets[mask]) & 1 == 1) & (runs > 0)
-    mask, height, ends = mask[inside], heights[inside], ends[inside]
-    starts = ends - runs[inside]
-    column, end_column = starts // height, (ends - 1) // height
-    top, bottom = starts - column * height, ends - end_column * height
-    # A run from the image's lower border on to the next column's upper one: the box is as high as the image.
-    top, bottom = np.where(column < end_column, 0, top), np.where(column < end_column, height, bottom)
-    found, begin = np.unique(mask, return_index=True)
-    if len(found) == 0:
-        return [(0, 0, np.zeros((0, 0), np.uint8)) for _ in rles]
-    x0, y0 = np.minimum.reduceat(column, begin), np.minimum.reduceat(top, begin)
-    columns = np.maximum.reduceat(end_column, begin) + 1 - x0
-    rows = np.maximum.reduceat(bottom, begin) - y0
-    # Where a run goes on in the next column nothing may come in between.
-    joined = np.maximum.reduceat(end_column - column, begin) > 0
-    rows = np.where(joined, rows, -(-rows // align) * align)
-    places = np.concatenate([[0], np.cumsum(columns * rows)])
-    of = np.repeat(np.arange(len(found)), np.diff(np.append(begin, len(mask))))  # index in ``found`` of each run
-    first = places[of] + (column - x0[of]) * rows[of] + starts - column * height - y0[of]
-    pixels = _fill(first, first + ends - starts, int(places[-1]))
-    boxes = {
-        int(k): (int(x), int(y), pixels[a:b].reshape(w, h))
-        for k, x, y, w, h, a, b in zip(found, x0, y0, columns, rows, places[:-1], places[1:], strict=True)
-    }
-    return [boxes.get(k, (0, 0, np.zeros((0, 0), np.uint8))) for k in range(len(rles))]
+    mask, ends, starts = mask[inside], ends[inside], (ends - runs)[inside]
+    # Files of other tools may have runs with nothing in between.
+    if len(touching := np.flatnonzero((starts[1:] == ends[:-1]) & (mask[1:] == mask[:-1]))):
+        mask, starts, ends = (np.delete(mask, touching), np.delete(starts, touching + 1), np.delete(ends, touching))
+    heights = np.array([rle["size"][0] for rle in rles])
+    height = heights[mask]
+    column, last = starts // height, (ends - 1) // height
+    top, bottom = starts - column * height, ends - last * height
+    if (column == last).all():
+        return mask, column, top, bottom
+    pieces = last - column + 1  # a run from the lower border goes on at the upper one of the next column
+    of = np.repeat(np.arange(len(mask)), pieces)
+    place = np.arange(len(of)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    top = np.where(place == 0, top[of], 0)
+    bottom = np.where(place == pieces[of] - 1, bottom[of], height[of])
+    return mask[of], column[of] + place, top, bottom
 
 
-def _fill(starts: np.ndarray, ends: np.ndarray, size: int) -> np.ndarray:
-    """A vector that is 1 from every start to its end, uint8."""
+def _packed(starts: np.ndarray, ends: np.ndarray, size: int) -> np.ndarray:
+    """Bits that are 1 from every start to its end, in ``size`` / 8 bytes."""
     edges = np.empty(2 * len(starts) + 2, np.int64)
     edges[0], edges[-1] = 0, size
     edges[1:-1:2], edges[2:-1:2] = starts, ends
     values = np.zeros(len(edges) - 1, np.uint8)
     values[1::2] = 1
-    return np.repeat(values, np.diff(edges))
+    return np.packbits(np.repeat(values, np.diff(edges)))

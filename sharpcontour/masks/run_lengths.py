@@ -80,36 +80,27 @@ def run_lengths(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         runs (S,) int64, and offsets (n + 1,): the runs of RLE i are ``runs[offsets[i]:offsets[i + 1]]``.
     """
-    digits = np.frombuffer(b"".join(counts), np.uint8).astype(np.int64) - 48
+    digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
     last = np.flatnonzero((digits & 32) == 0)
-    first = np.concatenate([[0], last + 1])[:-1]
-    length = last - first + 1
-    numbers = digits[first] & 31
+    length = np.diff(last, prepend=-1)
+    numbers = (digits[last] & 31).astype(np.int64)
+    numbers -= (numbers & 16) << 1
     for place in range(1, int(length.max(initial=1))):
         longer = np.flatnonzero(length > place)
-        numbers[longer] |= (digits[first[longer] + place] & 31) << (5 * place)
-    numbers -= ((digits[last] & 16) >> 4) << (5 * length)
-    ends = np.cumsum([0, *map(len, counts)])
-    offsets = np.searchsorted(last, ends)
+        numbers[longer] = numbers[longer] << 5 | (digits[last[longer] - place] & 31)
+    offsets = np.searchsorted(last, np.cumsum([0, *map(len, counts)]))
     return _undo_differences(numbers, offsets), offsets
 
 
 def _undo_differences(numbers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Numbers 1, 3, 5, ... and 2, 4, 6, ... of every mask are two running sums; number 0 stands as it is."""
-    counts = np.diff(offsets)
-    pairs = (counts + 1) // 2
-    begins = np.cumsum(pairs) - pairs
-    # Filled up to an even count, every mask is a row of pairs, whose columns are the two sums.
-    gaps = np.cumsum(counts & 1) - (counts & 1)
-    places = np.arange(len(numbers)) + np.repeat(gaps, counts)
-    table = np.zeros((int(pairs.sum()), 2), np.int64)
-    runs = table.reshape(-1)
-    runs[places] = numbers
-    first = table[begins, 0]
-    table[begins, 0] = 0
-    for column in (0, 1):
-        sums = np.cumsum(table[:, column])
-        before = np.where(begins > 0, sums[begins - 1], 0)
-        table[:, column] = sums - np.repeat(before, pairs)
-    table[begins, 0] = first
-    return runs[places]
+    begins, ends = offsets[:-1], offsets[1:]
+    first = numbers[begins]
+    numbers[begins] = 0
+    for parity in (0, 1):  # of the place among all numbers: a sum over every other one goes on from mask to mask
+        sums = np.cumsum(numbers[parity::2])
+        start, stop = (begins + 1 - parity) // 2, (ends + 1 - parity) // 2
+        before = np.concatenate([[0], sums])[start]
+        numbers[parity::2] = sums - np.repeat(before, stop - start)
+    numbers[begins] = first
+    return numbers

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from eval.boundary import band_width, boundary_iou, boundary_ious, mask_boundary
 from eval.checks import GroundTruth
-from eval.crops import decode_boxes
+from eval.crops import BitBox, decode_boxes
 from eval.metrics import evaluate_detections
 from sharpcontour.errors import InputError
 from sharpcontour.masks.run_lengths import run_lengths
@@ -92,39 +93,62 @@ def test_boundary_arguments_are_checked() -> None:
             mask_boundary(np.zeros((3, 4)), ratio)
 
 
-def test_boxes_hold_exactly_the_masks() -> None:
+def unpacked(box: BitBox, bits: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A mask of the whole image from its bits, and nothing beyond the image."""
+    pixels = np.unpackbits(bits, axis=1).T
+    full = np.zeros((mask.shape[0] + 16, mask.shape[1]), np.uint8)
+    full[box.y0 : box.y0 + pixels.shape[0], box.x0 : box.x0 + pixels.shape[1]] = pixels
+    assert not full[mask.shape[0] :].any()
+    return full[: mask.shape[0]]
+
+
+@pytest.mark.parametrize("depth", [1, 3, 40])
+def test_boxes_hold_exactly_the_masks(depth: int) -> None:
     made = masks()
     rles = [coco_mask.encode(np.asfortranarray(mask)) for mask in made]
     runs, offsets = run_lengths([rle["counts"] for rle in rles])
-    for (x0, y0, pixels), (x, y, padded) in zip(decode_boxes(rles), decode_boxes(rles, 32), strict=True):
-        assert (x0, y0) == (x, y) and padded.shape[0] == pixels.shape[0]
-        assert (padded[:, : pixels.shape[1]] == pixels).all() and not padded[:, pixels.shape[1] :].any()
-        assert padded.shape[1] % 32 == 0 or padded.shape == pixels.shape
-    for k, (mask, (x0, y0, pixels)) in enumerate(zip(made, decode_boxes(rles), strict=True)):
+    for k, (mask, box) in enumerate(zip(made, decode_boxes(rles, depth), strict=True)):
         values = np.concatenate([[0], mask.T.ravel().astype(int)])
         changes = np.flatnonzero(np.diff(values))
         np.testing.assert_array_equal(runs[offsets[k] : offsets[k + 1]], np.diff(changes, prepend=0, append=mask.size))
-        full = np.zeros_like(mask)
-        full[y0 : y0 + pixels.shape[1], x0 : x0 + pixels.shape[0]] = pixels.T
-        np.testing.assert_array_equal(full, mask)
+        np.testing.assert_array_equal(unpacked(box, box.inside, mask), mask)
+        column = np.ones((2 * depth + 1, 1), np.uint8)
+        core = cv2.erode(mask, column, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        np.testing.assert_array_equal(unpacked(box, box.core, mask), core)
+        assert box.y0 % 8 == 0 and box.inside.shape == box.core.shape
         if mask.any():
-            assert pixels.any(0)[[0, -1]].all() or pixels.shape[1] == mask.shape[0]
-            assert pixels.any(1)[[0, -1]].all()
-    assert find_broken(rles) == [] and decode_boxes([]) == []
+            assert box.inside.any(0)[[0, -1]].all() and box.inside.any(1)[[0, -1]].all()
+        else:
+            assert box.inside.size == 0
+    assert find_broken(rles) == [] and decode_boxes([], depth) == []
 
 
-def test_pairs_equal_full_images() -> None:
-    a, rng = masks()[0], np.random.default_rng(1)
-    first, second, expected = [], [], []
-    for _ in range(20):
+def test_runs_with_nothing_between_them_are_one() -> None:
+    """Counts 30, 10, 0, 10, 50 of an image of 10 rows, and 30, 20, 50: the same two columns."""
+    split = {"size": [10, 10], "counts": [30, 10, 0, 3, 0, 7, 50]}
+    whole = {"size": [10, 10], "counts": [30, 20, 50]}
+    rles = [coco_mask.frPyObjects(rle, 10, 10) for rle in (split, whole)]
+    assert rles[0] != rles[1]
+    for box in decode_boxes(rles, 2):
+        assert (box.x0, box.y0) == (3, 0)
+        assert np.unpackbits(box.inside, axis=1).sum() == 20 and np.unpackbits(box.core, axis=1).sum() == 2 * 6
+    assert boundary_ious(rles[:1], rles[1:], 1) == 1
+
+
+@pytest.mark.parametrize("ratio", [0.005, 0.02, 0.1, 0.6])
+def test_pairs_equal_full_images(ratio: float) -> None:
+    rng, compared = np.random.default_rng(1), 0
+    for a in masks():
         b = helpers._disturbed(a, rng)
-        if (a & b).any():
-            first.append(a)
-            second.append(b)
-            expected.append(boundary_iou(a, b))
-    encoded = [[coco_mask.encode(np.asfortranarray(mask)) for mask in side] for side in (first, second)]
-    values = boundary_ious(*encoded, band_width(*a.shape))
-    np.testing.assert_array_equal(values, expected)
+        if not (a & b).any():
+            continue
+        first, second = (coco_mask.encode(np.asfortranarray(mask)) for mask in (a, b))
+        pairs = [first, second, first], [second, first, first]
+        values = boundary_ious(*pairs, band_width(*a.shape, ratio))
+        expected = boundary_iou(a, b, ratio)
+        np.testing.assert_array_equal(values, [expected, expected, 1.0])
+        compared += 1
+    assert compared > 60
 
 
 def assert_equal(ours: dict[str, float | None], theirs: dict[str, float | None]) -> None:
