@@ -100,7 +100,9 @@ def compare(
     that both have, with "gain_error", its standard error over images (paired draws) and, of two seeds or more, over
     trainings; and "one_training", whether both are of the same one. What is unknown is None.
     """
-    records = {row.title: read_records(folder, row.cell) for row in table.rows}
+    records: dict[str, Records] = {row.title: read_records(folder, row.cell) for row in table.rows}
+    if not table.own_seeds:
+        records = _of_shared_seeds(records)
     rows_by_title = {row.title: row for row in table.rows}
     result = []
     for row in table.rows:
@@ -129,6 +131,13 @@ def compare(
             }
         result.append(line)
     return result
+
+
+def _of_shared_seeds(records: Mapping[str, Records]) -> dict[str, Records]:
+    """The records of the seeds that all rows have of those that have any; all records where they share no seed."""
+    seeds = [set(found) for found in records.values() if found]
+    shared = set.intersection(*seeds) if seeds else set()
+    return {title: {s: found[s] for s in found if s in shared or not shared} for title, found in records.items()}
 
 
 def _values(

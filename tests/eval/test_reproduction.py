@@ -95,6 +95,7 @@ def test_means_gains_and_differences(tmp_path: Path) -> None:
         "t",
         ("AP", "Boundary AP", "ms"),
         (Row("host", host, {"AP": 35.0}), Row("sharp", sharp, {"AP": 37.5, "ms": 66.7}, "host")),
+        own_seeds=True,
     )
     write(tmp_path, host, 0, (60, 40), None)
     write(tmp_path, host, 1, (62, 42), None)
@@ -110,6 +111,20 @@ def test_means_gains_and_differences(tmp_path: Path) -> None:
     assert "| sharp | 37.5 | **68.0** (66.0-70.0) | +30.5 | +2.5 | +4.0 | 1 12 |" in text
     assert "| sharp | 66.7 | not run |" in text
     assert "- `train mask_rcnn` at abc: 9 updates of 2 images" in text
+
+
+def test_rows_are_over_the_seeds_that_all_have(tmp_path: Path) -> None:
+    host, sharp, other = Cell("mask_rcnn"), Cell("mask_rcnn_refine", "refined"), Cell("pointrend")
+    rows = Row("host", host), Row("sharp", sharp, {}, "host"), Row("other", other, {}, "host")
+    table = Table("t", ("AP",), rows)
+    for seed in (0, 1):
+        write(tmp_path, host, seed, (60 + seed, 40), None)
+    assert [line["seeds"] for line in compare(table, tmp_path, None)] == [[0, 1], [], []]  # a row that was not run
+    write(tmp_path, sharp, 1, (60, 40), (66, 50))
+    one, two, _ = compare(table, tmp_path, None)
+    assert (one["seeds"], one["AP"]["ours"], two["AP"]["our_gain"]) == ([1], 61, 5)
+    write(tmp_path, other, 2, (70, 50), None)  # nothing shared: each its own
+    assert [line["seeds"] for line in compare(table, tmp_path, None)] == [[0, 1], [1], [2]]
 
 
 def test_refiners_of_files_cost_what_was_measured_of_them(tmp_path: Path) -> None:
@@ -440,7 +455,7 @@ def test_committed_tables_show_the_committed_records(data: str) -> None:
 
 def test_the_page_of_results_shows_the_tables(tmp_path: Path) -> None:
     page = (ROOT / "results/README.md").read_text(encoding="utf-8")
-    for number in (1, 3, 4, 5, 7, 8, 9, 10):
+    for number in (1, 3, 4, 5, 7, 8, 9, 10, 11):
         assert f"<!-- table {number} -->\n\n{side_by_side(number, ROOT / 'results')}\n\n<!-- end -->" in page
     shutil.copytree(ROOT / "results", tmp_path / "results", ignore=shutil.ignore_patterns("runs", "*.pt", "*.png"))
     copy = tmp_path / "results/README.md"
