@@ -42,8 +42,11 @@ def mask_boundary(mask: np.ndarray, dilation_ratio: float = DILATION_RATIO) -> n
         raise InputError(f"a mask must have the shape (height, width); this one has {mask.shape}")
     inside = (mask != 0).astype(np.uint8)
     height, width = mask.shape
-    side = 2 * band_width(height, width, dilation_ratio) + 1
-    eroded = cv2.erode(inside, np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    d = band_width(height, width, dilation_ratio)
+    if min(height, width) <= 2 * d:
+        return inside.astype(bool)  # too narrow for a pixel deeper than d, or without any
+    square = np.ones((2 * d + 1, 2 * d + 1), np.uint8)
+    eroded = cv2.erode(inside, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return inside > eroded
 
 

@@ -67,6 +67,7 @@ def test_boundary_of_a_square_by_hand() -> None:
     mask = np.zeros((375, 500), bool)
     mask[100:160, 200:260] = True
     assert mask_boundary(mask).sum() == 60**2 - (60 - 24) ** 2
+    assert mask_boundary(np.zeros((0, 5))).shape == (0, 5)
     mask[:] = True  # the image border is a boundary too
     assert mask_boundary(mask).sum() == 375 * 500 - (375 - 24) * (500 - 24)
 
@@ -124,7 +125,7 @@ def test_boxes_hold_exactly_the_masks(depth: int) -> None:
 
 
 def test_runs_with_nothing_between_them_are_one() -> None:
-    """Counts 30, 10, 0, 10, 50 of an image of 10 rows, and 30, 20, 50: the same two columns."""
+    """Two full columns of an image of 10 rows, the second one cut in two by an empty run, or as a single run."""
     split = {"size": [10, 10], "counts": [30, 10, 0, 3, 0, 7, 50]}
     whole = {"size": [10, 10], "counts": [30, 20, 50]}
     rles = [coco_mask.frPyObjects(rle, 10, 10) for rle in (split, whole)]
