@@ -38,7 +38,8 @@ def decode_boxes(rles: Sequence[RLE], depth: int) -> list[BitBox]:
         A box for each mask, as high as whole bytes need; that of an empty mask has no pixels.
     """
     mask, column, top, bottom = _column_runs(rles)
-    boxes = [BitBox(0, 0, np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8)) for _ in rles]
+    nothing = np.zeros((0, 0), np.uint8)
+    boxes = [BitBox(0, 0, nothing, nothing)] * len(rles)
     if len(mask) == 0:
         return boxes
     new = np.diff(mask, prepend=-1) > 0
@@ -64,8 +65,8 @@ def _column_runs(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """
     runs, offsets = run_lengths([counts_of(rle) for rle in rles])
     mask = np.repeat(np.arange(len(rles)), np.diff(offsets))
-    sums = np.cumsum(runs)
-    ends = sums - (sums - runs)[offsets[:-1]][mask]  # counted from each mask's first pixel
+    sums, first = np.cumsum(runs), offsets[:-1]
+    ends = sums - (sums[first] - runs[first])[mask]  # counted from each mask's first pixel
     inside = ((np.arange(len(runs)) - offsets[mask]) & 1 == 1) & (runs > 0)
     mask, ends, starts = mask[inside], ends[inside], (ends - runs)[inside]
     # Files of other tools may have runs with nothing in between.

@@ -54,7 +54,6 @@ from eval.cityscapes import read_submission
 from eval.metrics import METRICS, USUAL, evaluate_detections
 from eval.results import format_categories, format_errors, format_summary, format_table
 from sharpcontour.errors import InputError
-from sharpcontour.io.collecting import without_collecting
 from sharpcontour.io.files import check_writable, read_json, save_results
 from sharpcontour.io.plain import from_dict
 
@@ -161,7 +160,6 @@ def check(args: argparse.Namespace) -> None:
             check_writable(path, (*read, other))
 
 
-@without_collecting()
 def evaluate_results(args: argparse.Namespace) -> None:
     """Score a file of detections."""
     annotations = Path(args.annotations)

@@ -98,7 +98,8 @@ def compare(
 
     "ours" is the mean over the seeds, with "low" and "high"; gains are counted from another row, ours over the seeds
     that both have, with "gain_error", its standard error over images (paired draws) and, of two seeds or more, over
-    trainings; and "one_training", whether both are of the same one. What is unknown is None.
+    trainings; and "one_training", whether both are of the same one. What is unknown is None. Unless the table has
+    ``own_seeds``, seeds that another row of those that were run lacks are left out.
     """
     records: dict[str, Records] = {row.title: read_records(folder, row.cell) for row in table.rows}
     if not table.own_seeds:
