@@ -11,7 +11,7 @@ import numpy as np
 from data.annotations import Category, CocoFile, Entry, Problems, open_coco
 from data.packed import PackedObjects
 from data.transforms import MIN_BOX
-from sharpcontour.io.collecting import without_collecting
+from sharpcontour.io.garbage import without_garbage_collection
 from sharpcontour.masks.run_lengths import counts_of
 from sharpcontour.masks.segmentation import to_rle
 
@@ -56,7 +56,7 @@ class PackedAnnotations:
         return "; ".join(reasons) or "its list of annotations is empty"
 
 
-@without_collecting()
+@without_garbage_collection()
 def pack_annotations(path: Path) -> PackedAnnotations:
     """Read, check and pack an annotation file.
 

@@ -55,7 +55,7 @@ def boundary_iou(a: np.ndarray, b: np.ndarray, dilation_ratio: float = DILATION_
 
     Args:
         a: (height, width) of the whole image, bool or 0 and non-zero.
-        b: (H, W) bool, another mask of that image.
+        b: another mask of that image, likewise.
         dilation_ratio: see :func:`mask_boundary`.
 
     Raises:
@@ -78,7 +78,7 @@ def band_width(height: int, width: int, dilation_ratio: float = DILATION_RATIO) 
         raise InputError(
             f"the dilation ratio must be a positive number, such as {DILATION_RATIO}; got {dilation_ratio}"
         )
-    return max(1, round(dilation_ratio * math.sqrt(height**2 + width**2)))
+    return max(1, round(min(dilation_ratio, 1) * math.sqrt(height**2 + width**2)))  # all of a mask is in a wider band
 
 
 def boundary_ious(first: Sequence[RLE], second: Sequence[RLE], d: int) -> np.ndarray:
@@ -141,14 +141,12 @@ def _bands(rles: Sequence[RLE], d: int) -> list[_Band]:
     """What is left of each mask without its erosion by a square: along the columns by its runs, then along the rows."""
     bands = []
     for box in decode_boxes(rles, d):
-        eroded = _all_of(box.core, 2 * d + 1)
-        if len(eroded):
-            box.inside[d:-d] ^= eroded
-        bands.append(_Band(box.x0, box.y0, box.inside, _count(box.inside)))
+        box.inside[d:-d] ^= _eroded_rows(box.eroded, 2 * d + 1)
+        bands.append(_Band(box.x0, box.y0, box.inside, _popcount(box.inside)))
     return bands
 
 
-def _all_of(bits: np.ndarray, window: int) -> np.ndarray:
+def _eroded_rows(bits: np.ndarray, window: int) -> np.ndarray:
     """The bits that are set in all rows k to k + ``window`` - 1, for each k that has as many: (n, m) to (>= 0, m)."""
     have = 1
     while 2 * have <= window:
@@ -157,7 +155,7 @@ def _all_of(bits: np.ndarray, window: int) -> np.ndarray:
     return bits[more:] & bits[:-more] if more else bits
 
 
-def _count(bits: np.ndarray) -> int:
+def _popcount(bits: np.ndarray) -> int:
     return int(cv2.norm(bits, cv2.NORM_HAMMING)) if bits.size else 0
 
 
@@ -166,5 +164,5 @@ def _iou(a: _Band, b: _Band) -> float:
     x1 = min(a.x0 + len(a.bits), b.x0 + len(b.bits))
     y1 = min(a.y0 + 8 * a.bits.shape[1], b.y0 + 8 * b.bits.shape[1])
     of_a, of_b = (band.bits[x0 - band.x0 : x1 - band.x0, (y0 - band.y0) // 8 : (y1 - band.y0) // 8] for band in (a, b))
-    intersection = _count(of_a & of_b)
+    intersection = _popcount(of_a & of_b)
     return intersection / (a.area + b.area - intersection)

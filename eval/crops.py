@@ -17,13 +17,13 @@ class BitBox:
     Attributes:
         x0, y0: where the box begins, pixels; y0 is a multiple of 8.
         inside: (box width, box height / 8) uint8 bits of the mask, transposed, as run lengths go down columns.
-        core: the same of the pixels that lie deep enough inside along their column.
+        eroded: the same of the mask eroded along its columns.
     """
 
     x0: int
     y0: int
     inside: np.ndarray
-    core: np.ndarray
+    eroded: np.ndarray
 
 
 def decode_boxes(rles: Sequence[RLE], depth: int) -> list[BitBox]:
@@ -31,7 +31,7 @@ def decode_boxes(rles: Sequence[RLE], depth: int) -> list[BitBox]:
 
     Args:
         rles: the masks.
-        depth: pixels of a column that must be inside above and below a pixel of the core. What lies beyond the image is
+        depth: pixels of a column that must be inside above and below a pixel that stays. What lies beyond the image is
             outside.
 
     Returns:
@@ -51,10 +51,10 @@ def decode_boxes(rles: Sequence[RLE], depth: int) -> list[BitBox]:
     above = (places[:-1] - y0)[of] + (column - x0[of]) * rows[of]  # place of row 0 of each run's column
     deep = bottom - top > 2 * depth
     inside = _packed(above + top, above + bottom, int(places[-1]))
-    core = _packed((above + top)[deep] + depth, (above + bottom)[deep] - depth, int(places[-1]))
+    eroded = _packed((above + top)[deep] + depth, (above + bottom)[deep] - depth, int(places[-1]))
     shapes = zip(mask[begin].tolist(), x0.tolist(), y0.tolist(), columns.tolist(), strict=True)
     for (k, x, y, width), a, b in zip(shapes, (places[:-1] // 8).tolist(), (places[1:] // 8).tolist(), strict=True):
-        boxes[k] = BitBox(x, y, inside[a:b].reshape(width, -1), core[a:b].reshape(width, -1))
+        boxes[k] = BitBox(x, y, inside[a:b].reshape(width, -1), eroded[a:b].reshape(width, -1))
     return boxes
 
 
@@ -72,11 +72,10 @@ def _column_runs(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     # Files of other tools may have runs with nothing in between.
     if len(touching := np.flatnonzero((starts[1:] == ends[:-1]) & (mask[1:] == mask[:-1]))):
         mask, starts, ends = (np.delete(mask, touching), np.delete(starts, touching + 1), np.delete(ends, touching))
-    heights = np.array([rle["size"][0] for rle in rles])
-    height = heights[mask]
+    height = np.array([rle["size"][0] for rle in rles])[mask]
     column, last = starts // height, (ends - 1) // height
     top, bottom = starts - column * height, ends - last * height
-    if (column == last).all():
+    if (column == last).all():  # as usual: nothing is to be cut
         return mask, column, top, bottom
     pieces = last - column + 1  # a run from the lower border goes on at the upper one of the next column
     of = np.repeat(np.arange(len(mask)), pieces)
@@ -88,9 +87,5 @@ def _column_runs(rles: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def _packed(starts: np.ndarray, ends: np.ndarray, size: int) -> np.ndarray:
     """Bits that are 1 from every start to its end, in ``size`` / 8 bytes."""
-    edges = np.empty(2 * len(starts) + 2, np.int64)
-    edges[0], edges[-1] = 0, size
-    edges[1:-1:2], edges[2:-1:2] = starts, ends
-    values = np.zeros(len(edges) - 1, np.uint8)
-    values[1::2] = 1
-    return np.packbits(np.repeat(values, np.diff(edges)))
+    edges = np.concatenate([[0], np.stack([starts, ends], 1).ravel(), [size]])
+    return np.packbits(np.repeat(np.arange(len(edges) - 1) & 1 == 1, np.diff(edges)))

@@ -11,14 +11,14 @@ from eval.checks import GroundTruth, check_detections
 from eval.cityscapes import evaluate_cityscapes
 from eval.coco import Scores, evaluate_coco
 from eval.lvis import evaluate_lvis, has_cocos_ids, without_other_categories
-from sharpcontour.io.collecting import without_collecting
+from sharpcontour.io.garbage import without_garbage_collection
 
 METRICS = ("segm", "boundary", "lvis", "cityscapes")
 USUAL = ("segm", "boundary")
 """The metrics that any COCO annotations allow."""
 
 
-@without_collecting()
+@without_garbage_collection()
 def evaluate_detections(
     ground_truth: GroundTruth,
     detections: Sequence[Mapping[str, Any]],

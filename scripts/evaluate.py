@@ -200,7 +200,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     config = data_config(args, predictor, world)
     dataset = build_dataset(config, "val")
     check_categories(dataset.categories, predictor, config.val_json or config.root or config.name)
-    with faster(predictor.model, world.device, args.amp, args.channels_last, args.tf32):
+    with faster(predictor.model, world.device, **_cli.speed_of(args)):
         if predictor.finds:
             evaluate_found(args, predictor, dataset, config, world)
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.tables.paper import COSTS
+from eval.tables.records import gain_of
 from sharpcontour.io.files import read_json, write_whole
 
 SOURCES = {"photos": "photographs", "shapes": "shapes"}  # folders of tables, and how they are called
@@ -59,11 +60,8 @@ def _rows(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _cell(value: dict[str, Any] | None, paper: bool, with_gain: bool) -> str:
-    number, gain = ("paper", "paper_gain") if paper else ("ours", "our_gain")
+    number = "paper" if paper else "ours"
     if value is None or value[number] is None:
         return NONE
-    cell = f"{value[number]:.1f}"
-    if value[gain] is None or not with_gain:
-        return cell
-    error = None if paper else value["gain_error"]
-    return f"{cell} ({value[gain]:+.1f}{'' if error is None else f' ± {error:.1f}'})"
+    gain = gain_of(value) if not paper else "" if value["paper_gain"] is None else f"{value['paper_gain']:+.1f}"
+    return f"{value[number]:.1f}" + (f" ({gain})" if gain and with_gain else "")

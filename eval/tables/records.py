@@ -97,9 +97,9 @@ def compare(
     """Every row of a table: title, seeds, and for each metric "paper", "ours", "difference" and both gains.
 
     "ours" is the mean over the seeds, with "low" and "high"; gains are counted from another row, ours over the seeds
-    that both have, with "gain_error", its standard error over images (paired draws) and, of two seeds or more, over
-    trainings; and "one_training", whether both are of the same one. What is unknown is None. Unless the table has
-    ``own_seeds``, seeds that another row of those that were run lacks are left out.
+    that both have ("gain_seeds"), with "gain_error", its standard error over images, where these were drawn (in pairs),
+    and, of two seeds or more, over trainings; and "one_training", whether both are of the same one. What is unknown is
+    None. Unless the table has ``own_seeds``, seeds that another row of those that were run lacks are left out.
     """
     records: dict[str, Records] = {row.title: read_records(folder, row.cell) for row in table.rows}
     if not table.own_seeds:
@@ -108,13 +108,12 @@ def compare(
     result = []
     for row in table.rows:
         seeds = sorted(records[row.title])
-        values = {m: _values(row, m, records[row.title], times, refiners or {}) for m in table.metrics}
         line: dict[str, Any] = {"title": row.title, "seeds": seeds, "made_by": _made_by(records[row.title])}
         for metric in table.metrics:
-            found = values[metric]
+            found = _values(row, metric, records[row.title], times, refiners or {})
             base = rows_by_title.get(row.against)
             before = _values(base, metric, records[base.title], times, refiners or {}) if base else {}
-            common = [seed for seed in found if seed in before]
+            gains = {seed: found[seed] - before[seed] for seed in found if seed in before}
             paper = row.paper.get(metric)
             start = base.paper.get(metric) if base else None
             ours = statistics.fmean(found.values()) if found else None
@@ -126,8 +125,9 @@ def compare(
                 "seeds": [] if metric in COSTS else sorted(found),
                 "difference": None if paper is None or ours is None else ours - paper,
                 "paper_gain": None if paper is None or start is None else paper - start,
-                "our_gain": statistics.fmean(found[s] - before[s] for s in common) if common else None,
-                "gain_error": _gain_error(row, base, metric, records, common) if base else None,
+                "our_gain": statistics.fmean(gains.values()) if gains else None,
+                "gain_seeds": [] if metric in COSTS else sorted(gains),
+                "gain_error": _gain_error(row, base, metric, records, gains) if base and metric not in COSTS else None,
                 "one_training": base is not None and (row.cell.run, row.cell.refined_by) == (base.cell.run, ""),
             }
         result.append(line)
@@ -153,29 +153,28 @@ def _values(
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def _gain_error(row: Row, base: Row, metric: str, records: Mapping[str, Records], seeds: list[int]) -> float | None:
-    """Standard error of the gain of a row, averaged over ``seeds``; None where no images were drawn.
+def _gain_error(
+    row: Row, base: Row, metric: str, records: Mapping[str, Records], gains: dict[int, float]
+) -> float | None:
+    """Standard error of the mean of the gains of a row, by seed; None of one seed whose images were not drawn.
 
-    Its square is that over images and, of two seeds or more, that over trainings.
+    Its square is that over images, where they were drawn, and, of two seeds or more, that over trainings.
     """
-    differences, gains = [], []
-    for seed in seeds:
-        drawn = []
-        for one in (row, base):
-            kind, name = METRICS.get(metric, ("", ""))
-            values = records[one.title].get(seed, {}).get(one.cell.kind, {}).get("replicates", {}).get(kind)
-            if not values or name != "AP":
-                return None
-            drawn.append(np.array(values))
-        if len(drawn[0]) != len(drawn[1]):
-            return None  # no pairs
-        differences.append(drawn[0] - drawn[1])
-        gains.append(float(differences[-1].mean()))
-    if not differences:
+    drawn = [_replicates(row, base, metric, records, seed) for seed in gains]
+    pairs = [gain for gain in drawn if gain is not None]
+    errors = [standard_error(np.mean(pairs, 0))] if pairs and len(pairs) == len(drawn) else []
+    if len(gains) > 1:
+        errors.append(standard_error(list(gains.values())) / len(gains) ** 0.5)
+    return float(np.hypot.reduce(errors)) if errors else None
+
+
+def _replicates(row: Row, base: Row, metric: str, records: Mapping[str, Records], seed: int) -> np.ndarray | None:
+    """Gains of a row with one seed over images drawn again; None where none were, or not the same."""
+    kind, name = METRICS.get(metric, ("", ""))
+    found = [records[one.title][seed].get(one.cell.kind, {}).get("replicates", {}).get(kind, []) for one in (row, base)]
+    if name != "AP" or not found[0] or len(found[0]) != len(found[1]):
         return None
-    over_images = standard_error(np.mean(differences, 0))
-    over_trainings = standard_error(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
-    return float(np.hypot(over_images, over_trainings))
+    return np.subtract(*found)
 
 
 def _made_by(records: Records) -> list[dict[str, Any]]:
@@ -220,16 +219,21 @@ def _line(line: dict[str, Any], metric: str) -> str:
         "" if value["paper"] is None else f"{value['paper']:.1f}",
         ours,
         *("" if value[key] is None else f"{value[key]:+.1f}" for key in ("difference", "paper_gain")),
-        _gain(value["our_gain"], value["gain_error"], value["one_training"] or len(value["seeds"]) > 1),
+        gain_of(value),
         " ".join(map(str, value["seeds"])),
     ]
     return f"| {line['title']} | {' | '.join(cells)} |"
 
 
-def _gain(gain: float | None, error: float | None, decided: bool) -> str:
-    """A gain with its error; it is called none only where the error has the scatter of trainings, or needs none."""
+def gain_of(value: Mapping[str, Any]) -> str:
+    """Our gain with its error, of a metric of :func:`compare`; empty where there is none.
+
+    A gain within two errors is called none, where the error has the scatter of trainings, or needs none.
+    """
+    gain, error = value["our_gain"], value["gain_error"]
     if gain is None:
         return ""
     if error is None:
         return f"{gain:+.1f}"
+    decided = value["one_training"] or len(value["gain_seeds"]) > 1
     return f"{'none: ' if decided and abs(gain) <= ERRORS * error else ''}{gain:+.1f} ± {error:.1f}"

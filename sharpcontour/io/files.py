@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sharpcontour.errors import InputError
-from sharpcontour.io.collecting import without_collecting
+from sharpcontour.io.garbage import without_garbage_collection
 
 TEMPORARY = ".tmp"  # ending of a file that is being written
 GZIP = b"\x1f\x8b"  # a compressed file begins with it
@@ -24,7 +24,7 @@ class UnwritableError(InputError):
     """A file cannot be written: the disk is full, or there is no permission."""
 
 
-@without_collecting()
+@without_garbage_collection()
 def read_json(path: str | Path, kind: str = "file") -> Any:
     """Contents of a ``.json`` or ``.json.gz`` file; ``kind`` says in an error message what it should be.
 

@@ -114,9 +114,9 @@ def test_boxes_hold_exactly_the_masks(depth: int) -> None:
         np.testing.assert_array_equal(runs[offsets[k] : offsets[k + 1]], np.diff(changes, prepend=0, append=mask.size))
         np.testing.assert_array_equal(unpacked(box, box.inside, mask), mask)
         column = np.ones((2 * depth + 1, 1), np.uint8)
-        core = cv2.erode(mask, column, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        np.testing.assert_array_equal(unpacked(box, box.core, mask), core)
-        assert box.y0 % 8 == 0 and box.inside.shape == box.core.shape
+        eroded = cv2.erode(mask, column, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        np.testing.assert_array_equal(unpacked(box, box.eroded, mask), eroded)
+        assert box.y0 % 8 == 0 and box.inside.shape == box.eroded.shape
         if mask.any():
             assert box.inside.any(0)[[0, -1]].all() and box.inside.any(1)[[0, -1]].all()
         else:
@@ -132,7 +132,7 @@ def test_runs_with_nothing_between_them_are_one() -> None:
     assert rles[0] != rles[1]
     for box in decode_boxes(rles, 2):
         assert (box.x0, box.y0) == (3, 0)
-        assert np.unpackbits(box.inside, axis=1).sum() == 20 and np.unpackbits(box.core, axis=1).sum() == 2 * 6
+        assert np.unpackbits(box.inside, axis=1).sum() == 20 and np.unpackbits(box.eroded, axis=1).sum() == 2 * 6
     assert boundary_ious(rles[:1], rles[1:], 1) == 1
 
 

@@ -150,7 +150,7 @@ def test_a_gain_within_its_error_is_called_none(tmp_path: Path) -> None:
 
     def measured(seed: int, coarse: list[int], refined: list[int]) -> None:
         write(tmp_path, host, seed, (60, 40), None)
-        write(tmp_path, sharp, seed, (60, 40), (61, 45))
+        write(tmp_path, sharp, seed, (60, 40), (61 + seed, 45 + seed))
         for cell, kind, masks in ((host, "coarse", coarse), (sharp, "refined", refined)):
             path = tmp_path / record_name(cell, seed)
             record = json.loads(path.read_text())
@@ -165,12 +165,18 @@ def test_a_gain_within_its_error_is_called_none(tmp_path: Path) -> None:
     assert "| +1.0 ± 0.6 |" in markdown(3, table, lines, "about")
     measured(1, [59, 61, 60], [61, 63, 63])
     lines = compare(table, tmp_path, None)
-    over_trainings = np.std([4 / 3, 7 / 3], ddof=1) / 2**0.5
+    over_trainings = np.std([1, 2], ddof=1) / 2**0.5
     assert lines[1]["AP"]["gain_error"] == pytest.approx(np.hypot(np.std([1, 1, 2], ddof=1), over_trainings))
     text = markdown(3, table, lines, "about")
-    assert "| none: +1.0 ± 0.8 |" in text and "| +5.0 ± 0.8 |" in text
+    assert "| none: +1.5 ± 0.8 |" in text and "| +5.5 ± 0.8 |" in text
+    # One seed that both have decides no more than one training each, whatever other seeds a row has.
+    (tmp_path / record_name(host, 1)).unlink()
+    lines = compare(replace(table, own_seeds=True), tmp_path, None)
+    assert lines[1]["AP"]["seeds"] == [0, 1] and "| +1.0 ± 0.6 |" in markdown(3, table, lines, "about")
     measured(1, [59, 61, 60], [61, 63])
-    assert compare(table, tmp_path, None)[1]["AP"]["gain_error"] is None  # no pairs
+    assert compare(table, tmp_path, None)[1]["AP"]["gain_error"] == pytest.approx(over_trainings)  # no pairs
+    (tmp_path / record_name(host, 0)).unlink()
+    assert compare(table, tmp_path, None)[1]["AP"]["gain_error"] is None
 
 
 def test_settings_and_refiners_have_records_of_their_own(tmp_path: Path) -> None:
@@ -464,7 +470,11 @@ def test_the_page_of_results_shows_the_tables(tmp_path: Path) -> None:
     (copy.parent / "shapes/table3.json").write_text(json.dumps(table))
     update_page(copy, 3)
     text = copy.read_text(encoding="utf-8")
-    assert "| 12.3 (-1.2 ± 0.5) |" in text and text.count("<!-- end -->") == page.count("<!-- end -->")
+    assert (
+        "| 12.3 (-1.2 ± 0.5) |" in text
+        and "(none: " in text
+        and text.count("<!-- end -->") == page.count("<!-- end -->")
+    )
     assert text.splitlines()[:30] == page.splitlines()[:30] and text.splitlines()[-30:] == page.splitlines()[-30:]
     update_page(tmp_path / "none.md", 3)
     assert not (tmp_path / "none.md").exists()
