@@ -8,6 +8,7 @@ skips the update where that norm is not finite. The host hears of it later (:cla
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from contextlib import nullcontext
 from typing import Generic, TypeVar
@@ -40,6 +41,8 @@ class Updater:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.amp == "fp16")
+        # The weights of 1x1 convolutions have the same order in memory in both layouts, whatever their strides say.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         # No device_ids: inputs are on the device already. Models touch every parameter in every pass.
         self.model = DistributedDataParallel(model) if world.size > 1 else model
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
