@@ -94,8 +94,9 @@ def write(number: int, table: Table, work: Work) -> None:
     about = f"Paper: {'Cityscapes' if number == 2 else 'COCO val2017'}. Ours: {work.args.data}."
     if any(line[metric]["gain_error"] is not None for line in lines for metric in table.metrics):
         about += (
-            " ± is the standard error of a gain over validation images and, of several seeds, over trainings; a gain "
-            "within two of them is called none. Of one seed and two trainings it lacks their scatter: none is not said."
+            " ± is the standard error of a gain, over validation images where these are few and, of several seeds, "
+            "over trainings; a gain within two of them is called none. Of one seed and two trainings it lacks their "
+            "scatter: none is not said."
         )
     if "ms" in table.metrics and times is not None:
         about += f" Milliseconds of ours: {times['device']}."

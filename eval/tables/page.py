@@ -63,5 +63,8 @@ def _cell(value: dict[str, Any] | None, paper: bool, with_gain: bool) -> str:
     number = "paper" if paper else "ours"
     if value is None or value[number] is None:
         return NONE
-    gain = gain_of(value) if not paper else "" if value["paper_gain"] is None else f"{value['paper_gain']:+.1f}"
+    if not paper:
+        gain = gain_of(value)
+    else:
+        gain = "" if value["paper_gain"] is None else f"{value['paper_gain']:+.1f}"
     return f"{value[number]:.1f}" + (f" ({gain})" if gain and with_gain else "")
