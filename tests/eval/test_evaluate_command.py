@@ -143,10 +143,10 @@ def test_checkpoint_mode(
     out += [] if refine else ["--amp", "bf16", "--channels-last"]
     asked: list[Any] = []
     own = speed.faster
-    monkeypatch.setattr(speed, "faster", lambda model, *how: asked.append(how) or own(model, *how))
+    monkeypatch.setattr(speed, "faster", lambda model, device, **how: asked.append(how) or own(model, device, **how))
     code, shown, told = command("--checkpoint", "c.pt", *out)
     assert code == 0, told
-    assert asked == [(torch.device("cpu"), *(("none", False, False) if refine else ("bf16", True, False)))]
+    assert asked == [{"amp": "none" if refine else "bf16", "channels_last": not refine, "tf32": False}]
     numbers = json.loads((files[0] / "c.json").read_text())
     assert numbers.pop("speed", None) == (None if refine else {"amp": "bf16", "channels_last": True, "tf32": False})
     assert set(numbers) == {"segm", "boundary"} | ({"coarse"} if refine else set())
