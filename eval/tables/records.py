@@ -170,7 +170,7 @@ def _gain_error(
 
 def _replicates(row: Row, base: Row, metric: str, records: Mapping[str, Records], seed: int) -> np.ndarray | None:
     """Gains of a row with one seed over images drawn again; None where none were, or not the same."""
-    kind, name = METRICS.get(metric, ("", ""))
+    kind, name = METRICS[metric]
     found = [records[one.title][seed].get(one.cell.kind, {}).get("replicates", {}).get(kind, []) for one in (row, base)]
     if name != "AP" or not found[0] or len(found[0]) != len(found[1]):
         return None

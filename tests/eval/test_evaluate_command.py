@@ -143,10 +143,11 @@ def test_checkpoint_mode(
     out += [] if refine else ["--amp", "bf16", "--channels-last"]
     asked: list[Any] = []
     own = speed.faster
-    monkeypatch.setattr(speed, "faster", lambda model, device, **how: asked.append(how) or own(model, device, **how))
+    monkeypatch.setattr(speed, "faster", lambda model, *on, **how: asked.append((on, how)) or own(model, *on, **how))
     code, shown, told = command("--checkpoint", "c.pt", *out)
     assert code == 0, told
-    assert asked == [{"amp": "none" if refine else "bf16", "channels_last": not refine, "tf32": False}]
+    choices = {"amp": "none" if refine else "bf16", "channels_last": not refine, "tf32": False}
+    assert asked == [((torch.device("cpu"),), choices)]
     numbers = json.loads((files[0] / "c.json").read_text())
     assert numbers.pop("speed", None) == (None if refine else {"amp": "bf16", "channels_last": True, "tf32": False})
     assert set(numbers) == {"segm", "boundary"} | ({"coarse"} if refine else set())
