@@ -39,5 +39,6 @@ class DataConfig:
     val_images_count: int = 200  # drawn images in the validation split; the same ones whatever the seed
 
     def at_test_size(self) -> DataConfig:
-        """The same with training images as evaluation sees them: of its size, and not flipped."""
-        return replace(self, short_sides=(self.test_short_side,), max_side=self.test_max_side, flip=0.0)
+        """The same with training images as evaluation sees them: whole, of its size, their colours, not flipped."""
+        whole = replace(self, object_crop=0, colour=0.0, flip=0.0)
+        return replace(whole, short_sides=(self.test_short_side,), max_side=self.test_max_side)

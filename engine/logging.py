@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,16 +29,20 @@ class RunLog:
         folder: of the run.
         step: updates already done; what the files say of later ones is dropped.
         enabled: off on all processes but one.
+
+    Attributes:
+        evaluated: whether the files have an evaluation at ``step``.
     """
 
     def __init__(self, folder: Path, step: int, enabled: bool) -> None:
-        self.enabled = enabled
+        self.enabled, self.evaluated = enabled, False
         if not enabled:
             return
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
         self._path = folder / "log.jsonl"
-        _drop_after(self._path, step)
+        kept = _drop_after(self._path, step)
+        self.evaluated = any(line["step"] == step and any(key.startswith("eval/") for key in line) for line in kept)
         self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -64,18 +69,21 @@ class RunLog:
             self._board.close()
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Keep the lines of ``log.jsonl`` up to ``step``; a line cut off by a kill goes too."""
+def _drop_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Keep the lines of ``log.jsonl`` up to ``step``, which are returned; a line cut off by a kill goes too."""
     if not path.exists():
-        return
-    kept = []
+        return []
+    kept, lines = [], []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+            values = json.loads(line)
+            if values["step"] <= step:
+                kept.append(values)
+                lines.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    write_whole("".join(kept).encode(), path)
+    write_whole("".join(lines).encode(), path)
+    return kept
 
 
 class Means:

@@ -107,12 +107,15 @@ class Trainer:
             self.updater.optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:
             raise InputError(f"{path}: its optimizer state does not fit ({error}); keep that run's options") from error
+        for group, options in zip(self.updater.optimizer.param_groups, own, strict=True):
+            group.update({name: value for name, value in options.items() if name != "params"})  # of this run
         self.updater.lay_out_moments()
         if self.updater.scaler.is_enabled() and state["scaler"]:
             self.updater.scaler.load_state_dict(state["scaler"])
         self.step, self.images_seen = state["step"], state["images_seen"]
         self.skipped_in_a_row, self.skipped = state["skipped_in_a_row"], state["skipped"]
-        self._saved_at = self.step
+        if path.resolve().parent == (self.folder / "checkpoints").resolve():
+            self._saved_at = self.step
         if state["world_size"] != self.world.size:
             say(
                 self.world,
@@ -125,10 +128,12 @@ class Trainer:
         config = self.config
         log = RunLog(self.folder, self.step, self.world.main)
         batches = self._batches(self.images_seen // (self._per_pass * self.world.size))
+        period = config.eval_period or config.iterations
         try:
             self.model.train()
+            if 0 < self.step < config.iterations and self.step % period == 0 and not any(gather_objects(log.evaluated)):
+                self._run_evaluation(log)  # the run was interrupted before it
             while self.step < config.iterations:
-                period = config.eval_period or config.iterations
                 until = min((self.step // period + 1) * period, config.iterations)
                 with StopSignals() as signals:
                     going = self._train_until(until, batches, signals, log)
@@ -139,6 +144,7 @@ class Trainer:
                     return False
                 if until < config.iterations:
                     self._run_evaluation(log)
+            self.save()  # a finished run that goes on in another folder
             self._run_evaluation(log)
             return True
         finally:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, TypedDict, TypeGuard
 
 from pycocotools.coco import COCO
@@ -244,7 +245,11 @@ def _known(key: object, known: Mapping[Id, object]) -> TypeGuard[Id]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # and no NaN
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    with contextlib.suppress(OverflowError):
+        return abs(float(value)) < 1e300  # and no NaN
+    return False
 
 
 def _more(items: Sequence[object]) -> str:

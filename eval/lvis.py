@@ -60,12 +60,13 @@ def without_other_categories(
         InputError: where none is left.
     """
     known = set(ground_truth.category_names)
-    kept = [found for found in detections if not isinstance(found, dict) or found.get("category_id") in known]
-    others = Counter(
-        found.get("category_id")
-        for found in detections
-        if isinstance(found, dict) and found.get("category_id") not in known
-    )
+    kept, others = [], Counter[Any]()
+    for found in detections:
+        key = found.get("category_id") if isinstance(found, dict) else None
+        if isinstance(key, (int, str)) and key not in known:
+            others[key] += 1
+        else:  # what is broken is refused later
+            kept.append(found)
     if others and not kept:
         raise InputError(
             f"{name}: none of its categories is in {ground_truth.name}; "

@@ -48,8 +48,9 @@ def evaluate_detections(
     if "lvis" in metrics and isinstance(detections, list):
         detections, others = without_other_categories(detections, ground_truth, name)
         if others:
+            keys = ", ".join(sorted(map(str, others)))
             print(
-                f"warning: {name}: {others.total()} detections of the categories {', '.join(map(str, sorted(others)))} "
+                f"warning: {name}: {others.total()} detections of the categories {keys} "
                 f"are left out, since {ground_truth.name} does not have these",
                 file=sys.stderr,
             )

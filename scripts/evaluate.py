@@ -256,8 +256,16 @@ def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: Data
     from engine.logging import say
     from eval.degraded import evaluate_degraded, format_degraded
 
-    if args.results_out or args.study or args.per_category:
-        raise InputError("this model detects nothing: --results-out, --study and --per-category mean nothing to it")
+    of_detections = {
+        "--results-out": args.results_out,
+        "--study": args.study,
+        "--per-category": args.per_category,
+        "--bootstrap": args.bootstrap,
+        "--metrics": args.metrics != list(USUAL),
+        "--dilation-ratio": args.dilation_ratio != DILATION_RATIO,
+    }
+    if given := [option for option, used in of_detections.items() if used]:
+        raise InputError(f"this model detects nothing, so {', '.join(given)} would change nothing; leave it out")
     result = evaluate_degraded(predictor, dataset, progress=world.main)
     if args.json and world.main:
         save_results(result, args.json)

@@ -11,8 +11,8 @@ Every cell leaves a record, results/DATA/runs/NAME.json, with its command, commi
 run again, whatever --set says, nor is a finished training: remove the file, or the training's folder. The repository's
 results/ holds our records; --results DIR begins with none. A cell without one says "not run". A training that was
 interrupted goes on when the command is given again. Tables are written as tableN.md and tableN.json, ablations also as
-tableN.png. A README.md in the folder of results gets all data sets side by side between "<!-- table N -->" and
-"<!-- end -->", where it has these.
+tableN.png. A README.md in the folder of results gets those of photographs and shapes side by side between
+"<!-- table N -->" and "<!-- end -->", where it has these.
 
 COCO begins from torchvision's ImageNet weights and has the recipes coco_1x and coco_3x; AP* needs --lvis. On shapes and
 photographs the models are small; on shapes they begin from random weights, on photographs all from the body of one Mask
@@ -93,10 +93,10 @@ def write(number: int, table: Table, work: Work) -> None:
     lines = compare(table, work.records, times, costs.get("refiners"))
     about = f"Paper: {'Cityscapes' if number == 2 else 'COCO val2017'}. Ours: {work.args.data}."
     if any(line[metric]["gain_error"] is not None for line in lines for metric in table.metrics):
+        about += f" ± is the standard error of a gain {'over the validation images and, ' if work.few_images else ''}"
         about += (
-            " ± is the standard error of a gain, over validation images where these are few and, of several seeds, "
-            "over trainings; a gain within two of them is called none. Of one seed and two trainings it lacks their "
-            "scatter: none is not said."
+            "of several seeds, over trainings; a gain whose interval of 95 % has 0 in it (Student's, so wide for few "
+            "seeds) is called none. Of one seed and two trainings ± lacks their scatter: none is not said."
         )
     if "ms" in table.metrics and times is not None:
         about += f" Milliseconds of ours: {times['device']}."

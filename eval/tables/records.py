@@ -8,12 +8,14 @@ validation images are few, "coarse" and "refined" also have "replicates", metric
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from eval.bootstrap import standard_error
 from eval.pictures.plot import Curve
@@ -25,7 +27,7 @@ from sharpcontour.io.files import read_json
 Records = Mapping[int, dict[str, Any]]
 """Seed -> record of the cell with that seed."""
 NOT_RUN = "not run"
-ERRORS = 2.0  # standard errors, up to which a gain is called none
+CONFIDENCE = 0.95  # of an interval around a gain: where 0 is in it, the gain is called none
 
 
 def record_name(cell: Cell, seed: int) -> str:
@@ -98,8 +100,9 @@ def compare(
 
     "ours" is the mean over the seeds, with "low" and "high"; gains are counted from another row, ours over the seeds
     that both have ("gain_seeds"), with "gain_error", its standard error over images, where these were drawn (in pairs),
-    and, of two seeds or more, over trainings; and "one_training", whether both are of the same one. What is unknown is
-    None. Unless the table has ``own_seeds``, seeds that another row of those that were run lacks are left out.
+    and, of two seeds or more, over trainings; and "gain_limit", up to which it is called none, of one seed only where
+    both are of one training. What is unknown is None. Unless the table has ``own_seeds``, seeds that another row of
+    those that were run lacks are left out.
     """
     records: dict[str, Records] = {row.title: read_records(folder, row.cell) for row in table.rows}
     if not table.own_seeds:
@@ -117,6 +120,9 @@ def compare(
             paper = row.paper.get(metric)
             start = base.paper.get(metric) if base else None
             ours = statistics.fmean(found.values()) if found else None
+            error = limit = None
+            if base and metric not in COSTS:
+                error, limit = _gain_error(row, base, metric, records, gains)
             line[metric] = {
                 "paper": paper,
                 "ours": ours,
@@ -127,8 +133,8 @@ def compare(
                 "paper_gain": None if paper is None or start is None else paper - start,
                 "our_gain": statistics.fmean(gains.values()) if gains else None,
                 "gain_seeds": [] if metric in COSTS else sorted(gains),
-                "gain_error": _gain_error(row, base, metric, records, gains) if base and metric not in COSTS else None,
-                "one_training": base is not None and (row.cell.run, row.cell.refined_by) == (base.cell.run, ""),
+                "gain_error": error,
+                "gain_limit": limit,
             }
         result.append(line)
     return result
@@ -155,17 +161,27 @@ def _values(
 
 def _gain_error(
     row: Row, base: Row, metric: str, records: Mapping[str, Records], gains: dict[int, float]
-) -> float | None:
-    """Standard error of the mean of the gains of a row, by seed; None of one seed whose images were not drawn.
+) -> tuple[float | None, float | None]:
+    """Standard error of the mean of the gains of a row, by seed, and the half-width of its interval.
 
-    Its square is that over images, where they were drawn, and, of two seeds or more, that over trainings.
+    The square of the error is that over images, where they were drawn, and, of two seeds or more, that over trainings.
+    The interval is Student's, with the degrees of freedom of Welch and Satterthwaite, images counting as very many.
+    There is no error of one seed whose images were not drawn, nor where they were drawn for other metrics or seeds
+    only; and no interval of two trainings of one seed each, whose scatter nobody knows.
     """
     drawn = [_replicates(row, base, metric, records, seed) for seed in gains]
     pairs = [gain for gain in drawn if gain is not None]
-    errors = [standard_error(np.mean(pairs, 0))] if pairs and len(pairs) == len(drawn) else []
-    if len(gains) > 1:
-        errors.append(standard_error(list(gains.values())) / len(gains) ** 0.5)
-    return float(np.hypot.reduce(errors)) if errors else None
+    drawn_in_part = len(pairs) < len(drawn) and any(_has_replicates(records, row, seed) for seed in gains)
+    if drawn_in_part or (not pairs and len(gains) < 2):
+        return None, None
+    over_images = standard_error(np.mean(pairs, 0)) if pairs else 0.0
+    over_trainings = standard_error(list(gains.values())) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+    error = math.hypot(over_images, over_trainings)
+    if len(gains) == 1 and (row.cell.run, row.cell.refined_by) != (base.cell.run, ""):
+        return error, None
+    share = over_trainings / error if error else 0.0
+    freedom = max(len(gains) - 1, 1) / max(share, 0.01) ** 4
+    return error, error * float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def _replicates(row: Row, base: Row, metric: str, records: Mapping[str, Records], seed: int) -> np.ndarray | None:
@@ -175,6 +191,10 @@ def _replicates(row: Row, base: Row, metric: str, records: Mapping[str, Records]
     if name != "AP" or not found[0] or len(found[0]) != len(found[1]):
         return None
     return np.subtract(*found)
+
+
+def _has_replicates(records: Mapping[str, Records], row: Row, seed: int) -> bool:
+    return "replicates" in records[row.title][seed].get(row.cell.kind, {})
 
 
 def _made_by(records: Records) -> list[dict[str, Any]]:
@@ -226,14 +246,10 @@ def _line(line: dict[str, Any], metric: str) -> str:
 
 
 def gain_of(value: Mapping[str, Any]) -> str:
-    """Our gain with its error, of a metric of :func:`compare`; empty where there is none.
-
-    A gain within two errors is called none, where the error has the scatter of trainings, or needs none.
-    """
-    gain, error = value["our_gain"], value["gain_error"]
+    """Our gain with its error, of a metric of :func:`compare`, called none within its limit; empty without a gain."""
+    gain, error, limit = (value[key] for key in ("our_gain", "gain_error", "gain_limit"))
     if gain is None:
         return ""
     if error is None:
         return f"{gain:+.1f}"
-    decided = value["one_training"] or len(value["gain_seeds"]) > 1
-    return f"{'none: ' if decided and abs(gain) <= ERRORS * error else ''}{gain:+.1f} ± {error:.1f}"
+    return f"{'none: ' if limit is not None and abs(gain) <= limit else ''}{gain:+.1f} ± {error:.1f}"

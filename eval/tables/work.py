@@ -63,7 +63,7 @@ class Work:
                 self.train(run, seed)
         if cell.refined_by:
             scores = self.refine_results(cell, seed)
-        elif cell.settings or cell.study or self._few_images:
+        elif cell.settings or cell.study or self.few_images:
             changed = ["--set", *cell.settings] if cell.settings else []
             scores = self.evaluate(self._folder(cell.run, seed), *changed, *(["--study"] if cell.study else []))
         else:
@@ -196,7 +196,7 @@ class Work:
     def _scored(self, options: list[str], processes: int = 1) -> dict[str, Any]:
         """The JSON of evaluate.py; in a file of this process, since several may work at once."""
         out = self.runs / f"scores.{os.getpid()}.json"
-        errors = ["--bootstrap", str(DRAWS)] if self._few_images else []
+        errors = ["--bootstrap", str(DRAWS)] if self.few_images else []
         call(["scripts/evaluate.py", *options, *errors, "--json", str(out)], processes)
         found: dict[str, Any] = read_json(out)
         out.unlink()
@@ -208,7 +208,7 @@ class Work:
         return self.results / "start.pt"
 
     @property
-    def _few_images(self) -> bool:
+    def few_images(self) -> bool:
         """Whether the validation images are so few that gains need a standard error over them."""
         return bool(self.args.data == "photos")
 
@@ -240,7 +240,7 @@ class Work:
         if (before := record["command"]) != described(cell, self._training(cell.run, seed)):
             print(f"kept: {path}, made by another command: {before}", flush=True)
         found = record.get(cell.kind, {})
-        return ("lvis" in found or not self._with_lvis) and ("replicates" in found or not self._few_images)
+        return ("lvis" in found or not self._with_lvis) and ("replicates" in found or not self.few_images)
 
     def _record(self, cell: Cell, seed: int) -> Path:
         return self.records / record_name(cell, seed)

@@ -298,6 +298,14 @@ def test_exif_rotation_is_ignored(tmp_path: Path) -> None:
     assert read_image(path).shape == (10, 20, 3)
 
 
+def test_at_test_size_images_are_those_of_evaluation(tmp_path: Path) -> None:
+    other = {"colour": 1.0, "object_crop": 32, "flip": 1.0, "short_sides": (96,), "test_short_side": 64}
+    config = write_set(tmp_path, [annotation(1, 100)], [image_entry(100)], **other)
+    data = CocoDataset(config.at_test_size(), "val")
+    assert torch.equal(data[0, 0]["image"], data[-1, 0]["image"])
+    assert data[0, 0]["target"]["boxes"].shape == (1, 4)
+
+
 def test_workers_share_arrays_not_objects(tmp_path: Path) -> None:
     """What grows with the number of annotations must be arrays: Python objects are copied into every worker."""
     data = CocoDataset(write_set(tmp_path, [annotation(k) for k in range(1, 500)]), "train")

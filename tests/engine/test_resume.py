@@ -128,6 +128,49 @@ def test_other_number_of_processes_warns_and_goes_on(tmp_path: Path, capsys: pyt
     assert begun == [5 * 4 // 2]  # five updates of four images are ten passes of two
 
 
+def test_a_resumed_run_has_its_own_options(tmp_path: Path) -> None:
+    toy.trainer(tmp_path, toy.config(iterations=5, weight_decay=0.1, momentum=0.9)).fit()
+    found = newest_readable(tmp_path / "checkpoints")
+    assert found is not None
+    second = toy.trainer(tmp_path, toy.config(iterations=6, weight_decay=0.3, momentum=0.5))
+    own = [dict(group) for group in second.updater.optimizer.state_dict()["param_groups"]]
+    second.resume(found[1], found[0])
+    assert second.updater.optimizer.state_dict()["param_groups"] == own and {group["momentum"] for group in own} == {
+        0.5
+    }
+
+
+def test_a_finished_run_goes_on_in_another_folder(tmp_path: Path) -> None:
+    toy.trainer(tmp_path / "a", toy.config(iterations=5)).fit()
+    found = newest_readable(tmp_path / "a" / "checkpoints")
+    assert found is not None
+    second = toy.trainer(tmp_path / "b", toy.config(iterations=5))
+    second.resume(found[1], found[0])
+    assert second.fit()
+    copied = newest_readable(tmp_path / "b" / "checkpoints")
+    assert copied is not None and copied[1]["step"] == 5 and _same(copied[1]["model"], found[1]["model"])
+
+
+def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path: Path) -> None:
+    evaluated: list[int] = []
+
+    def evaluate(step: int) -> dict[str, float]:
+        evaluated.append(step)
+        if evaluated == [3, 6]:
+            raise KeyboardInterrupt
+        return {"eval/AP": 1.0}
+
+    settings = toy.config(eval_period=3, iterations=8)
+    with pytest.raises(KeyboardInterrupt):
+        toy.trainer(tmp_path, settings, evaluate=evaluate).fit()
+    for _ in range(2):  # the second time there is nothing to make up for
+        again = toy.trainer(tmp_path, settings, evaluate=evaluate)
+        found = next(path for path in (tmp_path / "checkpoints").iterdir() if "0006" in path.name)
+        again.resume(torch.load(found, weights_only=True), found)
+        assert again.fit()
+    assert evaluated == [3, 6, 6, 8, 8]
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_the_layout_in_memory_may_change(tmp_path: Path, optimizer: str) -> None:
     """Fused optimizers go through weights and moments in the order of memory, so the two must agree on it."""

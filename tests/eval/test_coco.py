@@ -258,6 +258,14 @@ def test_broken_detections_are_refused(change: dict[str, Any], message: str) -> 
     assert "\n" not in str(error.value)
 
 
+def test_scores_may_be_of_numpy() -> None:
+    data = small()
+    found = [{**a, "score": 0.5} for a in data["annotations"]]
+    packed = [{**a, "score": np.float32(0.5)} for a in data["annotations"]]
+    first, second = (evaluate_detections(GroundTruth(data), one)["segm"].summary for one in (found, packed))
+    assert first == second
+
+
 def test_entries_that_are_no_detections_are_refused() -> None:
     truth = GroundTruth(small())
     for found in ([{"image_id": 1}], [5]):

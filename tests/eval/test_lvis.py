@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from data.lvis import SYNSETS, with_coco_categories
 from eval.checks import GroundTruth, check_detections
 from eval.lvis import evaluate_lvis, has_cocos_ids, without_other_categories
+from eval.metrics import evaluate_detections
 from sharpcontour.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
@@ -130,6 +131,11 @@ def test_other_annotations_are_refused() -> None:
     truth = GroundTruth(data)
     kept, others = without_other_categories([*found, {**found[0], "category_id": 77}], truth, "results")
     assert len(kept) == len(found) and others == {77: 1}
+    foreign = [{**found[0], "category_id": 77}, {**found[0], "category_id": "x"}]
+    with pytest.raises(InputError, match=r"results: 1 category ids are not in ground truth: \[7\]"):
+        evaluate_detections(truth, [*found, *foreign, {**found[0], "category_id": [7]}], ["lvis"])
+    with pytest.raises(InputError, match=f"results: entry {len(found)} has no 'category_id'"):
+        evaluate_detections(truth, [*found, *foreign, {"image_id": 1, "score": 1.0, "segmentation": []}], ["lvis"])
     with pytest.raises(InputError, match=r"none of its categories is in ground truth; scripts/prepare_data.py lvis"):
         without_other_categories([{**found[0], "category_id": 77}], truth, "results")
     del data["images"][0]["neg_category_ids"]

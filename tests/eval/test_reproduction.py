@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student
 
 from engine import checkpoint
 from eval.pictures.plot import Curve, plot
@@ -45,6 +46,10 @@ def write(
         record["refined"] = scores(*refined)
     folder.mkdir(exist_ok=True)
     (folder / record_name(cell, seed)).write_text(json.dumps(record))
+
+
+def without_replicates(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "replicates"}
 
 
 def test_the_tables_are_complete() -> None:
@@ -155,26 +160,41 @@ def test_a_gain_within_its_error_is_called_none(tmp_path: Path) -> None:
             path = tmp_path / record_name(cell, seed)
             record = json.loads(path.read_text())
             record[kind]["replicates"] = {"segm": masks, "boundary": masks}
+            record[kind]["segm"]["APs"] = record[kind]["segm"]["AP"]
             path.write_text(json.dumps(record))
 
     measured(0, [59, 61, 60], [60, 62, 62])
     lines = compare(table, tmp_path, None)
     assert lines[1]["AP"]["gain_error"] == pytest.approx(np.std([1, 1, 2], ddof=1))  # of the pairs
-    assert lines[0]["AP"]["gain_error"] is None
+    assert lines[0]["AP"]["gain_error"] is None and lines[0]["AP"]["gain_limit"] is None
     # Two trainings of one seed each: how such trainings scatter is not known.
+    assert lines[1]["AP"]["gain_limit"] is None
     assert "| +1.0 ± 0.6 |" in markdown(3, table, lines, "about")
     measured(1, [59, 61, 60], [61, 63, 63])
     lines = compare(table, tmp_path, None)
     over_trainings = np.std([1, 2], ddof=1) / 2**0.5
-    assert lines[1]["AP"]["gain_error"] == pytest.approx(np.hypot(np.std([1, 1, 2], ddof=1), over_trainings))
+    over_images = np.std([1, 1, 2], ddof=1)
+    assert lines[1]["AP"]["gain_error"] == pytest.approx(np.hypot(over_images, over_trainings))
+    freedom = (over_images**2 + over_trainings**2) ** 2 / over_trainings**4  # Welch and Satterthwaite
+    limit = student.ppf(0.975, freedom) * np.hypot(over_images, over_trainings)
+    assert lines[1]["AP"]["gain_limit"] == pytest.approx(limit) and limit > 2 * lines[1]["AP"]["gain_error"]
     text = markdown(3, table, lines, "about")
     assert "| none: +1.5 ± 0.8 |" in text and "| +5.5 ± 0.8 |" in text
     # One seed that both have decides no more than one training each, whatever other seeds a row has.
     (tmp_path / record_name(host, 1)).unlink()
     lines = compare(replace(table, own_seeds=True), tmp_path, None)
+    assert lines[1]["AP"]["gain_limit"] is None
     assert lines[1]["AP"]["seeds"] == [0, 1] and "| +1.0 ± 0.6 |" in markdown(3, table, lines, "about")
     measured(1, [59, 61, 60], [61, 63])
-    assert compare(table, tmp_path, None)[1]["AP"]["gain_error"] == pytest.approx(over_trainings)  # no pairs
+    assert compare(table, tmp_path, None)[1]["AP"]["gain_error"] is None  # no pairs of this seed
+    measured(1, [59, 61, 60], [61, 63, 63])
+    small = compare(replace(table, metrics=("AP_S",)), tmp_path, None)[1]["AP_S"]
+    assert small["our_gain"] == 1.5 and small["gain_error"] is None  # no pairs of this metric
+    for path in tmp_path.glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text(), object_hook=without_replicates)))
+    value = compare(table, tmp_path, None)[1]["AP"]
+    assert value["gain_error"] == pytest.approx(over_trainings)
+    assert value["gain_limit"] == pytest.approx(student.ppf(0.975, 1) * over_trainings)  # 12.7 errors of two seeds
     (tmp_path / record_name(host, 0)).unlink()
     assert compare(table, tmp_path, None)[1]["AP"]["gain_error"] is None
 

@@ -274,6 +274,8 @@ def test_it_trains_evaluates_and_is_loaded_again(tmp_path: Path) -> None:
     again = run_script("evaluate.py", "--checkpoint", "run", "--json", "m.json", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "m.json").read_text())["masks"] == metrics["masks"]
+    useless = run_script("evaluate.py", "--checkpoint", "run", "--bootstrap", "9", "--metrics", "segm", cwd=tmp_path)
+    assert useless.returncode == 2 and "detects nothing, so --bootstrap, --metrics would change" in useless.stderr
     _exports(tmp_path)
     refused = run_script("predict.py", "--checkpoint", "run", "--out", "o", str(_photo(tmp_path)), cwd=tmp_path)
     assert refused.returncode == 2 and "anymask detects nothing; give it masks" in refused.stderr
