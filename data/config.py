@@ -40,5 +40,5 @@ class DataConfig:
 
     def at_test_size(self) -> DataConfig:
         """The same with training images as evaluation sees them: whole, of its size, their colours, not flipped."""
-        whole = replace(self, object_crop=0, colour=0.0, flip=0.0)
-        return replace(whole, short_sides=(self.test_short_side,), max_side=self.test_max_side)
+        size = (self.test_short_side,)
+        return replace(self, short_sides=size, max_side=self.test_max_side, object_crop=0, colour=0.0, flip=0.0)

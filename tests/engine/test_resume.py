@@ -135,9 +135,8 @@ def test_a_resumed_run_has_its_own_options(tmp_path: Path) -> None:
     second = toy.trainer(tmp_path, toy.config(iterations=6, weight_decay=0.3, momentum=0.5))
     own = [dict(group) for group in second.updater.optimizer.state_dict()["param_groups"]]
     second.resume(found[1], found[0])
-    assert second.updater.optimizer.state_dict()["param_groups"] == own and {group["momentum"] for group in own} == {
-        0.5
-    }
+    assert second.updater.optimizer.state_dict()["param_groups"] == own
+    assert {group["momentum"] for group in own} == {0.5}
 
 
 def test_a_finished_run_goes_on_in_another_folder(tmp_path: Path) -> None:
