@@ -203,7 +203,7 @@ def build_loader(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=partial(_start_worker, last_words),
+        worker_init_fn=partial(_start_worker, last_words, not torch.cuda.is_available()),
         timeout=WAIT if workers > 0 else 0,
         generator=torch.Generator().manual_seed(seed),  # else it would draw from, and change, the global one
     )
@@ -230,7 +230,7 @@ def _collate(samples: list[Any]) -> tuple[Batch, list[InputError]]:
     return batch, [sample for sample in samples if isinstance(sample, InputError)]
 
 
-def _start_worker(last_words: Any, worker: int) -> None:
+def _start_worker(last_words: Any, yielding: bool, worker: int) -> None:
     # A batch that cannot be handed over would be dropped with a word on the screen, and waited for without end.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(  # type: ignore[attr-defined]
         partial(_end_worker, last_words)
@@ -242,6 +242,9 @@ def _start_worker(last_words: Any, worker: int) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(30))  # s: should it be forgotten
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    # Where the model computes on the same cores, a thread of it that has to wait makes all of them wait.
+    if yielding and hasattr(os, "nice"):  # not on Windows
+        os.nice(19)
 
 
 def _end_worker(last_words: Any, error: Exception, batch: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -126,3 +127,24 @@ def test_evaluation_leaves_out_images_that_cannot_be_used(tmp_path: Path, worker
     for _ in range(2):
         assert [target["image_id"] for _, targets in loader for target in targets] == [1, 3]
         assert [line.partition(":")[0] for line in loader.left_out] == [str(tmp_path / f"{k}.png") for k in (2, 4)]
+
+
+class Niceness:
+    """A data set that tells how far the process that reads it stands back."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, object]:
+        return {"image": os.nice(0), "target": {}}
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="Windows")
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+@pytest.mark.parametrize("cuda", [True, False])
+def test_workers_stand_back_where_the_model_needs_the_same_cores(cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    loader = build_loader(Niceness(), 1, training=False, workers=1)
+    monkeypatch.undo()
+    [(found, _)] = loader
+    assert found == ([os.nice(0)] if cuda else [19])
