@@ -16,13 +16,13 @@ from engine.config import TrainConfig
 from engine.distributed import World, seed_all
 from engine.logging import Clock, Means, RunLog, memory_gib, progress_line, say
 from engine.schedule import learning_rate, set_learning_rate
-from engine.signals import StopSignals
 from engine.update import Updater, Verdicts
 from eval.processes import gather_objects
 from models.loading import load_weights
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target
 from sharpcontour.io.device import to_device
+from sharpcontour.io.signals import StopSignals
 
 Batch = tuple[list[Tensor], list[Target]]
 Batches = Generator[Batch, None, None]

@@ -8,8 +8,9 @@
     python scripts/reproduce.py --table 2 --data cityscapes --root /data/cityscapes --nproc 8
 
 Every cell leaves a record, results/DATA/runs/NAME.json, with its command, commit and budget; a cell that has one is not
-run again, whatever --set says, nor is a finished training: remove the file, or the training's folder. The repository's
-results/ holds our records; --results DIR begins with none. A cell without one says "not run". A training that was
+run again, whatever --set says, nor is a finished training: remove the file, or the training's folder. results/ and
+runs/ are looked for in the folder you are in. The repository's results/ holds our records; --results DIR begins with
+none, and your own photographs need it, with --runs DIR. A cell without a record says "not run". A training that was
 interrupted goes on when the command is given again. Tables are written as tableN.md and tableN.json, ablations also as
 tableN.png. A README.md in the folder of results gets those of photographs and shapes side by side between
 "<!-- table N -->" and "<!-- end -->", where it has these.
@@ -43,6 +44,10 @@ def main() -> int:
     """Table by table: run what is missing, then write what there is."""
     args = parse_arguments()
     work = Work(args)
+    if args.show and not work.results.is_dir():
+        raise InputError(f"{work.results}: no such folder, so there is nothing to show; see --results and --data")
+    if not args.show:
+        work.check_data()
     for number in args.table:
         table = TABLES[number]
         if not args.show:
@@ -69,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--lvis", metavar="FILE", help="LVIS' annotations of COCO's validation images (prepare_data.py lvis), for AP*")
     add("--seeds", nargs="+", type=int, default=[0], metavar="S", help="a training for each (default: 0)")
     add("--only", nargs="+", choices=sorted(RUNS), metavar="RUN", help=f"of these runs alone: {', '.join(RUNS)}")
-    add("--show", action="store_true", help="run nothing")
+    add("--show", action="store_true", help="run nothing, only make the tables anew from the records there are")
     add("--nproc", type=int, default=1, metavar="N", help="processes of a training (default: 1)")
     add("--set", metavar="KEY=VALUE", dest="overrides", nargs="+", default=[], help="for all trainings, see train.py")
     add("--runs", metavar="DIR", default="runs/reproduce", help="folder of the trainings (default: %(default)s)")

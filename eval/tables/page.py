@@ -36,7 +36,8 @@ def update_page(page: Path, number: int) -> None:
 def side_by_side(number: int, results: Path) -> str:
     """Table ``number`` of all data sets of a folder of results, and of the paper, as one table in Markdown.
 
-    Rows without any number of ours and columns without any number are left out.
+    Rows without any number of ours and columns without any number are left out. Where the rows of a data set are of
+    different numbers of trainings, a column says of how many each is.
     """
     tables = {name: _rows(results / folder / f"table{number}.json") for folder, name in SOURCES.items()}
     together = {title: row for rows in tables.values() for title, row in rows.items()}
@@ -47,6 +48,9 @@ def side_by_side(number: int, results: Path) -> str:
             cells = {title: _cell(lines.get(title, {}).get(metric), name == "paper", gain) for title in together}
             if set(cells.values()) - {NONE}:
                 columns.append((f"{name}: {metric}", cells))
+        trainings = {title: _trainings(lines.get(title, {})) for title in together}
+        if name != "paper" and len(set(trainings.values()) - {NONE}) > 1:
+            columns.append((f"{name}: trainings", trainings))
     own = [cells for head, cells in columns if not head.startswith("paper")]
     shown = [title for title in together if any(cells[title] != NONE for cells in own)]
     written = [["", *(head for head, _ in columns)], ["---"] * (len(columns) + 1)]
@@ -57,6 +61,10 @@ def side_by_side(number: int, results: Path) -> str:
 def _rows(path: Path) -> dict[str, dict[str, Any]]:
     """The lines of a table by title; none where it has not been made."""
     return {row["title"]: row for row in read_json(path)["rows"]} if path.is_file() else {}
+
+
+def _trainings(row: dict[str, Any]) -> str:
+    return str(len(row["seeds"])) if row.get("seeds") else NONE
 
 
 def _cell(value: dict[str, Any] | None, paper: bool, with_gain: bool) -> str:

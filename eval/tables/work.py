@@ -6,11 +6,11 @@ import argparse
 import io
 import os
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from eval.commands import ROOT, command_line
+from eval.commands import call, commit
+from eval.tables.images import check_files, check_same_photographs, files_of
 from eval.tables.paper import BPR, RUNS, START, TABLES, Cell, Row, Table
 from eval.tables.records import read_record, record_name
 from sharpcontour.errors import InputError
@@ -40,6 +40,13 @@ class Work:
         self.results = Path(args.results) / args.data
         self.records = self.results / "runs"
         self.runs = Path(args.runs) / args.data
+
+    def check_data(self) -> None:
+        """Make sure that the data set is there, and that earlier records are of the same photographs."""
+        if self.args.root:
+            check_files(self.args.data, Path(self.args.root))
+        if self.args.data == "photos":
+            check_same_photographs(Path(self.args.root), self.results)
 
     def run(self, table: Table) -> None:
         """Train, evaluate and record everything that the rows of a table lack."""
@@ -258,13 +265,13 @@ class Work:
 
     def _files(self, split: str, seed: int) -> tuple[Path, Path]:
         """Annotations and folder of the images of "train" or "val"; of shapes those that the seed trains on."""
-        if self.args.data == "photos":
-            return Path(self.args.root) / f"{split}.json", Path(self.args.root) / "images"
-        root = Path(self.args.root) if self.args.data == "coco" else self.runs / f"files_seed{seed}"
-        annotations = root / "annotations" / f"instances_{split}2017.json"
-        if self.args.data == "shapes" and not annotations.is_file():
+        if self.args.data != "shapes":
+            return files_of(self.args.data, Path(self.args.root), split)
+        root = self.runs / f"files_seed{seed}"
+        annotations, images = files_of("coco", root, split)
+        if not annotations.is_file():
             call(["scripts/prepare_data.py", "shapes", "--root", str(root), "--seed", str(seed)])
-        return annotations, root / f"{split}2017"
+        return annotations, images
 
     def _add_lvis(self, cell: Cell, seed: int, scores: dict[str, Any]) -> None:
         """Add AP* to the other scores."""
@@ -297,17 +304,6 @@ def described(cell: Cell, training: str) -> str:
     return training
 
 
-def call(command: list[str], processes: int = 1) -> None:
-    """Run one of the project's commands, its output shown; InputError where it fails."""
-    print(f"$ {shlex.join(command)}", flush=True)
-    line = command_line(*command, processes=processes if processes > 1 else 0)
-    code = subprocess.run(line, check=False).returncode
-    if code == 130:
-        raise KeyboardInterrupt
-    if code:
-        raise InputError(f"{shlex.join(command)} ended with exit code {code}; see what it said above")
-
-
 def keep_body(folder: Path, out: Path) -> None:
     """Keep the body of a trained model as weights to begin from, in half precision but for the norms' statistics."""
     import torch
@@ -335,15 +331,3 @@ def split(scores: dict[str, Any]) -> dict[str, Any]:
         scores["phi"] |= {key: 100 * phi[key][BESIDE] for key in ("sharpness", "accuracy") if BESIDE in phi[key]}
     kinds = {"coarse": scores} if coarse is None else {"coarse": coarse, "refined": scores}
     return {kind: found | ({"replicates": drawn[kind]} if drawn else {}) for kind, found in kinds.items()}
-
-
-def commit() -> str:
-    """The short name of the commit that is checked out, "-dirty" behind it where more than records changed."""
-
-    def git(*arguments: str) -> str:
-        line = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
-
-    ours = [f":!results/*.{kind}" for kind in ("json", "md", "png")]
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *ours)
-    return (git("describe", "--always") or "unknown") + ("-dirty" if changed else "")

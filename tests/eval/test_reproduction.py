@@ -20,6 +20,7 @@ from scipy.stats import t as student
 from engine import checkpoint
 from eval.pictures.plot import Curve, plot
 from eval.tables import work
+from eval.tables.images import files_of
 from eval.tables.page import side_by_side, update_page
 from eval.tables.paper import COSTS, METRICS, RUNS, TABLES, Cell, Row, Table
 from eval.tables.records import compare, markdown, milliseconds, read_records, record_name
@@ -255,6 +256,16 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Calla
     return work, call
 
 
+def data_set(data: str, root: str, count: int = 3) -> None:
+    """A folder that looks like a data set of which only the names of the images are read."""
+    for split in ("train", "val"):
+        annotations, images = files_of(data, Path(root), split)
+        for folder in (annotations.parent, images):
+            folder.mkdir(parents=True, exist_ok=True)
+        entries = [{"id": k, "file_name": f"{split}{k}.jpg"} for k in range(count)]
+        annotations.write_text(json.dumps({"images": entries}))
+
+
 class FakeCommands:
     """Writes what the real commands would; stops where it is told to."""
 
@@ -321,6 +332,7 @@ def test_models_on_photographs_begin_from_one_body(
     module, call = command
     fake = FakeCommands()
     monkeypatch.setattr(module, "call", fake)
+    data_set("photos", "d")
     assert call("--table", "1", "--data", "photos", "--root", "d", "--only", "dance", "condinst", "--seeds", "1") == 0
     start, *others = fake.seen
     measured = [one for one in others if "scripts/evaluate.py" in one]
@@ -342,6 +354,42 @@ def test_models_on_photographs_begin_from_one_body(
     record = json.loads(Path("results/photos/runs/dance-seed1.json").read_text())
     assert record["coarse"]["segm"]["AP"] == 70 and record["coarse"]["replicates"]["segm"] == [69, 71]
     assert call("--table", "6", "--data", "photos", "--root", "d") == 2
+
+
+def test_records_of_other_photographs_are_kept_apart(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, call = command
+    fake = FakeCommands()
+    monkeypatch.setattr(module, "call", fake)
+    data_set("photos", "ours")
+    data_set("photos", "theirs", count=4)
+    table = ("--table", "4", "--data", "photos", "--only", "mask_rcnn", "--root")
+    assert call(*table, "ours") == 0
+    before = len(fake.seen)
+    assert call(*table, "theirs") == 2 and len(fake.seen) == before
+    told = capsys.readouterr().err
+    assert "results/photos: holds records of other photographs (3 and 3" in told and "theirs (4 and 4)" in told
+    assert call(*table, "theirs", "--results", "mine", "--runs", "mine/runs") == 0 and len(fake.seen) > before
+    Path("theirs/val.json").write_text("[]")
+    assert call(*table, "theirs") == 2
+    assert 'theirs/val.json: has no list "images"' in capsys.readouterr().err
+
+
+def test_an_incomplete_data_set_is_told_before_the_first_training(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, call = command
+    fake = FakeCommands()
+    monkeypatch.setattr(module, "call", fake)
+    data_set("photos", "d")
+    Path("d/images").rmdir()
+    Path("d/val.json").unlink()
+    assert call("--table", "1", "--data", "photos", "--root", "d") == 2 and not fake.seen
+    told = capsys.readouterr().err
+    assert told == "error: d: has no images, val.json; --data photos needs train.json, images, val.json there\n"
+    assert call("--table", "1", "--show", "--results", "mistyped") == 2 and not Path("mistyped").exists()
+    assert "mistyped/shapes: no such folder" in capsys.readouterr().err
 
 
 def test_a_training_whose_end_was_its_last_sign_keeps_its_commit(
@@ -413,6 +461,7 @@ def test_lvis_is_added_to_records_without_it(
 ) -> None:
     module, call = command
     monkeypatch.setattr(module, "call", FakeCommands())
+    data_set("coco", "coco")
     table = ("--table", "3", "--only", "mask_rcnn", "--data", "coco", "--root", "coco")
     assert call(*table) == 0
     fake = FakeCommands()
@@ -431,9 +480,12 @@ def test_what_cannot_be_run_is_told_before_hours_of_training(
     fake = FakeCommands()
     monkeypatch.setattr(module, "call", fake)
     assert call("--table", "10", "--set", "data.shapes_size=96") == 2 and not fake.seen
+    assert call("--table", "10", "--data", "cityscapes", "--root", "c") == 2 and not fake.seen
+    data_set("cityscapes", "c")
     assert call("--table", "10", "--data", "cityscapes", "--root", "c") == 0
     told = capsys.readouterr()
-    assert "image files for refine.py" in told.err and told.out.count("refined by hand") == 4
+    assert "image files for refine.py" in told.err and "prepare_data.py cityscapes makes" in told.err
+    assert told.out.count("refined by hand") == 4
     assert [c[0] for c in fake.seen] == ["scripts/train.py"]
 
 
@@ -496,28 +548,10 @@ def test_the_page_of_results_shows_the_tables(tmp_path: Path) -> None:
         and text.count("<!-- end -->") == page.count("<!-- end -->")
     )
     assert text.splitlines()[:30] == page.splitlines()[:30] and text.splitlines()[-30:] == page.splitlines()[-30:]
+    assert "shapes: trainings" not in side_by_side(3, copy.parent)  # as many of every row
+    table["rows"][1]["seeds"] = [0]
+    (copy.parent / "shapes/table3.json").write_text(json.dumps(table))
+    head, *_, row = side_by_side(3, copy.parent).splitlines()
+    assert row.split(" | ")[head.split(" | ").index("shapes: trainings")] == str(len(table["rows"][-1]["seeds"]))
     update_page(tmp_path / "none.md", 3)
     assert not (tmp_path / "none.md").exists()
-
-
-def test_a_commit_is_dirty_where_more_than_records_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def git(*arguments: str) -> str:
-        line = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b", *arguments]
-        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
-
-    for name in ("code.py", "results/start.pt", "results/runs/a.json"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("1")
-    git("init", "--quiet")
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "c")
-    monkeypatch.setattr(work, "ROOT", tmp_path)
-    short = git("describe", "--always")
-    (tmp_path / "results/runs/a.json").write_text("2")
-    assert work.commit() == short
-    for name in ("results/start.pt", "code.py"):
-        (tmp_path / name).write_text("2")
-        assert work.commit() == f"{short}-dirty"
-        git("checkout", "--", name)
-    monkeypatch.setattr(work, "ROOT", tmp_path / "none")
-    assert work.commit() == "unknown"
