@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -66,6 +67,7 @@ class CocoDataset(CocoSplit):
                 return self._training_sample(epoch, index)
             except InputError as error:
                 self._unreadable[index] = 1
+                print(f"warning: {error}; training uses another image in its place", file=sys.stderr, flush=True)
                 self._check_limit(error)
 
     def _replacement(self, index: int) -> int:

@@ -106,5 +106,5 @@ def _paths(config: DataConfig, split: str) -> tuple[Path, Path]:
     if config.name in ("cityscapes", "lvis") and not Path(json_path).is_file():
         raise InputError(f"{json_path}: no such file; scripts/prepare_data.py {config.name} says how to make it")
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder of images")
+        raise InputError(f"{folder}: no such folder of images; name another with --{split}-images DIR")
     return Path(json_path), Path(folder)

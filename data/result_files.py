@@ -85,7 +85,7 @@ def find_images(
     """
     folder = Path(images)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of images")
+        raise InputError(f"{folder}: no such folder of images; name another with --images DIR")
     groups: dict[Id, list[int]] = {}
     for index, entry in enumerate(entries):
         groups.setdefault(entry["image_id"], []).append(index)

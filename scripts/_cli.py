@@ -13,7 +13,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sharpcontour.io.command_line import add_device, run  # noqa: E402
+from sharpcontour.io.command_line import add_device, run, tell_missing_package  # noqa: E402
+
+sys.excepthook = tell_missing_package
 
 __all__ = ["ROOT", "add_device", "add_refiner_set", "add_speed", "is_faster", "run", "speed_of"]
 

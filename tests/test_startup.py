@@ -20,8 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("[!_]*.py"))
 # A process in which torch and what stands on it cannot be imported.
 WITHOUT_TORCH = """
-import runpy, sys
-from pathlib import Path
+import sys
 
 class Refused:
     def find_spec(name, path=None, target=None):
@@ -29,6 +28,11 @@ class Refused:
             raise AssertionError(f"{name} is imported")
 
 sys.meta_path.insert(0, Refused)
+"""
+START = """
+import runpy, sys
+from pathlib import Path
+
 del sys.argv[0]
 sys.path.insert(0, str(Path(sys.argv[0]).parent))
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -37,7 +41,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def without_torch(script: str | Path, *arguments: str, cwd: Path) -> str:
     """What a command prints, which succeeds."""
-    command = [sys.executable, "-c", WITHOUT_TORCH, ROOT / "scripts" / script, *arguments]
+    command = [sys.executable, "-c", WITHOUT_TORCH + START, ROOT / "scripts" / script, *arguments]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -46,6 +50,24 @@ def without_torch(script: str | Path, *arguments: str, cwd: Path) -> str:
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_needs_no_torch(script: str, tmp_path: Path) -> None:
     assert f"usage: {script}" in without_torch(script, "--help", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package", "module"),
+    [
+        (("evaluate.py", "--help"), "numpy", "numpy"),  # at the top of a file
+        (("evaluate.py", "--results", "r.json", "--annotations", "gt.json"), "opencv-python", "cv2"),
+        (("train.py",), "torch", "torch"),  # where it is needed
+    ],
+)
+def test_a_missing_package_is_told_in_a_line(
+    arguments: tuple[str, ...], package: str, module: str, tmp_path: Path
+) -> None:
+    without = f"import sys; sys.modules[{module!r}] = None\n"
+    command = [sys.executable, "-c", without + START, ROOT / "scripts" / arguments[0], *arguments[1:]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"error: this Python has no {package} (" in done.stderr and f"pip install {package} " in done.stderr
 
 
 def test_help_of_the_installed_command_needs_no_torch(tmp_path: Path) -> None:

@@ -13,10 +13,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import DEVICES
+
+PACKAGES = {"cv2": "opencv-python"} | {
+    name: name for name in ("torch", "torchvision", "numpy", "scipy", "pycocotools", "tensorboard", "tqdm")
+}
+"""What commands import and what brings it: the packages of requirements.txt."""
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -43,6 +49,19 @@ def run(main: Callable[[], int | None]) -> None:
         code = 2 if refusal else 1
     gc.collect()  # gloo's threads must not outlive the interpreter; a distributed model holds them in a cycle
     sys.exit(code)
+
+
+def tell_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Tell a missing package in a line where a command imports what it needs, before :func:`run`; a sys.excepthook.
+
+    Args:
+        kind, error, trace: as Python gives them.
+    """
+    if not (isinstance(error, ModuleNotFoundError) and (refusal := _missing_package(error))):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"error: {refusal}", file=sys.stderr, flush=True)
+    sys.exit(2)
 
 
 def between(low: float, high: float, what: str) -> Callable[[str], float]:
@@ -73,7 +92,12 @@ def _message(error: Exception) -> str:
 
 
 def _refusal(error: Exception) -> str:
-    """What to do where a device lacks an operation, as Apple's GPU does some of training; "" for any other error."""
+    """What to do where a package is missing, or a device lacks an operation, as Apple's GPU does some of training.
+
+    "" for any other error.
+    """
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_package(error)
     operation = re.search(r"'(\w+::\w+)'", str(error))
     if not isinstance(error, NotImplementedError) or operation is None:
         return ""
@@ -81,6 +105,13 @@ def _refusal(error: Exception) -> str:
         f"this device cannot compute {operation.group(1)}, which the model needs; choose the device cpu, or on Apple's "
         "GPU let the CPU step in with the environment variable PYTORCH_ENABLE_MPS_FALLBACK=1"
     )
+
+
+def _missing_package(error: ModuleNotFoundError) -> str:
+    package = PACKAGES.get((error.name or "").partition(".")[0])
+    if package is None:
+        return ""
+    return f"this Python has no {package} ({error}): {sys.executable} -m pip install {package} (or -r requirements.txt)"
 
 
 def _process() -> str:

@@ -216,6 +216,8 @@ def test_unreadable_images(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     data = CocoDataset(config, "train")
     assert [data[0, i]["target"]["image_id"] for i in range(7)] == [1, 6, 6, 6, 6, 6, 7]
     assert "4 unreadable" in (data.report() or "")
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert [f"{k}.png" in told[k - 2] for k in range(2, 6)] == [True] * 4 and "another image in its place" in told[0]
     val = CocoDataset(config, "val")
     for index, word in ((1, "no such image"), (2, "is empty"), (3, "is no image"), (4, "cut short")):
         with pytest.raises(InputError, match=word) as error:
