@@ -126,6 +126,7 @@ def calibration(args: argparse.Namespace, models: list[Predictor]) -> int:
         sharp = ", ".join(f"{value:.3f} at {distance} px" for distance, value in found.sharpness().items())
         print(f"{path}: {len(found.phi)} points; mean |phi - 0.5| {sharp}")
     drawing.save(args.out, draw(probes))
+    print(args.out)
     return 0
 
 
