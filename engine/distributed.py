@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
 from sharpcontour.io.device import choose_device
@@ -105,6 +105,13 @@ def reduce_max(value: Tensor) -> Tensor:
     if dist.is_initialized():
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return value
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of rank 0: running statistics, which each has gathered from its own images."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def barrier() -> None:

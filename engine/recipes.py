@@ -91,9 +91,7 @@ def dance_r101_3x(model: str, refine: bool) -> Config:
 
 def deepsnake_r50_1x(model: str, refine: bool) -> Config:
     """DeepSnake on FCOS as in DANCE's comparison (Dsnake_R_50_1x): 8 images at rate 0.005, 180k updates."""
-    config = _published("deepsnake", coco_1x(model, refine), images=8, iterations=180_000, steps=(120_000, 160_000))
-    config.data.keep_empty = False
-    return config
+    return _published("deepsnake", coco_1x(model, refine), images=8, iterations=180_000, steps=(120_000, 160_000))
 
 
 def mask_rcnn_r50_1x(model: str, refine: bool) -> Config:
@@ -132,7 +130,7 @@ def mask_rcnn_original_2x(model: str, refine: bool) -> Config:
     from models.mask_rcnn import original
 
     config = _mask_rcnn(coco_1x(model, refine), original())
-    config.data.short_sides = (800,)
+    config.data.short_sides, config.data.resize = (800,), "mmcv"
     train = config.train
     train.iterations, train.steps = 180_000, (120_000, 160_000)
     train.warmup_iterations, train.warmup_factor = 500, 1 / 3
@@ -232,7 +230,7 @@ def _condinst(config: Config, body: CaffeBody) -> Config:
 
 def _published(model: str, config: Config, images: int, iterations: int, steps: tuple[int, ...]) -> Config:
     _only_for(model, config)
-    train = config.train
+    train, config.data.resize = config.train, "detectron2"
     # The rate follows from 0.01 at 16 images.
     train.images_per_batch, train.iterations, train.steps, train.seed = images, iterations, steps, 77
     return config

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engine import checkpoint
 from engine.config import TrainConfig
-from engine.distributed import World, seed_all
+from engine.distributed import World, seed_all, share_buffers
 from engine.logging import Clock, Means, RunLog, memory_gib, progress_line, say
 from engine.schedule import learning_rate, set_learning_rate
 from engine.update import Updater, Verdicts
@@ -101,7 +101,7 @@ class Trainer:
         """Go on from a checkpoint's state; model and classes must have been checked to agree."""
         load_weights(self.model, state, path)
         own, given = (opt["param_groups"] for opt in (self.updater.optimizer.state_dict(), state["optimizer"]))
-        if [group.keys() for group in own] != [group.keys() for group in given]:
+        if [_kind(group) for group in own] != [_kind(group) for group in given]:
             raise InputError(f"{path}: its optimizer state does not fit (another optimizer); keep that run's options")
         try:
             self.updater.optimizer.load_state_dict(state["optimizer"])
@@ -236,6 +236,7 @@ class Trainer:
 
     def _run_evaluation(self, log: RunLog) -> None:
         self.model.eval()
+        share_buffers(self.model)
         log.scalars(self.step, self._evaluate(self.step))
         log.pictures(self.step, sorted((self.folder / "pictures").glob("*.png")))
         self.model.train()
@@ -260,6 +261,11 @@ class Trainer:
                 **self._extra,
             }
             checkpoint.save(self.folder / "checkpoints", state, self.step, self.config.keep_checkpoints)
+
+
+def _kind(group: dict[str, Any]) -> list[str]:
+    """What tells optimizers apart: other options come and go with torch's versions."""
+    return [key for key in ("momentum", "betas") if key in group]
 
 
 def _plain(value: Tensor) -> float | str:

@@ -16,8 +16,9 @@ def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
-    """GroupNorm with groups of at least 8 channels and at most 32 groups: 32 groups at the published width of 256."""
-    return nn.GroupNorm(max(1, min(32, channels // 8)), channels, eps)
+    """GroupNorm with at most 32 groups of at least 8 channels each: 32 groups at the published width of 256."""
+    most = max(1, min(32, channels // 8))
+    return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels, eps)
 
 
 def conv_gn_relu(channels: int, out_channels: int, kernel: int = 3, bias: bool = False) -> nn.Sequential:

@@ -33,6 +33,7 @@ import numpy as np
 
 from data import DATASETS, DatasetLike, build_dataset
 from data.annotations import Category
+from data.lvis import SYNSETS
 from engine.config import Config, apply_overrides, describe, differences
 from engine.lock import TrainingLock
 from engine.recipes import RECIPES
@@ -119,7 +120,7 @@ def main() -> int:
     finished = trainer.fit()
     if unread := trainer.replaced():
         say(world, f"warning: {unread} unreadable training images were replaced by others; {train_set.report()}")
-    if finished:
+    if finished and world.main:  # the others may have no such folder
         made = [checkpoints(folder / "checkpoints")[0], folder / "metrics.json"]
         made += [folder / "pictures"] if any(folder.glob("pictures/*")) else []
         say(world, f"done: {', '.join(map(str, made))}")
@@ -161,7 +162,8 @@ def parse_arguments() -> argparse.Namespace:
         metavar="auto|PATH|never",
         default="auto",
         help="auto: go on from the newest checkpoint in --out, if any (default); PATH: begin from this checkpoint or "
-        "run, and go on from the newest in --out once there is one; never: start anew, in a folder without checkpoints",
+        "run, and go on from the newest in --out once there is one; never: start anew, without checkpoints in --out, "
+        "where nothing goes on after a failure either",
     )
     return parser.parse_args()
 
@@ -276,12 +278,21 @@ def image_ids(dataset: DatasetLike) -> Sequence[int] | np.ndarray:
 
 
 def check_classes(train: list[Category], val: list[Category], config: Config) -> None:
-    """Training and validation must have the same categories."""
+    """Training and validation must have the same categories, by id and name."""
+    files = config.data.train_json or "the training annotations", config.data.val_json or "those for validation"
     if [c["id"] for c in train] != [c["id"] for c in val]:
-        files = config.data.train_json or "the training annotations", config.data.val_json or "those for validation"
         raise InputError(
             f"{files[0]} has {len(train)} categories, {files[1]} {len(val)}, and their ids differ; "
             "give both files the same list of categories"
+        )
+    renamed = [(a, b) for a, b in zip(train, val, strict=True) if a["name"] != b["name"]]
+    # LVIS has names of its own for COCO's categories; synsets tell that they are the same.
+    renamed = [(a, b) for a, b in renamed if SYNSETS.get(a["id"], "") not in (a.get("synset"), b.get("synset"))]
+    if renamed:
+        a, b = renamed[0]
+        raise InputError(
+            f"category {a['id']} is {a['name']} in {files[0]} and {b['name']} in {files[1]}, so what is learned would "
+            "be scored as something else; give both files the same list of categories"
         )
 
 
@@ -297,6 +308,11 @@ def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], tr
     found = broadcast_object(find_start(args.resume, trainer.folder) if world.main else None)
     if found is not None:
         path, state = found
+        if "optimizer" not in state:
+            raise InputError(
+                f"{path}: holds weights alone and no training to go on with; begin from them with "
+                f"--set train.init_from={path}"
+            )
         checkpoint.check_fits(state, config, train_set.categories, path, checkpoint.fingerprint(image_ids(train_set)))
         trainer.resume(state, path)
         say(world, f"resuming after step {trainer.step} from {path}")

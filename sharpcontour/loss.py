@@ -23,9 +23,10 @@ def ipc_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
         The mean over the points (paper silent: with it mu = 10 gives the size of a mask loss at the start).
     """
     alpha = dynamic_alpha(labels, config)
-    phi = logits.sigmoid()
-    outside = -alpha * (1 - phi) ** config.gamma * F.logsigmoid(logits)
-    inside = -(1 - alpha) * phi**config.gamma * F.logsigmoid(-logits)
+    # Logarithms, since the derivative of a power of phi below 1 has no bound where phi is 0.
+    log_phi, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
+    outside = -alpha * (config.gamma * log_rest).exp() * log_phi
+    inside = -(1 - alpha) * (config.gamma * log_phi).exp() * log_rest
     return torch.where(labels > 0.5, outside, inside).mean()
 
 

@@ -1,9 +1,9 @@
 """The built-in data set: textured scenes of ten classes, drawn on the fly, with exact outlines.
 
-A picture follows from (seed, split, index) alone. Its objects have sharp corners, thin parts, bays, holes and curved
-outlines, and hide each other, so that some are seen in several parts. The ground truth is analytic: ``rings`` is the
-exact outline of the visible part, cut where other objects and the border of the image cut it, and the mask holds the
-pixels whose centre lies inside it.
+A picture follows from (seed, split, index) alone, but for single levels of grey that versions of OpenCV round
+otherwise. Its objects have sharp corners, thin parts, bays, holes and curved outlines, and hide each other, so that
+some are seen in several parts. The ground truth is analytic: ``rings`` is the exact outline of the visible part, cut
+where other objects and the border of the image cut it, and the mask holds the pixels whose centre lies inside it.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ class DeepSnake(FCOSHost):
     """
 
     title = "DeepSnake"
+    keep_empty = False
     config_type = DeepSnakeConfig
     small = staticmethod(small)
 

@@ -70,7 +70,7 @@ def soft_labels(masks: PackedMasks, index: Tensor, points: Tensor) -> Tensor:
     value = torch.zeros_like(points[..., 0])
     for dx, x in ((0.5, 1 - share[..., 0]), (1.5, share[..., 0])):
         for dy, y in ((0.5, 1 - share[..., 1]), (1.5, share[..., 1])):
-            corner = low + low.new_tensor([dx, dy])
+            corner = torch.stack([low[..., 0] + dx, low[..., 1] + dy], -1)
             value += x * y * masks.inside(index, corner)
     return value
 

@@ -44,9 +44,12 @@ def decode_brush(data: Sequence[int], height: int, width: int) -> np.ndarray:
         ValueError: with the reason, where they are broken or of another size.
     """
     try:
-        packed = np.array(data, np.uint8)
+        values = np.array(data, np.int64)
+        if ((values < 0) | (values > 255)).any():
+            raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise ValueError("its 'rle' is no list of whole numbers from 0 to 255") from None
+    packed = values.astype(np.uint8)
     if packed.ndim != 1 or len(packed) < 7:
         raise ValueError("its 'rle' is cut short")
     bits = np.unpackbits(packed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -46,6 +47,17 @@ def test_keeps_the_newest(tmp_path: Path) -> None:
     assert found is not None and torch.equal(found[1]["model"]["a.weight"], torch.full((3,), 100.0))
     assert list(tmp_path.glob(".*.tmp")) == []
     assert newest_readable(tmp_path / "nothing") is None
+
+
+def test_what_was_just_written_stays_behind_damaged_later_ones(tmp_path: Path) -> None:
+    _save(tmp_path, 100, 200, 300)
+    for step in (200, 300):
+        (tmp_path / f"step_00000{step}.pt").write_bytes(b"damaged")
+    for keep in (3, 2, 1):
+        _save(tmp_path, 150, keep=keep)
+        with pytest.warns(UserWarning, match="trying the one before") if keep > 1 else contextlib.nullcontext():
+            found = newest_readable(tmp_path)
+        assert found is not None and found[1]["step"] == 150 and len(checkpoints(tmp_path)) == keep
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

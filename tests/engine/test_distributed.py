@@ -17,6 +17,7 @@ import torch.multiprocessing as multiprocessing
 from torch import nn
 
 from engine import distributed
+from engine.logging import RunLog
 from engine.trainer import Batches
 from engine.update import Updater
 from eval.inference import evaluate_model
@@ -24,6 +25,7 @@ from eval.processes import broadcast_object, gather_objects
 from models.loading import newest_readable
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device, to_device
+from sharpcontour.io.signals import StopSignals
 from tests.engine import toy
 from tests.eval.test_inference import IMAGES, Data, Model
 from tests.eval.test_inference import run as evaluate
@@ -42,6 +44,7 @@ def _scenarios(rank: int, port: int, folder: Path) -> None:
         "bad": _bad(world, folder / "bad"),
         "evaluated": _evaluated(world),
         "stop": _three_in_a_row(world, folder / "stop"),
+        "statistics": _statistics(world, folder / "statistics"),
         "signal": _signal(world, folder / "signal"),
         "gathered": gather_objects(rank),
         "broadcast": broadcast_object(f"from {rank}"),
@@ -61,6 +64,22 @@ def _empty(world: distributed.World, folder: Path) -> dict[str, torch.Tensor]:
 def _plain_model() -> toy.ToyModel:
     torch.manual_seed(0)
     return toy.ToyModel(dropout=0.0)
+
+
+def _statistics(world: distributed.World, folder: Path) -> list[torch.Tensor]:
+    """The running means that an evaluation finds, and those that it found before they were shared."""
+    model = toy.ToyModel(batch_norm=True)
+    found: list[torch.Tensor] = []
+
+    def evaluate(step: int) -> dict[str, float]:
+        found.append(model.body[1].running_mean.clone())
+        return {}
+
+    one = toy.trainer(folder, toy.config(iterations=2), world, model=model, evaluate=evaluate)
+    one._train_until(2, one._batches(0), StopSignals(), RunLog(folder, 0, world.main))
+    found.append(model.body[1].running_mean.clone())
+    assert one.fit()
+    return found
 
 
 def _in_order(data: toy.ToyData, world: distributed.World) -> Any:
@@ -134,6 +153,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
         for process in context.processes:
             process.kill()
     return folder, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_an_evaluation_has_the_same_statistics_on_all_processes(run: tuple[Path, list[dict[str, Any]]]) -> None:
+    (before, first), (other, second) = (result["statistics"] for result in run[1])
+    assert not torch.equal(before, other) and torch.equal(first, second)
 
 
 def test_a_process_without_objects(run: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -13,6 +13,7 @@ import torch
 from engine.trainer import Batches, Trainer
 from models.loading import newest_readable
 from models.speed import lay_out_weights
+from sharpcontour.errors import InputError
 from tests.engine import toy
 
 
@@ -137,6 +138,24 @@ def test_a_resumed_run_has_its_own_options(tmp_path: Path) -> None:
     second.resume(found[1], found[0])
     assert second.updater.optimizer.state_dict()["param_groups"] == own
     assert {group["momentum"] for group in own} == {0.5}
+
+
+def test_the_optimizer_of_another_torch_goes_on(tmp_path: Path) -> None:
+    """Versions of torch differ in the options of an optimizer."""
+    toy.trainer(tmp_path, toy.config(iterations=5, optimizer="adamw")).fit()
+    found = newest_readable(tmp_path / "checkpoints")
+    assert found is not None
+    groups = found[1]["optimizer"]["param_groups"]
+    for group in groups:
+        group.pop("decoupled_weight_decay", None)
+        group["of_the_future"] = True
+    second = toy.trainer(tmp_path, toy.config(iterations=6, optimizer="adamw"))
+    own = second.updater.optimizer.state_dict()["param_groups"][0].keys()
+    second.resume(found[1], found[0])
+    assert second.updater.optimizer.param_groups[0].keys() >= own and second.fit()
+    third = toy.trainer(tmp_path, toy.config(iterations=6, optimizer="sgd"))
+    with pytest.raises(InputError, match="another optimizer"):
+        third.resume(found[1], found[0])
 
 
 def test_a_finished_run_goes_on_in_another_folder(tmp_path: Path) -> None:

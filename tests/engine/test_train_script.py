@@ -12,11 +12,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from data.lvis import SYNSETS
+from engine.distributed import World
+from engine.recipes import RECIPES
 from models import MODELS
+from sharpcontour.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -62,22 +68,49 @@ def _env() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def test_a_folder_whose_name_is_no_text_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """TensorBoard could not write there."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command as a module."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location("train_command", ROOT / "scripts" / "train.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard could not write there."""
+    monkeypatch.chdir(tmp_path)
     out = os.fsdecode(b"caf\xe9")
     monkeypatch.setattr(sys, "argv", ["train.py", "--out", out, "--set", "train.device=cpu"])
     with pytest.raises(SystemExit) as left:
-        module._cli.run(module.main)
+        script._cli.run(script.main)
     assert left.value.code == 2 and "a name that is not UTF-8; choose another" in capsys.readouterr().err
     assert not Path(out).exists()
+
+
+def test_classes_of_other_names_are_refused(script: Any) -> None:
+    config = RECIPES["coco_1x"]("dance", False)
+    cat, dog = {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}
+    script.check_classes([cat, dog], [cat, dog], config)
+    with pytest.raises(InputError, match="category 1 is cat in the training annotations and dog in"):
+        script.check_classes([cat, dog], [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}], config)
+    with pytest.raises(InputError, match="category 900"):
+        script.check_classes([{"id": 900, "name": "cat"}], [{"id": 900, "name": "dog"}], config)
+    script.check_classes([{"id": 1, "name": "person"}], [{"id": 1, "name": "baby", "synset": SYNSETS[1]}], config)
+
+
+def test_weights_without_a_training_cannot_be_resumed(script: Any, tmp_path: Path) -> None:
+    torch.save({"model": {}, "config": {}, "categories": [], "step": 1}, tmp_path / "converted.pt")
+    trainer = SimpleNamespace(world=World(), folder=tmp_path / "run")
+    args = SimpleNamespace(resume=str(tmp_path / "converted.pt"))
+    with pytest.raises(
+        InputError, match=r"no training to go on with; begin from them with --set train.init_from=.*pt$"
+    ):
+        script.begin(trainer, args, {}, None)
 
 
 @pytest.mark.slow

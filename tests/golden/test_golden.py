@@ -11,6 +11,7 @@ from tests.golden.measure import PATH, environment, measure
 
 EXACT = 1e-6
 PLACES = 1e-5  # of detections: thirty steps gather last bits, which differ between processors of one kind too
+OTHER_PICTURES = 0.1  # with another OpenCV, whose drawn pictures differ by a level here and there
 ELSEWHERE = 1e-3  # with another torch or on another processor, where the last bits differ
 
 
@@ -26,6 +27,8 @@ def measured() -> dict[str, Any]:
 
 def test_losses(recorded: dict[str, Any], measured: dict[str, Any]) -> None:
     tolerance = EXACT if recorded["environment"] == environment() else ELSEWHERE
+    if recorded["environment"]["opencv"] != environment()["opencv"]:
+        tolerance = OTHER_PICTURES
     assert list(measured["models"]) == list(recorded["models"])
     for name, numbers in recorded["models"].items():
         for key in ("losses", "gradient"):

@@ -14,6 +14,7 @@ from models.backbone import BackboneConfig
 from models.dance import DANCE, DanceConfig
 from models.dance.model import edge_loss
 from models.dance.network import ContourBranch
+from models.layers import group_norm
 from sharpcontour import SharpContourConfig
 from tests.models.helpers import drawn, prepared, tiny_config
 
@@ -182,3 +183,8 @@ def test_bfloat16_autocast() -> None:
     for name in ("loss_fcos_cls", "loss_fcos_loc", "loss_stage_0", "loss_edge_det"):
         assert losses[name].item() == pytest.approx(exact[name].item(), rel=0.05)
     assert all(d.boxes.dtype == torch.float32 for d in found)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(256, 32), (48, 6), (100, 10), (28, 2), (7, 1)])
+def test_norms_suit_any_width(channels: int, groups: int) -> None:
+    assert group_norm(channels).num_groups == groups

@@ -129,9 +129,10 @@ def test_alpha_is_the_share_of_the_points_inside() -> None:
     assert dynamic_alpha(torch.ones(8), LossConfig()).item() == pytest.approx(0.05)
 
 
-def test_loss_is_finite_for_confident_mistakes() -> None:
-    logits = torch.tensor([-200.0, 200.0], requires_grad=True)
-    loss = ipc_loss(logits, torch.tensor([1.0, 0.0]), LossConfig())
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_loss_is_finite_for_confident_mistakes(gamma: float) -> None:
+    logits = torch.tensor([-200.0, 200.0, 200.0, -200.0], requires_grad=True)
+    loss = ipc_loss(logits, torch.tensor([1.0, 0.0, 1.0, 0.0]), LossConfig(gamma=gamma))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
 
