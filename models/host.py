@@ -32,6 +32,8 @@ class HostBase(nn.Module):
         base_lr: learning rate at 16 images of the recipes for COCO, as published.
         finds: whether it detects objects; off: it must be given masks.
         keep_empty: whether the recipes for COCO also train on images without objects, as published.
+        config: the configuration it was made with; it, ``fine_channels`` and ``controller_shape`` are set by the
+            ``__init__`` of a model of one's own.
         fine_channels: channels of the highest-resolution feature map handed to the refiner.
         context_channels: of the coarser map that comes along; 0: none does.
         controller_shape: (C, h, w) of the instance features handed to the refiner.
@@ -43,6 +45,7 @@ class HostBase(nn.Module):
     finds: ClassVar[bool] = True
     keep_empty: ClassVar[bool] = True
     size_divisibility = 32
+    config: Any
     fine_channels: int
     context_channels: int = 0
     controller_shape: tuple[int, int, int]
@@ -67,7 +70,7 @@ class HostBase(nn.Module):
         return _nothing_more
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> tuple[dict[str, Tensor], RefinerInputs]:
-        """The weighted losses by name, and the training instances for the refiner."""
+        """The weighted losses by names that begin with "loss", and the training instances for the refiner."""
         raise NotImplementedError
 
     def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:

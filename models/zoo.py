@@ -69,14 +69,20 @@ def build_model(
         sharpcontour: the refiner's configuration.
 
     Raises:
-        InputError: where no model has such a configuration, or settings do not go together.
+        InputError: where no model has such a configuration or several have, or settings do not go together.
     """
-    name = next((name for name, model in MODELS.items() if model.config_type is type(host_config)), None)
-    if name is None:
+    names = [name for name, model in MODELS.items() if model.config_type is type(host_config)]
+    if not names:
         raise InputError(f"no model in models/zoo.py has a configuration of type {type(host_config).__name__}")
+    if len(names) > 1:
+        raise InputError(
+            f"the models {' and '.join(names)} have configurations of one class, {type(host_config).__name__}, which "
+            "is to say which of them is meant; derive a class of its own for each config_type"
+        )
+    name = names[0]
     make: Any = host_class(name)
     host: HostBase = make(host_config, num_classes)
-    unset = [key for key in ("fine_channels", "controller_shape") if not hasattr(host, key)]
+    unset = [key for key in ("config", "fine_channels", "controller_shape") if not hasattr(host, key)]
     if unset:
         raise InputError(f"model {name}: its __init__ sets no {' and no '.join(unset)}; see docs/extending.md")
     if sharpcontour is None:

@@ -42,7 +42,8 @@ class TracingConfig:
     min_area: float = 4.0  # px^2 of the network input: smaller rings are carried through unrefined
     min_share: float = 0.01  # of the object's area: smaller rings are carried through unrefined as well
     # Not in the paper: the N vertices' displacements are carried back to the outline as it was traced or given, so that
-    # what does not move keeps its pixels; off: the N vertices are the refined contour. Not with resample_iterations.
+    # what does not move keeps its pixels; off: the N vertices are the refined contour. AnyMask does it
+    # in any case. Not with resample_iterations.
     carry_back: bool = False
     # px of the network input, with AnyMask of the image as it was given: where displacements are carried back, a vertex
     # that moved no farther keeps its place. Annotations are hardly more exact than a pixel or two.

@@ -54,7 +54,7 @@ class RefinerInputs:
         image_sizes: (height, width) of each image before padding.
         target_index: training only, (K,) int64: the ground-truth object of each instance, counted through the
             concatenated targets of the batch.
-        contours: test time only, the initial contours of a contour host.
+        contours: test time only, the initial contours: a contour host gives its own, for others they are traced.
         soft_masks: test time only, of a mask host: what initial contours are traced from.
         context: (B, C'', h, w), a coarser map that makes up for what ``fine`` lacks; not every host has one.
         windows: (K, 4) xyxy in network-input pixels, where every instance has a map of its own: then B is K, and
@@ -134,7 +134,10 @@ class Host(Protocol):
     def target_builder(self) -> TargetBuilder: ...
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> tuple[dict[str, Tensor], RefinerInputs]:
-        """Losses by name, already weighted, and what the refiner needs of the training instances."""
+        """Weighted losses by name, and what the refiner needs of the training instances.
+
+        What is learned from has a name that begins with "loss"; other scalars are for the log.
+        """
 
     def training_instances(self, images: list[Tensor], targets: Sequence[Target]) -> RefinerInputs:
         """What the refiner needs of the training instances, without any loss: for training the refiner alone."""

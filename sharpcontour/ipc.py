@@ -33,7 +33,8 @@ class Described:
     """What phi knows of K instances, whatever the points: made once for a batch, read at every point.
 
     Attributes:
-        fine: (B, 16, H/s, W/s), the map that fine-grained features f are read from, shared by all instances.
+        fine: (B, F, H/s, W/s), the map that fine-grained features f are read from, shared by all instances; F is
+            ``config.feature_channels``.
         stride: s, in network-input pixels.
         theta: (K, P), the weights of every instance's MLP.
         boxes: (K, 4) xyxy in network-input pixels.

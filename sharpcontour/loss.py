@@ -12,7 +12,7 @@ from sharpcontour.config import LossConfig
 
 
 def ipc_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
-    """Eq. (2) over all points of the batch, before the weight mu of eq. (3).
+    """Eq. (2) over all points of a pass, before the weight mu of eq. (3).
 
     Args:
         logits: of phi, any shape; y_hat of eq. (2) is phi itself, since a hard label has no gradient.
@@ -23,7 +23,7 @@ def ipc_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
         The mean over the points (paper silent: with it mu = 10 gives the size of a mask loss at the start).
     """
     alpha = dynamic_alpha(labels, config)
-    # Logarithms, since the derivative of a power of phi below 1 has no bound where phi is 0.
+    # (1 - phi)^gamma as exp(gamma log(1 - phi)): the derivative of a power below 1 has no bound at 0.
     log_phi, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
     outside = -alpha * (config.gamma * log_rest).exp() * log_phi
     inside = -(1 - alpha) * (config.gamma * log_phi).exp() * log_rest
@@ -32,6 +32,8 @@ def ipc_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
 
 def dynamic_alpha(labels: Tensor, config: LossConfig) -> Tensor:
     """Alpha, the weight of the points outside: N_neg / (N_pos + N_neg) of the current batch.
+
+    The batch is that of one pass: of each process, and of each part of an accumulated batch, its own.
 
     The paper says "the ratio of current positive and negative samples". Taken as N_pos / N_neg it exceeds 1 in some
     batches, where 1 - alpha turns negative and training diverges; the share of the *other* class gives both classes

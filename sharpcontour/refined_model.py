@@ -81,6 +81,11 @@ class RefinedModel(nn.Module):
             return self.detect(images)
         if self.refiner.config.train_host:
             losses, inputs = self.host.losses(images, targets)
+            if losses and not any(name.startswith("loss") for name in losses):
+                raise InputError(
+                    f"the losses of {type(self.host).__name__} are called {', '.join(losses)}: only what has a name "
+                    'that begins with "loss" is learned from'
+                )
         else:
             with torch.no_grad():
                 losses, inputs = {}, self.refiner.training_instances(self.host, images, targets)

@@ -57,8 +57,10 @@ class EvolutionStatistics:
 
         "contours", "restored" (instances that kept their coarse contour), and of each evolution that tells them
         "flip_share" (vertices that flipped in each iteration), "sharpness" (mean |phi - 0.5| before each),
-        "crossing_before" and "crossing_after" (share of contours that cross themselves).
+        "crossing_before" and "crossing_after" (share of contours that cross themselves). Without :meth:`start` the
+        first two alone.
         """
         means = {name: (sums / max(self.contours, 1)).tolist() for name, sums in self._sums.items()}
-        crossings = {name: means.pop(name, [0.0])[0] for name in ("crossing_before", "crossing_after")}
+        names = ("crossing_before", "crossing_after") if self._measures else ()
+        crossings = {name: means.pop(name, [0.0])[0] for name in names}
         return {"contours": self.contours, "restored": self.restored, **means, **crossings}

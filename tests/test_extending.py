@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -41,6 +42,11 @@ def examples(heading: str) -> list[str]:
     """The Python blocks below a heading of the page."""
     section = PAGE.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+def examples_of_the_top() -> list[str]:
+    """The Python blocks before the first heading of the page."""
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8").split("\n## ")[0], re.DOTALL)
 
 
 def run(heading: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -107,6 +113,38 @@ def test_another_point_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     assert losses["loss_ipc"] > 0 and "ipc_sharpness" in losses
     assert type(model.refiner.classifier).__name__ == "SharedClassifier"
     assert all(p.grad is not None for p in model.refiner.parameters())
+
+
+def test_another_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = run("Another loss", monkeypatch)["WithCrossEntropy"]
+    model: Any = build_model(confident("dance"), 2, SharpContourConfig())
+    shapes = model.host.fine_channels, model.host.controller_shape, model.host.context_channels
+    model.refiner = kind(SharpContourConfig(), *shapes)
+    losses = trains(model)
+    assert losses["loss_ipc"] / 10 == pytest.approx(np.log(2), abs=0.1) and "ipc_sharpness" not in losses
+
+
+def test_a_part_outside_the_checkout(tmp_path: Path) -> None:
+    code = examples_of_the_top()[0].replace("/path/to/the/checkout", str(PAGE.parents[1]))
+    host = "from models.zoo import MODELS\nfrom models.dance import DANCE\nMODELS['mine'] = DANCE\n"
+    (tmp_path / "mine.py").write_text(code.replace("# import your part here", f"{host}#"))
+    line = [sys.executable, str(tmp_path / "mine.py"), "--help"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "mask_rcnn,mine,pointrend" in done.stdout, done.stderr
+
+
+def test_hosts_must_be_told_apart_by_their_configurations() -> None:
+    MODELS["mine"] = type("Mine", (MODELS["dance"],), {})
+    with pytest.raises(InputError, match="the models dance and mine have configurations of one class, DanceConfig"):
+        build_model(confident("dance"), 2)
+
+
+def test_losses_that_nothing_would_learn_from_are_refused() -> None:
+    model: Any = build_model(confident("dance"), 2, SharpContourConfig())
+    losses = model.host.losses
+    model.host.losses = lambda *given: ({"cls": torch.zeros(())}, losses(*given)[1])
+    with pytest.raises(InputError, match='DANCE are called cls: only what has a name that begins with "loss"'):
+        model.train()(*prepared(model, 1, 2))
 
 
 def test_another_evolution_rule(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ from sharpcontour.config import TracingConfig
 from sharpcontour.contours.carry import carry
 from sharpcontour.contours.tracing import refinable, resample_rings
 from sharpcontour.contours.types import Contours, Rings
+from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel
+from sharpcontour.refiner import CARRY_BACK
 
 AT_ONCE = 128  # instances looked at together
 AT_ONCE_ON_CPU = 16  # the features of so few stay in its cache
@@ -135,6 +137,8 @@ class Part:
 
     def refine(self, model: RefinedModel, features: Tensor, view: View) -> dict[int, Rings]:
         """The objects that were moved, by their place among all objects of the image."""
+        if model.refiner.config.evolution.resample_iterations:
+            raise InputError(CARRY_BACK)
         device = features.device
         given = {name: torch.from_numpy(array).to(device) for name, array in self.arrays(view).items()}
         view_index = torch.zeros(len(self.chosen), dtype=torch.int64, device=device)
