@@ -184,7 +184,7 @@ def test_a_model_that_forgets_what_the_refiner_reads_is_told(monkeypatch: pytest
             HostBase.__init__(self, config.backbone)
 
     monkeypatch.setitem(MODELS, "blind", Blind)
-    with pytest.raises(InputError, match="model blind: its __init__ sets no fine_channels and no controller_shape"):
+    with pytest.raises(InputError, match="its __init__ sets no config and no fine_channels and no controller_shape"):
         build_model(Settings(), 2)
 
 

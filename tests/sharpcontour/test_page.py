@@ -356,8 +356,12 @@ def test_it_opens_the_browser_and_ctrl_c_ends_it(
     monkeypatch.setenv("DISPLAY", ":0")
     arguments = ["page", "--port", "0", "--weights", str(weights), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["sharpcontour", *arguments])
-    with pytest.raises(SystemExit) as left:
-        command.main()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background shells have it ignored
+    try:
+        with pytest.raises(SystemExit) as left:
+            command.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not left.value.code and opened == addresses
     assert capsys.readouterr() == (f"{addresses[0]} (Ctrl-C ends it)\nended\n", "")
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", int(addresses[0].split(":")[2][:-1]))):
