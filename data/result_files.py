@@ -57,7 +57,7 @@ def read_entries(path: str, scored: bool) -> list[Entry]:
         raise InputError(f"{path}: not a list; expected COCO results, a list of detections")
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), (int, str)):
-            raise InputError(f"{path}: entry {index} has no 'image_id'; expected COCO results")
+            raise InputError(f"{path}: entry {index} has no 'image_id', an integer or a text; expected COCO results")
         if scored and "score" in entry and not isinstance(entry["score"], (int, float)):
             raise InputError(f"{path}: entry {index} has no number as its 'score', which AP needs")
         try:
@@ -90,7 +90,7 @@ def find_images(
     for index, entry in enumerate(entries):
         groups.setdefault(entry["image_id"], []).append(index)
     if annotations is None:
-        names = {key: entries[indices[0]].get("file_name") for key, indices in groups.items()}
+        names = {key: _file_name(key, [entries[k] for k in indices], results) for key, indices in groups.items()}
     else:
         names = {image["id"]: image.get("file_name") for image in annotations["images"]}
         unknown = [key for key in groups if key not in names]
@@ -111,6 +111,17 @@ def find_images(
         mend = "" if annotations else "; --annotations GT.json (its images are enough) tells the names of the files"
         raise InputError(f"{folder}: {len(missing)} of {len(groups)} images are missing: {first(missing)}{mend}")
     return found
+
+
+def _file_name(key: Id, entries: list[Entry], results: str) -> object:
+    """The file name that the entries of an image have in common."""
+    names = [name for entry in entries if (name := entry.get("file_name")) is not None]
+    if other := next((name for name in names if name != names[0]), None):
+        raise InputError(
+            f"{results}: image_id {key} is of two files, {names[0]} and {other}, as where results of two runs were put "
+            "together; give every image an id of its own"
+        )
+    return names[0] if names else None
 
 
 def note_left(problems: Problems, image: ImageFile, error: Exception) -> None:

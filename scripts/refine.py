@@ -241,6 +241,8 @@ class Job:
         for begin in range(0, len(image.entries), AT_ONCE):
             part = image.entries[begin : begin + AT_ONCE]
             broken = broken_segmentations([self.entries[index] for index in part], *size)
+            crowds = [k for k, index in enumerate(part) if self.entries[index].get("iscrowd") == 1]
+            broken |= dict.fromkeys(crowds, "entry with iscrowd 1, kept as it is")
             broken_entries += [[kind, part[k]] for k, kind in broken.items()]
             indices = [index for k, index in enumerate(part) if k not in broken]
             parts.append((indices, self._refined(pixels, indices)))

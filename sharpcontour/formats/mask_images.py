@@ -8,7 +8,7 @@ The rules, in this order; 0 or black is always the background:
     a palette                                         each index an object; 255 beside others is the border of VOC, and
                                                       what is transparent is background
     a colour picture of few colours                   each colour an object
-    1, 2, ... n                                       each value an object
+    1, 2, ... n, of which few may be missing          each value an object
     many values, or ones that shade off               a soft mask of one object, cut at one half
     a few values, each of an area                     each value an object
 """
@@ -28,6 +28,7 @@ from sharpcontour.io.images import read_values
 from sharpcontour.masks.run_lengths import crop_to_rle
 
 MANY = 64  # values of 256, from which a gray picture is a soft mask unless it counts 1, 2, ...; or indices, a picture
+NEARLY = 0.9  # of 1, 2, ... n are there, at least, where values count objects
 FEW = 8  # values, up to which a gray picture may have objects of its own shades
 LEVEL = 0.3  # of an object's pixels have their value's neighbours to the right and below, at least
 COLOURS = 255  # different ones in a picture of objects, at most
@@ -125,8 +126,10 @@ def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
     level[:-1, :-1] = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
     shaded = bool(np.count_nonzero(level & between) < LEVEL * np.count_nonzero(between))
     many = values.dtype == np.uint8 and len(present) > MANY
-    if present[-1] == len(present):  # 1, 2, ... n
+    if len(present) >= NEARLY * int(present[-1]):
         return many and shaded
+    if present[-1] < _half(values.dtype) and (len(present) <= FEW or not shaded):
+        return False  # as a soft mask it would hold nothing
     most = np.iinfo(values.dtype).max
     full = bool(2 * np.count_nonzero(values == most) >= np.count_nonzero(values))
     return many or shaded or (full and len(present) > FEW)

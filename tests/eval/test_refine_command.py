@@ -282,6 +282,14 @@ def test_no_detections_at_all(command: Command) -> None:
     assert read_page("page.html")[0]["images"] == []
 
 
+def test_crowds_stay_as_they_are(command: Command) -> None:
+    entries = [entry(3, encode(disc(20)), iscrowd=1), entry(3, encode(disc(20)))]
+    write("found.json", entries)
+    code, shown, told = command()
+    assert code == 0 and read("out/refined.json")[0] == entries[0], told
+    assert "1 x entry with iscrowd 1, kept as it is" in shown + told
+
+
 def test_mistakes_are_told_in_a_line_before_the_work(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Predictor, "refine", lambda *_, **__: pytest.fail("too late"))
     good = entry(3, encode(disc(20)))
@@ -298,6 +306,12 @@ def test_mistakes_are_told_in_a_line_before_the_work(command: Command, monkeypat
         ([good], (), {}, "003.png and 0003.png are both image 3; remove one"),
         ([*two, {**good, "file_name": "0003.png"}], (), {}, "img: 2 of 3 images are missing: image 5 (no file_name"),
         ([{**good, "file_name": "77.png"}], (), {}, "img/77.png: is no image"),
+        (
+            [{**good, "file_name": "0003.png"}, good, {**good, "file_name": "77.png"}],
+            (),
+            {},
+            "found.json: image_id 3 is of two files, 0003.png and 77.png",
+        ),
         ([good], ("--annotations", "truth.json"), {}, "found.json: 1 image ids are not in truth.json: 3"),
         ([entry(99, None)], ("--annotations", "truth.json"), {}, "img: 1 of 1 images are missing: image 99 (0099.png)"),
         (

@@ -17,6 +17,7 @@ from sharpcontour.anymask.foreign_masks import read_masks
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.errors import InputError
 from sharpcontour.formats.mask_files import read_mask_files
+from sharpcontour.formats.mask_images import masks_of_values
 from sharpcontour.formats.named_masks import NamedMask, label_rles
 from sharpcontour.io.images import WrongSizeError
 from tests.sharpcontour.helpers import huge_png, not_utf8
@@ -154,6 +155,22 @@ def test_a_heat_map_is_no_label_map(tmp_path: Path) -> None:
     assert len(np.unique(heat)) == heat.max() + 1  # 0, 1, 2, ... as if they were ids
     masks, notes = read(png(tmp_path / "heat.png", heat))
     assert same(masks, heat >= 128) and "cut at 128" in notes[0]
+
+
+@pytest.mark.parametrize("missing", [[], [17], [3, 60, 149]])
+def test_ids_of_which_some_are_missing_are_objects(missing: list[int]) -> None:
+    ids = np.setdiff1d(np.arange(1, 151), missing)
+    values = np.zeros((160, 240), np.uint8)
+    for k, number in enumerate(ids):
+        row, column = divmod(k, 20)
+        values[20 * row + 2 : 20 * row + 12, 12 * column + 1 : 12 * column + 11] = number
+    assert len(masks_of_values("m", values, "m").masks) == len(ids)
+
+
+def test_thin_objects_of_few_ids_are_objects() -> None:
+    values = np.zeros((40, 60), np.uint8)
+    values[10, 5:50], values[20, 5:50], values[30, 5:50] = 1, 2, 4
+    assert [mask.name for mask in masks_of_values("m", values, "m").masks] == ["m 1", "m 2", "m 4"]
 
 
 def test_lossy_masks_are_soft(tmp_path: Path) -> None:
