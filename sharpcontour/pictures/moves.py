@@ -89,14 +89,19 @@ def moves(coarse: Rings, refined: Rings, size: tuple[int, int], instance: int = 
     """
     before = [ring for ring in coarse if len(ring) >= 3 and np.isfinite(ring).all()]
     after = [ring for ring in refined if len(ring) >= 3 and np.isfinite(ring).all()]
-    vertices = [ring[:: max(len(ring) // _POINTS, 1)] for ring in after]
-    if not before or not vertices:
+    if not before or not after:
         return []
-    points = np.concatenate(vertices).astype(np.float64)
-    extent = points.max(0) - points.min(0)
-    side = float(np.clip(_WINDOW * extent.prod() ** 0.5, min(size) / 10, min(size) / 3))
+    seen = np.concatenate([_spaced(ring) for ring in after])
+    low, high = seen.min(0), seen.max(0)
+    side = float(np.clip(_WINDOW * (high - low).prod() ** 0.5, min(size) / 10, min(size) / 3))
+    # Most parts of an object of many, such as specks, are carried through unrefined.
+    same = {ring.astype(np.float64).tobytes() for ring in before}
+    vertices = [_spaced(ring) for ring in after if ring.astype(np.float64).tobytes() not in same]
+    if not vertices:
+        return []
+    points = np.concatenate(vertices)
     # More of the object in sight: it lies where its middle is.
-    inwards = (points.max(0) + points.min(0)) / 2 - points
+    inwards = (high + low) / 2 - points
     inwards /= np.maximum(np.hypot(*inwards.T), 1e-9)[:, None]
     corners = (points + (_INWARDS * inwards - 0.5) * side).clip(0, (size[1] - side, size[0] - side))
     far = np.concatenate([_distances(part, before) for part in vertices])
@@ -108,6 +113,11 @@ def moves(coarse: Rings, refined: Rings, size: tuple[int, int], instance: int = 
         if not any(place.overlaps(other) for other in found):
             found.append(place)
     return found
+
+
+def _spaced(ring: Ring) -> np.ndarray:
+    """Some vertices (n, 2) of a ring, float64: all of a short one."""
+    return ring[:: max(len(ring) // _POINTS, 1)].astype(np.float64)
 
 
 def _distances(points: np.ndarray, rings: Sequence[Ring]) -> np.ndarray:

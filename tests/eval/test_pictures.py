@@ -178,6 +178,19 @@ def test_objects_that_nothing_moved_are_not_looked_at(monkeypatch: pytest.Monkey
     assert pictures.largest_moves(coarse, refined, 3) == [] and looked == [1]
 
 
+def test_parts_that_nothing_moved_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    distances = moves._distances
+    monkeypatch.setattr(
+        moves, "_distances", lambda points, rings: measured.append(len(points)) or distances(points, rings)
+    )
+    square = np.array([[0, 0], [30, 0], [30, 30], [0, 30]], np.float32)
+    specks = [square / 30 + k for k in range(40, 90)]
+    places = moves.moves([square, *specks], [square + 2, *specks], (100, 100))
+    assert measured == [4] and places[0].move > 2
+    assert moves.moves([square, *specks], [square.copy(), *specks], (100, 100)) == [] and measured == [4]
+
+
 def test_labels_hide_no_contours_where_there_is_room() -> None:
     _, refined = _pair()
     view = panels.whole(_image(), 640)
