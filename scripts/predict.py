@@ -6,8 +6,9 @@ For each image the folder of --out gets
     photo_compare.png     contours before and after refinement, with close-ups of where they moved most
     photo_evolution.png   the largest instance, iteration by iteration
 or, where the model has no refiner, photo.png. For all images together it gets
-    results.json    COCO results, every entry with its "file_name". An image's id is the number that is its file's name,
-                    as in COCO, if all names are numbers; else its place in the list, from 1
+    results.json    COCO results, every entry with its "file_name", which begins at the folder that holds all images
+                    where two have one name. An image's id is the number that is its file's name, as in COCO, if all
+                    names are numbers; else its place in the list, from 1
     polygons.json   for each image a list "instances", each with "class", "category_id", "score", "bbox" (x, y, width,
                     height) and "rings": "points" [x, y] and whether the ring is a "hole"
 With --html PAGE.html it also writes one file for a browser, with all images in it: contours before and after refinement
@@ -80,10 +81,10 @@ def main() -> int:
         if args.html:
             journal.require(viewer.KEY, "for --html")
         works = {}
-        for path, picture, image_id in zip(paths, names, image_ids(paths), strict=True):
+        for path, file_name, picture, image_id in zip(paths, file_names(paths), names, image_ids(paths), strict=True):
             name = json.dumps([image_id, picture, *fingerprint_of(path)])
             how = args.score_threshold, bool(args.html)
-            works[name] = partial(predict, predictor, path, image_id, out / picture, *how)
+            works[name] = partial(predict, predictor, path, file_name, image_id, out / picture, *how)
         attempts = journal.attempts(works.items())
         for path, name, error in zip(tqdm(paths, unit="image", disable=None), works, attempts, strict=True):
             if error:
@@ -112,19 +113,19 @@ def main() -> int:
 
 
 def predict(
-    predictor: Predictor, path: Path, image_id: int, picture: Path, threshold: float, html: bool
+    predictor: Predictor, path: Path, file_name: str, image_id: int, picture: Path, threshold: float, html: bool
 ) -> Callable[[], dict[str, Any]]:
     """Predict one image; what is returned draws it and makes its record, while the next image is predicted."""
     image = read_image(path, upright=True)
     found = predictor.predict(image, trace=True)
-    return partial(record, predictor, image, found, path, image_id, picture, threshold, html)
+    return partial(record, predictor, image, found, file_name, image_id, picture, threshold, html)
 
 
 def record(
     predictor: Predictor,
     image: np.ndarray,
     found: Detections,
-    path: Path,
+    file_name: str,
     image_id: int,
     picture: Path,
     threshold: float,
@@ -136,7 +137,7 @@ def record(
     """
     kept = pictures.confident(found, threshold)
     draw(image, kept, predictor.class_names, titles_of(predictor), picture)
-    file = {"file_name": path.name}
+    file = {"file_name": file_name}
     results = [{**entry, **file} for entry in found.to_coco(image_id, predictor.category_ids)]
     instances = describe(found, predictor.class_names, predictor.category_ids)
     size = {"width": image.shape[1], "height": image.shape[0]}
@@ -220,6 +221,16 @@ def picture_names(paths: Sequence[Path], out: Path) -> list[str]:
             if os.path.realpath(out / (name + ending)) in inputs:
                 raise InputError(f"--out {out}: {name + ending} there is an image to be read; choose another folder")
     return names
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """What the images are called in JSON: by name, or below the folder that holds them all where two have one name."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    whole = [os.path.abspath(path) for path in paths]
+    folder = os.path.commonpath([os.path.dirname(path) for path in whole])
+    return [Path(os.path.relpath(path, folder)).as_posix() for path in whole]
 
 
 def image_ids(paths: Sequence[Path]) -> list[int]:

@@ -88,9 +88,10 @@ def test_pictures_and_results(command: Command) -> None:
     assert {path.name for path in Path("out").iterdir()} == made | {"results.json", "polygons.json"}
     results, polygons = _read("out/results.json"), _read("out/polygons.json")
     assert [entry["image_id"] for entry in results] == [1, 1, 2, 2, 3, 3]  # two files have the number 3
-    assert results[0]["file_name"] == "0003.png" and results[0]["category_id"] == 7
+    assert [entry["file_name"] for entry in results[::2]] == ["a/0003.png", "a/0012.png", "b/0003.png"]
+    assert results[0]["category_id"] == 7
     assert coco_mask.area(results[0]["segmentation"]) == 26 * 26 - 13 * 13
-    assert (polygons[1]["file_name"], polygons[1]["width"], polygons[1]["height"]) == ("0012.png", 50, 40)
+    assert (polygons[1]["file_name"], polygons[1]["width"], polygons[1]["height"]) == ("a/0012.png", 50, 40)
     frame, square = polygons[1]["instances"]
     assert (frame["class"], frame["bbox"], square["class"]) == ("frame", [4, 4, 26, 26], "square")
     assert [ring["hole"] for ring in frame["rings"]] == [False, True]
@@ -99,7 +100,8 @@ def test_pictures_and_results(command: Command) -> None:
 
 def test_numbers_as_names_are_image_ids(command: Command) -> None:
     assert command("a")[0] == 0
-    assert [entry["image_id"] for entry in _read("out/results.json")] == [3, 3, 12, 12]
+    results = _read("out/results.json")
+    assert [entry["image_id"] for entry in results] == [3, 3, 12, 12] and results[0]["file_name"] == "0003.png"
 
 
 def test_model_without_a_refiner(command: Command) -> None:
