@@ -130,6 +130,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the pages take for granted: photographs, masks, data sets, trained models, results."""
     here = tmp_path_factory.mktemp("things")
     (here / "docs").mkdir()
+    (here / "results" / "shapes").mkdir(parents=True)  # of the checkout
     for name in ("coffee.jpg", "cup.png"):
         shutil.copy(ROOT / "docs" / name, here / "docs")
     size = ("--train-count", "3", "--val-count", "2", "--size", "96")
