@@ -25,6 +25,12 @@ LAYOUTS = {
 """Where a data set has its annotations and its images, below its root. All annotations are in COCO's form."""
 
 
+def files_below(root: str | Path, name: str, split: str) -> tuple[Path, Path]:
+    """Annotation file and image folder of a split, "train" or "val", of one of :data:`LAYOUTS` below its root."""
+    annotations, images = (Path(root) / part.format(split=split) for part in LAYOUTS[name])
+    return annotations, images
+
+
 class CocoSplit:
     """The annotations and the images of a split.
 
@@ -97,9 +103,9 @@ def _paths(config: DataConfig, split: str) -> tuple[Path, Path]:
         (config.train_json, config.train_images) if split == "train" else (config.val_json, config.val_images)
     )
     if config.root:
-        usual_json, usual_folder = (part.format(split=split) for part in LAYOUTS[config.name])
-        json_path = json_path or str(Path(config.root) / usual_json)
-        folder = folder or str(Path(config.root) / usual_folder)
+        usual_json, usual_folder = files_below(config.root, config.name, split)
+        json_path = json_path or str(usual_json)
+        folder = folder or str(usual_folder)
     if not json_path or not folder:
         missing = f"--{split}-json" if not json_path else f"--{split}-images"
         raise InputError(f"no {split} data given: use --root DIR ({config.name}'s folders) or {missing}")

@@ -196,14 +196,14 @@ def build_loader(
         sampler = EvaluationBatches(len(dataset), batch_size, rank=rank, world_size=world_size)
     if workers > 0:
         _raise_file_limit()
-    last_words = multiprocessing.Array("c", 512)
+    last_words, cuda = multiprocessing.Array("c", 512), torch.cuda.is_available()
     loader = DataLoader(
         _Guarded(dataset),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=partial(_start_worker, last_words, not torch.cuda.is_available()),
+        pin_memory=cuda,
+        worker_init_fn=partial(_start_worker, last_words, not cuda),
         timeout=WAIT if workers > 0 else 0,
         generator=torch.Generator().manual_seed(seed),  # else it would draw from, and change, the global one
     )

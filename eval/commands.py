@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from sharpcontour.errors import InputError
@@ -40,15 +41,11 @@ def call(command: list[str], processes: int = 1) -> None:
     print(f"$ {shlex.join(command)}", flush=True)
     line = command_line(*command, processes=processes if processes > 1 else 0)
     with StopSignals() as signals, subprocess.Popen(line) as process:
-        passed_on = False
-        while process.poll() is None:
-            if signals.received and not passed_on:
-                process.terminate()
-                passed_on = True
-            try:
+        while process.poll() is None and not signals.received:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL)
-            except subprocess.TimeoutExpired:
-                continue
+        if signals.received:
+            process.terminate()  # and its context waits for it
     if signals.received or process.returncode == 130:
         raise KeyboardInterrupt
     if process.returncode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from data.coco_split import LAYOUTS
+from data.coco_split import files_below
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json, save_results
 
@@ -13,15 +13,9 @@ SPLITS = ("train", "val")
 KNOWN = "images.json"  # beside the tables: what the records of a folder are of
 
 
-def files_of(data: str, root: Path, split: str) -> tuple[Path, Path]:
-    """Annotations and folder of the images of a split, "train" or "val", of a data set below its root."""
-    annotations, images = (root / part.format(split=split) for part in LAYOUTS[data])
-    return annotations, images
-
-
 def check_files(data: str, root: Path) -> None:
     """Make sure that a data set is there before hours of training; InputError where a part of it is not."""
-    needed = list(dict.fromkeys(path for split in SPLITS for path in files_of(data, root, split)))
+    needed = list(dict.fromkeys(path for split in SPLITS for path in files_below(root, data, split)))
     if missing := [str(path.relative_to(root)) for path in needed if not path.exists()]:
         whole = ", ".join(str(path.relative_to(root)) for path in needed)
         how = "; scripts/prepare_data.py cityscapes makes the annotations" if data == "cityscapes" else ""
@@ -40,7 +34,7 @@ def check_same_photographs(root: Path, results: Path) -> None:
     Raises:
         InputError: where its records are of other photographs.
     """
-    own = {split: _fingerprint(files_of("photos", root, split)[0]) for split in SPLITS}
+    own = {split: _fingerprint(files_below(root, "photos", split)[0]) for split in SPLITS}
     path = results / KNOWN
     if not path.is_file():
         results.mkdir(parents=True, exist_ok=True)

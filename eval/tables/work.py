@@ -9,8 +9,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from data.coco_split import files_below
 from eval.commands import call, commit
-from eval.tables.images import check_files, check_same_photographs, files_of
+from eval.tables.images import check_files, check_same_photographs
 from eval.tables.paper import BPR, RUNS, START, TABLES, Cell, Row, Table
 from eval.tables.records import read_record, record_name
 from sharpcontour.errors import InputError
@@ -266,9 +267,9 @@ class Work:
     def _files(self, split: str, seed: int) -> tuple[Path, Path]:
         """Annotations and folder of the images of "train" or "val"; of shapes those that the seed trains on."""
         if self.args.data != "shapes":
-            return files_of(self.args.data, Path(self.args.root), split)
+            return files_below(self.args.root, self.args.data, split)
         root = self.runs / f"files_seed{seed}"
-        annotations, images = files_of("coco", root, split)
+        annotations, images = files_below(root, "coco", split)
         if not annotations.is_file():
             call(["scripts/prepare_data.py", "shapes", "--root", str(root), "--seed", str(seed)])
         return annotations, images

@@ -104,7 +104,7 @@ def moves(coarse: Rings, refined: Rings, size: tuple[int, int], instance: int = 
     inwards = (high + low) / 2 - points
     inwards /= np.maximum(np.hypot(*inwards.T), 1e-9)[:, None]
     corners = (points + (_INWARDS * inwards - 0.5) * side).clip(0, (size[1] - side, size[0] - side))
-    far = np.concatenate([_distances(part, before) for part in vertices])
+    far = _distances(points, before)
     found: list[Place] = []
     for index in np.argsort(-far, kind="stable"):
         if far[index] < _LEAST_MOVE:

@@ -17,10 +17,10 @@ import pytest
 import torch
 from scipy.stats import t as student
 
+from data.coco_split import files_below
 from engine import checkpoint
 from eval.pictures.plot import Curve, plot
 from eval.tables import work
-from eval.tables.images import files_of
 from eval.tables.page import side_by_side, update_page
 from eval.tables.paper import COSTS, METRICS, RUNS, TABLES, Cell, Row, Table
 from eval.tables.records import compare, markdown, milliseconds, read_records, record_name
@@ -259,7 +259,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Calla
 def data_set(data: str, root: str, count: int = 3) -> None:
     """A folder that looks like a data set of which only the names of the images are read."""
     for split in ("train", "val"):
-        annotations, images = files_of(data, Path(root), split)
+        annotations, images = files_below(root, data, split)
         for folder in (annotations.parent, images):
             folder.mkdir(parents=True, exist_ok=True)
         entries = [{"id": k, "file_name": f"{split}{k}.jpg"} for k in range(count)]
