@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.annotations import Entry, Id, Problems
 from data.journal import fingerprint_of, in_a_line
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import is_score
 from sharpcontour.io.files import read_json
-from sharpcontour.io.images import UnreadableError, WrongSizeError, looks_like_image
+from sharpcontour.io.headers import Size
+from sharpcontour.io.images import UnreadableError, WrongSizeError, looks_like_image, read_image
 from sharpcontour.masks.segmentation import tell_unusual
 
 LISTED = 3  # images that an error message names
@@ -27,7 +30,7 @@ class ImageFile:
     Attributes:
         id: as the results name it.
         path: of its file.
-        upright: whether its EXIF data are followed.
+        upright: whether its EXIF data are followed, unless only the other way fits (see :meth:`read`).
         entries: which of the results are on it.
     """
 
@@ -40,6 +43,32 @@ class ImageFile:
     def name(self) -> str:
         """What it is called in a journal: another one as soon as the file is replaced."""
         return json.dumps([self.id, *fingerprint_of(self.path)])
+
+    def read(self, annotated: Size | None = None, entries: Sequence[Entry] = ()) -> tuple[np.ndarray, bool]:
+        """The pixels, (H, W, 3) uint8 RGB, and whether ``upright`` was wrong: only the other orientation fits.
+
+        Args:
+            annotated: (height, width) as annotations say it; None: there are none, and run lengths tell.
+            entries: the image's entries.
+
+        Raises:
+            WrongSizeError: if no orientation has the annotated size.
+            UnreadableError: as of :func:`~sharpcontour.io.images.read_image`.
+        """
+        sizes = [annotated] if annotated else [size for entry in entries if (size := _size_of_runs(entry))]
+        try:
+            pixels = read_image(self.path, self.upright, annotated)
+        except WrongSizeError as error:
+            try:
+                return read_image(self.path, not self.upright, annotated), True
+            except WrongSizeError:
+                raise error from None
+        size = (pixels.shape[0], pixels.shape[1])
+        if size[::-1] in sizes and size not in sizes:
+            other = read_image(self.path, not self.upright)
+            if other.shape != pixels.shape:
+                return other, True
+        return pixels, False
 
 
 def read_entries(path: str, scored: bool) -> list[Entry]:
@@ -122,6 +151,15 @@ def _file_name(key: Id, entries: list[Entry], results: str) -> object:
             "together; give every image an id of its own"
         )
     return names[0] if names else None
+
+
+def _size_of_runs(entry: Entry) -> Size | None:
+    """The (height, width) that an entry's run lengths tell; None where it has none."""
+    segmentation = entry.get("segmentation")
+    size = segmentation.get("size") if isinstance(segmentation, dict) else None
+    if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size):
+        return size[0], size[1]
+    return None
 
 
 def note_left(problems: Problems, image: ImageFile, error: Exception) -> None:

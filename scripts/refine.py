@@ -19,7 +19,8 @@ what changed most first, to be chosen by class, score and change.
 
 The file of an image is the "file_name" in the annotations; without annotations the "file_name" of its entries, if they
 have one (as those of predict.py do, and upright like there), else the file in the folder whose name is the image id as
-a number, such as 000000000139.jpg. Annotations and ids refer to pixels as they are stored, whatever EXIF data say.
+a number, such as 000000000139.jpg. Annotations and ids refer to pixels as they are stored, whatever EXIF data say. If
+the annotated size, or without annotations that of the masks, fits only the other orientation, it is taken, and told.
 """
 
 from __future__ import annotations
@@ -62,7 +63,6 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
-from sharpcontour.io.images import read_image
 
 if TYPE_CHECKING:  # --help and wrong use need no torch: what does is imported by the functions that use it
     from models import Predictor
@@ -207,7 +207,7 @@ class Job:
         self.html = html
         self.output = list(entries)
         self.changes, self.problems, self.harmed = Changes(), Problems(), 0
-        self.odd_boxes = Problems()
+        self.odd_boxes, self.turned = Problems(), Problems()
         known = dict(zip(predictor.category_ids, predictor.class_names, strict=True))
         names: Mapping[Any, str] = known if truth is None else truth.category_names
         categories = list(dict.fromkeys(map(category_of, entries)))
@@ -233,7 +233,7 @@ class Job:
         """Refine the usable entries of an image; what is returned makes a record of it, in plain values."""
         model: Any = self.predictor.model
         model.statistics.reset()  # an image that failed has left its counts
-        pixels = self._pixels(image)
+        pixels, turned = self._read(image)
         size = (pixels.shape[0], pixels.shape[1])
         broken_entries: list[list[Any]] = []
         parts: list[tuple[list[int], Detections]] = []
@@ -246,10 +246,15 @@ class Job:
             broken_entries += [[kind, part[k]] for k, kind in broken.items()]
             indices = [index for k, index in enumerate(part) if k not in broken]
             parts.append((indices, self._refined(pixels, indices)))
-        return partial(self._record, image, parts, broken_entries, model.statistics.restored)
+        return partial(self._record, image, parts, broken_entries, model.statistics.restored, turned)
 
     def _record(
-        self, image: ImageFile, parts: list[tuple[list[int], Detections]], broken: list[list[Any]], harmed: int
+        self,
+        image: ImageFile,
+        parts: list[tuple[list[int], Detections]],
+        broken: list[list[Any]],
+        harmed: int,
+        turned: bool,
     ) -> dict[str, Any]:
         """What has become of an image's entries: run lengths of what changed, and counts."""
         changes, changed, seen = Changes(), {}, []
@@ -269,10 +274,14 @@ class Job:
         much = sum(seen) / (len(seen) + 1)
         counts = asdict(changes) | {"harmed": harmed}
         page = {viewer.KEY: viewer.record_of(objects)} if self.html else {}
-        return {"changed": changed, "counts": counts, "broken": broken, "much": much, **page}
+        return {"changed": changed, "counts": counts, "broken": broken, "much": much, "turned": turned, **page}
+
+    def _read(self, image: ImageFile) -> tuple[np.ndarray, bool]:
+        annotated = None if self.truth is None else self.truth.sizes[image.id]
+        return image.read(annotated, [self.entries[index] for index in image.entries])
 
     def _pixels(self, image: ImageFile) -> np.ndarray:
-        return read_image(image.path, image.upright, None if self.truth is None else self.truth.sizes[image.id])
+        return self._read(image)[0]
 
     def _refined(self, pixels: np.ndarray, indices: list[int]) -> Detections:
         """Some entries of an image as detections, before and after."""
@@ -299,6 +308,9 @@ class Job:
             if index not in broken and odd_box(self.entries[index]):
                 self.odd_boxes.note("box that means nothing, its mask's taken", f"entry {index}")
         self.changed.append((record["much"], image))
+        if record.get("turned"):  # not in a record of an earlier version
+            how = "as stored, not turned upright" if image.upright else "turned upright as its EXIF data say"
+            self.turned.note(f"photograph taken {how}, for its masks fit only that", image.path.name)
 
     def evaluate(self, name: str) -> dict[str, dict[str, float | None]]:
         """Mask AP and Boundary AP of the output as it is, without the entries that nothing can score."""
@@ -336,9 +348,9 @@ class Job:
 
     def report(self) -> list[str]:
         """What happened to the masks, and which entries could not be used."""
-        left, boxes = self.problems.summary(), self.odd_boxes.summary()
+        left, others = self.problems.summary(), (self.odd_boxes.summary(), self.turned.summary())
         lines = self.changes.report(self.harmed) + ([f"left as they are: {left}"] if left else [])
-        return lines + ([boxes] if boxes else [])
+        return lines + [line for line in others if line]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
@@ -205,6 +206,31 @@ def test_an_image_of_another_size_is_not_decoded(command: Command, monkeypatch: 
     assert code == 0 and "1 x image of another size than annotated, 0003.png (first: entry 0)" in shown, told
     code, shown, told = command()
     assert code == 0 and "1 x image that cannot be read, 0003.png (first: entry 0)" in shown, told
+
+
+@pytest.mark.usefixtures("oracle")
+def test_a_turned_photograph_is_taken_in_the_orientation_that_its_masks_fit(command: Command) -> None:
+    pixels = np.full((H, W, 3), 120, np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter when it is shown
+    Image.fromarray(np.rot90(pixels)).save("img/0003.jpg", exif=exif)
+    Path("img/0003.png").unlink()
+    upright = entry(3, encode(disc(25)))
+    write("found.json", [upright])
+    code, shown, told = command()  # found by its number: its pixels as stored, which its mask does not fit
+    assert code == 0 and "1 masks: 1 refined" in shown, told
+    assert "1 x photograph taken turned upright as its EXIF data say, for its masks fit only that" in shown
+    stored = coco_mask.encode(np.asfortranarray(np.rot90(disc(25)).astype(np.uint8)))
+    write("found.json", [entry(3, stored | {"counts": stored["counts"].decode()}, file_name="0003.jpg")])
+    code, shown, told = command()  # found by its name: upright, which its mask does not fit
+    assert code == 0 and "1 masks: 1 refined" in shown and "taken as stored, not turned upright" in shown, told
+    truth = truth_of(3)
+    truth["images"][0]["file_name"] = "0003.jpg"
+    write("truth.json", truth)
+    write("found.json", [upright])
+    code, shown, told = command("--annotations", "truth.json", "--pictures", "pic")
+    assert code == 0 and "1 masks: 1 refined" in shown and "taken turned upright" in shown, told
+    assert len(list(Path("pic").iterdir())) == 1
 
 
 def test_pictures_of_what_changed_most(command: Command) -> None:
