@@ -23,10 +23,10 @@ from data.labelme_photos import COPIES, Pictures, common_folder, embedded, files
 from sharpcontour.errors import InputError
 from sharpcontour.formats.labelme import NoOutlineError, read_labelme
 from sharpcontour.formats.named_masks import NamedMask, Size, mask_rle
-from sharpcontour.formats.outlines import class_of, counted
+from sharpcontour.formats.outlines import OBJECT, class_of, counted
 from sharpcontour.formats.output_files import polygons_or_runs
 from sharpcontour.io.files import UnwritableError, read_json
-from sharpcontour.io.images import WrongSizeError, read_fitting, read_image
+from sharpcontour.io.images import UnreadableError, WrongSizeError, read_fitting, read_image
 from sharpcontour.masks.run_lengths import RLE, counts_of
 
 SPLITS = ("train", "val")
@@ -39,6 +39,7 @@ ELSEWHERE = "photograph found by its name in another folder, not where 'imagePat
 BY_NAME = "photograph found by the name of its LabelMe file, not where 'imagePath' says"
 EMBEDDED = "photograph that was in its LabelMe file alone, written to a file"
 UPRIGHT = "photograph written upright, as it was labelled, for it is stored turned"
+UNLABELLED = f"shape without a label, taken as of the class '{OBJECT}'"
 UNUSED = "image without a LabelMe file, left out; if nothing is on it, save it in LabelMe without a shape"
 ALIKE = "class whose name differs from another's in capital letters or spaces only; if they are one, mend the labels"
 
@@ -190,6 +191,8 @@ def _labelled(path: Path, contents: Mapping[str, Any], pictures: Pictures, copy:
         pixels, reading, stored = read_fitting(photo, lambda size: read_labelme(path, contents, size, left_out))
     except WrongSizeError as error:
         raise InputError(f"{error} (the image is {photo})") from None
+    except UnreadableError as error:
+        raise InputError(f"{error} (it is the photograph of {path})") from None
     size: Size = (pixels.shape[0], pixels.shape[1])
     objects = [(mask, mask_rle(mask.mask, size)) for mask in reading.masks]
     told.notes += [(NO_OUTLINE, str(error)) for error in left_out if isinstance(error, NoOutlineError)]
@@ -201,6 +204,7 @@ def _labelled(path: Path, contents: Mapping[str, Any], pictures: Pictures, copy:
     ]
     told.faults += faults
     objects = [(mask, rle) for mask, rle in objects if coco_mask.area(rle)]
+    told.notes += [(UNLABELLED, f"{path}: {mask.name}") for mask, _ in objects if mask.category is None]
     if faults and not objects:
         told.faults.append(f"{path}: nothing usable is left of it, so its photograph is left out, for it is not empty")
         return None

@@ -94,6 +94,10 @@ def load_refiner(path: str | Path | None = None, device: str | torch.device = "c
             is not there.
     """
     path = WEIGHTS if path is None else Path(path)
+    if path.is_dir():
+        raise InputError(
+            f"{path}: is a folder; give a file of weights, such as scripts/export.py makes of a run of anymask"
+        )
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights; without one the package's own are taken")
     try:

@@ -84,7 +84,9 @@ def read_labelme(
         key = (label, str(group)) if group is not None else index
         name = label or f"{path.stem} {index + 1}"
         add_part(objects, key, NamedMask(name, mask, label or None, crowd=_is_crowd(shape)), size)
-    return Reading(list(objects.values()), f"LabelMe, {len(contents['shapes'])} shapes")
+    unnamed = sum(mask.category is None for mask in objects.values())
+    how = f"LabelMe, {len(contents['shapes'])} shapes" + (f", {unnamed} without a label" if unnamed else "")
+    return Reading(list(objects.values()), how)
 
 
 def _is_crowd(shape: Mapping[str, Any]) -> bool:

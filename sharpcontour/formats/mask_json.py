@@ -63,7 +63,7 @@ def _annotations(path: Path, contents: Mapping[str, Any], size: Size, image: str
         _check_entry(path, index, entry)
     categories = contents.get("categories")
     names = {
-        category["id"]: str(category.get("name", category["id"]))
+        str(category["id"]): str(category.get("name", category["id"]))
         for category in (categories if isinstance(categories, list) else [])
         if isinstance(category, dict) and isinstance(category.get("id"), (int, str))
     }
@@ -73,7 +73,7 @@ def _annotations(path: Path, contents: Mapping[str, Any], size: Size, image: str
         return Reading(_entries(path, annotations, size, names), "annotations of one image")
     chosen = choose_image(path, contents["images"], image, image_id)
     _check_image_size(path, chosen, size)
-    mine = {k: entry for k, entry in annotations.items() if entry.get("image_id") == chosen.get("id")}
+    mine = {k: entry for k, entry in annotations.items() if str(entry.get("image_id")) == str(chosen.get("id"))}
     how = f"COCO annotations; {len(mine)} of {len(annotations)} are of {chosen.get('file_name', 'this image')}"
     return Reading(_entries(path, mine, size, names), how)
 
@@ -92,8 +92,8 @@ def _results(path: Path, contents: Sequence[Any], size: Size, image: str, image_
     if image_id is None and len(ids) > 1:
         named = {entry["image_id"] for entry in contents if "image_id" in entry and base_name(entry) == image}
         stem = Path(image).stem
-        number = int(stem) if stem.isascii() and stem.isdigit() else None
-        image_id = next((one for one in ids if one in named or one in (number, stem)), None)
+        known = {stem, str(int(stem))} if stem.isascii() and stem.isdigit() else {stem}
+        image_id = next((one for one in ids if one in named or str(one) in known), None)
         if image_id is None:
             raise InputError(f"{path}: holds masks of {len(ids)} images, ids {first_names(ids)}; {CHOOSE}")
     if image_id is not None and ids:
@@ -113,27 +113,34 @@ def _check_entry(path: Path, index: int, entry: Any) -> None:
 
 
 def _entries(
-    path: Path, entries: Mapping[int, Mapping[str, Any]], size: Size, names: Mapping[Any, str]
+    path: Path, entries: Mapping[int, Mapping[str, Any]], size: Size, names: Mapping[str, str]
 ) -> list[NamedMask]:
-    """Entries of a file by their places in it; ``names`` are those of the categories."""
+    """Entries of a file by their places in it; ``names`` are those of the categories, by id as text."""
     found = []
     for index, entry in entries.items():
         segmentation = entry if "counts" in entry else entry.get("segmentation")
         number, score = entry.get("category_id"), entry.get("score")
         known, own = isinstance(number, (int, str)), entry.get("name")
-        category = names.get(number, f"category {number}") if known else None
+        category = names.get(str(number), f"category {number}") if known else None
         unnamed = f"{path.stem} {index + 1}" if len(entries) > 1 else path.stem
         found.append(
             NamedMask(
                 own if own and isinstance(own, str) else category or unnamed,
                 checked(segmentation, size, f"{path}: entry {index}"),
                 category,
-                number if isinstance(number, int) else None,
+                _whole(number),
                 score if is_score(score) else None,
                 entry.get("iscrowd") == 1 and not _is_of_cvat(entry),
             )
         )
     return found
+
+
+def _whole(number: Any) -> int | None:
+    """An id that is a whole number, written as text by some tools; None for others."""
+    if isinstance(number, str) and number.isascii() and number.isdigit():
+        return int(number) if len(number) < 19 else None  # more than 64 bits hold
+    return number if isinstance(number, int) else None
 
 
 def _is_of_cvat(entry: Mapping[str, Any]) -> bool:

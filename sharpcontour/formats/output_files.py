@@ -78,7 +78,7 @@ def write_coco(
         {
             "id": k,
             "image_id": 1,
-            "category_id": ids[class_of(mask)],
+            "category_id": ids[class_of(mask), mask.category_id],
             "name": mask.name,
             "segmentation": segmentation,
             "area": int(coco_mask.area(rle)),
@@ -89,21 +89,28 @@ def write_coco(
         for k, (segmentation, rle, mask) in enumerate(zip(segmentations, rles, given, strict=True), 1)
     ]
     images = [{"id": 1, "file_name": image, "width": width, "height": height}]
-    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    categories = [{"id": number, "name": name} for number, name in {ids[key]: key[0] for key in ids}.items()]
     save_results({"images": images, "categories": categories, "annotations": annotations}, path)
     cut = [rings for rings, one in zip(found.rings, segmentations, strict=True) if isinstance(one, list) and one]
     holes = holes_and_parts(cut)[0] if kind == "polygons" else 0
     return [f"{counted(holes, 'hole')} cut open by a bridge to the outline, for polygons have none"] if holes else []
 
 
-def _category_ids(given: Sequence[NamedMask]) -> dict[str, int]:
-    """A number for each category: its own where no other has taken it, of the rest the next ones."""
-    ids: dict[str, int] = {}
-    for mask in given:
-        if mask.category_id is not None and mask.category_id not in ids.values():
-            ids.setdefault(class_of(mask), mask.category_id)
-    for mask in given:
-        ids.setdefault(class_of(mask), max(ids.values(), default=0) + 1)
+def _category_ids(given: Sequence[NamedMask]) -> dict[tuple[str, int | None], int]:
+    """A number for each category, by its name and the number that it has in its file.
+
+    This number itself where no other category has taken it, else that of the first of its name, else the next one.
+    """
+    keys = list(dict.fromkeys((class_of(mask), mask.category_id) for mask in given))
+    ids: dict[tuple[str, int | None], int] = {}
+    of_name: dict[str, int] = {}
+    for name, number in keys:
+        if number is not None and number not in ids.values():
+            ids[name, number] = number
+            of_name.setdefault(name, number)
+    for key in keys:
+        if key not in ids:
+            ids[key] = of_name.setdefault(key[0], max(ids.values(), default=0) + 1)
     return ids
 
 

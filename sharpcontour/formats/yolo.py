@@ -12,6 +12,7 @@ found again when the file is read here. Ultralytics paints a bridge, a line of a
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +25,12 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, checked
 from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, plain, whole_in_file
 from sharpcontour.io.files import write_whole
+from sharpcontour.io.lock import waited_lock
 
 CLASSES = "classes.txt"
 _MOST = 1000  # classes: an id beyond is none that YOLO could have
 _DECIMALS = 7
+_WAIT = 60  # s, for other commands to name their classes
 
 
 def read_yolo(path: Path, size: Size) -> Reading | None:
@@ -105,6 +108,7 @@ def write_yolo(path: str | Path, found: Detections, given: Sequence[NamedMask], 
 
     Lines that "classes.txt" has already stay: several photographs may be written to one folder, one after another. A
     class that it does not have yet gets the id of the given file as its number where that is free, else the next one.
+    Commands that write to one folder at once wait for each other.
 
     Args:
         path: of the file; YOLO knows the photograph by its name.
@@ -118,20 +122,31 @@ def write_yolo(path: str | Path, found: Detections, given: Sequence[NamedMask], 
     Raises:
         InputError: where a file cannot be written, or "classes.txt" not be read.
     """
-    classes = Path(path).with_name(CLASSES)
-    names = read_classes(classes)
-    numbers = _numbers(given, names)
+    numbers = _known_numbers(Path(path).with_name(CLASSES), given)
     rles, lines, kept = found.rles(), [], []
     for rings, rle, mask in zip(found.rings, rles, given, strict=True):
         for polygon in whole_in_file(rings, rle, _scale(found.size), _DECIMALS):
             lines.append(" ".join([str(numbers[class_of(mask)]), *map(plain, polygon.ravel().tolist())]))
             kept.append(rings)
     write_whole("".join(line + "\n" for line in lines).encode(), path)
-    write_whole("".join(name + "\n" for name in names).encode("utf-8", "replace"), classes)
     told = ", ".join(f"{number} {name}" for name, number in sorted(numbers.items(), key=lambda entry: entry[1]))
     holes, parts = holes_and_parts(kept)
     bridges = f"{counted(holes, 'hole')} and {counted(parts, 'part')} joined by bridges, for its lines have neither"
     return [f"classes {told} ({CLASSES})", *([bridges] if holes or parts else []), *not_held(given, rles)]
+
+
+def _known_numbers(path: Path, given: Sequence[NamedMask]) -> dict[str, int]:
+    """The number of each class of some objects, once "classes.txt" has them; other commands wait meanwhile."""
+    lock = path.with_name(path.name + ".lock")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # some network drives lock no files
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not stack.enter_context(waited_lock(lock, _WAIT)):
+                raise InputError(f"{lock}: another command has held it for {_WAIT} s; end it, or give another --out")
+        names = read_classes(path)
+        numbers = _numbers(given, names)
+        write_whole("".join(name + "\n" for name in names).encode("utf-8", "replace"), path)
+        return numbers
 
 
 def _numbers(given: Sequence[NamedMask], names: list[str]) -> dict[str, int]:

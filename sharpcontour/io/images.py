@@ -129,8 +129,10 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
     except cv2.error:
         image = None
     if image is None:
-        kind = "is no image, or cut short" if data else "is empty"
-        raise UnreadableError(f"{path}: the file {kind}; replace it")
+        kind = "is no image, or cut short; replace it" if data else "is empty; replace it"
+        if data[:2] in (b"II", b"MM"):  # OpenCV makes colours of no other TIFF
+            kind = "is cut short, or a TIFF of floats or other samples that are no colours; save it in 8 or 16 bits"
+        raise UnreadableError(f"{path}: the file {kind}")
     if size is not None and image.shape[:2] != tuple(size):
         raise _wrong_size(path, image.shape, size, words)
     return image

@@ -26,7 +26,7 @@ from tests.sharpcontour.test_formats import GIVEN, OBJECTS, H, W, found, pixels,
 SQUARE = [[10, 10], [30, 10], [30, 30], [10, 30]]
 
 
-def shape(label: str = "cat", points: Any = SQUARE, kind: str = "polygon", **more: Any) -> dict[str, Any]:
+def shape(label: str | None = "cat", points: Any = SQUARE, kind: str = "polygon", **more: Any) -> dict[str, Any]:
     return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}, **more}
 
 
@@ -225,12 +225,21 @@ def test_a_broken_file_costs_no_other(tmp_path: Path) -> None:
         "labels/small.json: the mask is 121 x 90 pixels, the image 120 x 90; give masks of this image (the image is "
         "labels/0.png)",
         "labels/again.json: is of the photograph of labels/1.json, left out; join them",
-        "labels/bad.png: the file is no image, or cut short; replace it",
+        "labels/bad.png: the file is no image, or cut short; replace it (it is the photograph of labels/bad.json)",
         "1 x JSON file that is none of LabelMe, for it has no list 'shapes', left out (first: labels/list.json)",
     ):
         assert message in done.stdout, message
     assert set(by_image(both(tmp_path))) == {f"{k}.png" for k in range(4)}
     assert {path: path.read_bytes() for path in labels.iterdir()} == before
+
+
+def test_shapes_without_a_label_are_counted(tmp_path: Path) -> None:
+    labels = folder(tmp_path / "labels")
+    label(labels / "1.json", shape(None), shape(""), shape("cat"))
+    done = prepare(tmp_path)
+    wanted = "2 x shape without a label, taken as of the class 'object' (first: labels/1.json: 1 1)"
+    assert done.returncode == 0 and wanted in done.stdout
+    assert [category["name"] for category in both(tmp_path)["categories"]] == ["cat", "object"]
 
 
 def test_points_and_lines_are_counted_and_no_fault(tmp_path: Path) -> None:

@@ -234,6 +234,7 @@ def test_mistakes_are_told_in_a_line(call: Command) -> None:
         (("photo.jpg", "none.png"), "weights.pt", "none.png: no such file of masks"),
         (("photo.jpg", mask), "none.pt", "none.pt: no such file of weights"),
         (("photo.jpg", mask), "broken.pt", "broken.pt: refused or damaged"),
+        (("photo.jpg", mask), ".", ".: is a folder; give a file of weights"),
         (("photo.jpg", mask, "--out", "taken"), "weights.pt", "cannot be written"),
         (
             ("photo.jpg", "photo_mask.png", "--out", "."),

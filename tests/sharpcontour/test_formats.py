@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import multiprocessing
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +21,7 @@ from sharpcontour.contours.nesting import parts_of
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
+from sharpcontour.formats import yolo
 from sharpcontour.formats.brush import decode_brush, encode_brush
 from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask, mask_rle
@@ -281,6 +284,45 @@ def test_classes_of_yolo_stay_over_many_photographs(tmp_path: Path) -> None:
     classes.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"classes\.txt: names of classes cannot be read \(it is not UTF-8\)"):
         write("yolo", tmp_path, OBJECTS, GIVEN)
+
+
+def test_commands_that_write_yolo_to_one_folder_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"class {k}" for k in range(8)]
+    whole = yolo.write_whole
+    monkeypatch.setattr(yolo, "write_whole", lambda data, path: (time.sleep(0.01), whole(data, path)))
+
+    def command(k: int) -> None:
+        yolo.write_yolo(tmp_path / f"{k}.txt", found(OBJECTS[:1]), [NamedMask("a", None, names[k])], PHOTO)
+
+    # Locks are between processes.
+    processes = [multiprocessing.get_context("fork").Process(target=command, args=(k,)) for k in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert all(process.exitcode == 0 for process in processes)
+    known = (tmp_path / "classes.txt").read_text().splitlines()
+    assert sorted(known) == names and not (tmp_path / "classes.txt.lock").exists()
+    assert [known[int((tmp_path / f"{k}.txt").read_text().split()[0])] for k in range(8)] == names
+
+
+@pytest.mark.parametrize("name", ["coco", "coco-rle", "coco-polygons"])
+def test_categories_of_one_name_stay_two(name: str, tmp_path: Path) -> None:
+    given = [
+        NamedMask("a", None, "cup", 3),
+        NamedMask("b", None, "cup", 5),
+        NamedMask("c", None, "cup"),  # of a file without ids
+        NamedMask("d", None, "plate", 3),  # of another file
+    ]
+    path, _ = write(name, tmp_path, OBJECTS, given)
+    assert [(mask.category, mask.category_id) for mask in read(path)] == [
+        ("cup", 3),
+        ("cup", 5),
+        ("cup", 3),
+        ("plate", 6),
+    ]
 
 
 def test_svg_of_other_programs(tmp_path: Path) -> None:

@@ -100,6 +100,13 @@ def test_what_is_decoded_must_have_the_size_the_right_way_round(tmp_path: Path) 
         read_image(tmp_path / "a.png", size=(60, 40))
 
 
+def test_a_photograph_of_floats_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(cv2.imencode(".tif", np.zeros((40, 60), np.float32))[1].tobytes())
+    assert read_values(tmp_path / "a.tif").dtype == np.float32
+    with pytest.raises(UnreadableError, match=r"or a TIFF of floats .* are no colours; save it in 8 or 16 bits"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     path = not_utf8(tmp_path)
     assert not looks_like_image(path)

@@ -283,6 +283,17 @@ def test_coco_annotations_of_the_photograph(tmp_path: Path) -> None:
     assert same(read_mask_files([path], (H, W), "any.png")[0][:1], square())
 
 
+def test_ids_written_as_text(tmp_path: Path) -> None:
+    data = coco()
+    for entry in data["annotations"]:
+        entry["image_id"], entry["category_id"] = str(entry["image_id"]), str(entry["category_id"])
+    masks, _ = read(write(tmp_path / "gt.json", data))
+    assert [(mask.name, mask.category_id) for mask in masks] == [("cat", 3), ("dog", 5), ("category 9", 9)]
+    entries = [{"image_id": key, "segmentation": [SQUARE]} for key in ("139", "140")]
+    path = write(tmp_path / "results.json", entries)
+    assert same(read_mask_files([path], (H, W), "000000000139.jpg")[0], square())
+
+
 def test_coco_annotations_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "gt.json"
     twice = coco()["images"] + [{"id": 8, "file_name": "photo.jpg"}]
@@ -381,7 +392,8 @@ def test_labelme(tmp_path: Path) -> None:
     ]
     contents = {"shapes": shapes, "imageData": "no picture", "imageHeight": H, "imageWidth": W, "imagePath": "p.jpg"}
     path = write(tmp_path / "lm.json", contents)
-    masks, _ = read(path)
+    masks, notes = read(path)
+    assert "(LabelMe, 4 shapes)" in notes[0]
     part = (abs(COLUMNS - 45) < 5) & (abs(ROWS - 45) < 5)
     low = (abs(COLUMNS - 45) < 5) & (abs(ROWS - 52.5) < 2.5)
     assert [mask.name for mask in masks] == ["cat", "disc", "cat"] and masks[1].category == "disc"
