@@ -32,6 +32,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 """Least and greatest value by key; of a list, of each of its values. No number may be NaN or infinite."""
 NOT_EMPTY = ("data.short_sides",)  # lists
+FROM_TO = ("sharpcontour.loss.alpha_limits",)  # the first value is not above the second
 
 
 def range_fault(key: str, value: object) -> str:
@@ -42,6 +43,8 @@ def range_fault(key: str, value: object) -> str:
     numbers = [one for one in values if isinstance(one, (int, float))]
     if not all(map(_is_finite, numbers)):
         return "choose a finite number"
+    if key in FROM_TO and list(values) != sorted(values):
+        return "name the smaller one first"
     low, high = LIMITS.get(key, (-math.inf, math.inf))
     if all(low <= number <= high for number in numbers):
         return ""

@@ -44,9 +44,8 @@ from tqdm import tqdm
 
 from data import DATASETS, DataConfig, DatasetLike, build_dataset
 from data.annotations import Category
-from data.categories import published_categories
+from data.categories import same_class
 from data.cityscapes import convert
-from data.lvis import SYNSETS
 from engine.config import change_refiner
 from eval.boundary import DILATION_RATIO
 from eval.checks import GroundTruth
@@ -308,20 +307,15 @@ def data_config(args: argparse.Namespace, predictor: Predictor, world: World) ->
 
 
 def check_categories(categories: list[Category], predictor: Predictor, where: str) -> None:
-    """The model must know the data set's categories, by id and name: else their ids would be mixed up.
-
-    LVIS has names of its own for COCO's categories; synsets tell that they are the same.
-    """
-    ours = set(zip(predictor.category_ids, predictor.class_names, strict=True))
-    coco = {(category["id"], category["name"]) for category in published_categories(80, every_id=False)}
-    same = {key for key, _ in ours & coco}
+    """The model must know the data set's categories, by id and name: else their ids would be mixed up."""
+    ours = dict(zip(predictor.category_ids, predictor.class_names, strict=True))
     missing = [
         f"{c['id']} {c['name']}"
         for c in categories
-        if (c["id"], c["name"]) not in ours and not (c["id"] in same and c.get("synset") == SYNSETS[c["id"]])
+        if c["id"] not in ours or not same_class({"id": c["id"], "name": ours[c["id"]]}, c)
     ]
     if missing:
-        extra = sorted(ours - {(c["id"], c["name"]) for c in categories})
+        extra = sorted(ours.items() - {(c["id"], c["name"]) for c in categories})
         raise InputError(
             f"{where}: its categories are not those of the model; only in the data: {', '.join(missing[:5])}; only in "
             f"the model: {', '.join(f'{k} {name}' for k, name in extra[:5]) or '-'}; use annotations with the model's "

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from data import DataConfig, cityscapes, labelme
 from data.annotations import Annotations
+from data.categories import check_same_classes
 from data.coco_split import LAYOUTS, CocoSplit
 from data.lvis import with_coco_categories
 from data.shapes import ShapesDataset
@@ -255,27 +256,32 @@ def check_data(args: argparse.Namespace) -> None:
         splits = [s for s in splits if s == "val" or (Path(args.root) / LAYOUTS["lvis"][0].format(split=s)).is_file()]
     if not splits:
         raise InputError(f"{args.data} --check: give --root DIR, or --train-json and --train-images, or those of val")
-    broken = [text for split in splits for text in check_split(config, split)]
+    datasets: list[CocoSplit] = []
+    broken: list[str] = []
+    for split in splits:
+        datasets.append(CocoSplit(DataConfig(**{**vars(config), "keep_empty": True}), split))
+        broken += check_split(datasets[-1])
+    if len(datasets) == 2:
+        train, val = datasets
+        check_same_classes(train.categories, val.categories, (str(train.json_path), str(val.json_path)))
     if broken:
         raise InputError(f"{len(broken)} images cannot be used, the first: {broken[0]}")
 
 
-def check_split(config: DataConfig, split: str) -> list[str]:
+def check_split(data: CocoSplit) -> list[str]:
     """Print a summary of one split; returns what is wrong with its images, a line for each."""
-    training = split == "train"
-    data = CocoSplit(DataConfig(**{**vars(config), "keep_empty": True}), split)
     truth = data.ground_truth()
     with_objects = {one["image_id"] for one in truth["annotations"] if not one["iscrowd"]}
     crowds = sum(one["iscrowd"] for one in truth["annotations"])
     print(f"{data.json_path}: {len(data)} images, {len(data) - len(with_objects)} of them without objects")
-    usable = f", {len(data.objects.labels)} of them fit for training" if training else ""
+    usable = f", {len(data.objects.labels)} of them fit for training" if data.split == "train" else ""
     print(f"  {len(truth['annotations']) - crowds} objects{usable}; {crowds} crowd regions")
     print(f"  {_listed(_objects_by_class(truth))}")
     print(f"  annotations: {data.problems.summary() or 'nothing wrong'}")
     broken = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter's lock
         results = pool.map(lambda index: _problem(data, index), range(len(data)))
-        for text in tqdm(results, total=len(data), desc=f"{split} images", unit="image", disable=None):
+        for text in tqdm(results, total=len(data), desc=f"{data.split} images", unit="image", disable=None):
             if text:
                 broken.append(text)
     print(f"  images: {len(broken)} of {len(data)} cannot be used" if broken else "  images: all readable")

@@ -32,8 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data import DATASETS, DatasetLike, build_dataset
-from data.annotations import Category
-from data.lvis import SYNSETS
+from data.categories import check_same_classes
 from engine.config import Config, apply_overrides, describe, differences
 from engine.lock import TrainingLock
 from engine.recipes import RECIPES
@@ -57,6 +56,9 @@ def main() -> int:
     """The whole run, top to bottom; 0 also after a signal, since the run is saved then."""
     args = parse_arguments()
     config = resolve(args)
+    if args.show_config:
+        print(describe(config))
+        return 0
     from data.loader import build_loader
     from engine import distributed
     from engine.checkpoint import fingerprint
@@ -77,7 +79,8 @@ def main() -> int:
     distributed.seed_all(config.train.seed)
     model = build_model(config.host, len(val_set.categories), config.sharpcontour if config.refine else None)
     train_set = build_dataset(config.data, "train", prepare=model.target_builder)
-    check_classes(train_set.categories, val_set.categories, config)
+    files = config.data.train_json or "the training annotations", config.data.val_json or "those for validation"
+    check_same_classes(train_set.categories, val_set.categories, files)
     for report in (train_set.report(), val_set.report()):
         if report:
             say(world, report)
@@ -154,8 +157,9 @@ def parse_arguments() -> argparse.Namespace:
         action="append",
         nargs="+",
         default=[],
-        help="change single values, e.g. train.images_per_batch=8 data.workers=4; a run prints all keys at its start",
+        help="change single values, e.g. train.images_per_batch=8 data.workers=4; --show-config prints all keys",
     )
+    add("--show-config", action="store_true", help="print the whole configuration, train nothing")
     add("--out", metavar="DIR", help="folder of the run (default: runs/MODEL_DATA, with _refine after MODEL)")
     add(
         "--resume",
@@ -205,6 +209,10 @@ def check_read(config: Config, keys: list[str]) -> None:
             raise InputError(f"--set {key}: the data set {name} has no use for it; it reads {', '.join(sorted(read))}")
         if section == "sharpcontour" and not config.refine:
             raise InputError(f"--set {key}: there is no refiner without --refine")
+        if key in ("train.steps", "train.decay") and config.train.schedule == "cosine":
+            raise InputError(f"--set {key}: train.schedule=cosine has no use for it; set train.schedule=step as well")
+        if key.startswith("sharpcontour.transformer.") and config.sharpcontour.classifier.output != "polygon":
+            raise InputError(f"--set {key}: only sharpcontour.classifier.output=polygon has a transformer")
 
 
 def announce(config: Config, args: argparse.Namespace, world: World) -> None:
@@ -275,25 +283,6 @@ def check_images(val_set: DatasetLike, config: Config, world: World) -> None:
 def image_ids(dataset: DatasetLike) -> Sequence[int] | np.ndarray:
     """The ids of the training images in order; their places where a data set has none."""
     return getattr(dataset, "image_ids", range(len(dataset)))
-
-
-def check_classes(train: list[Category], val: list[Category], config: Config) -> None:
-    """Training and validation must have the same categories, by id and name."""
-    files = config.data.train_json or "the training annotations", config.data.val_json or "those for validation"
-    if [c["id"] for c in train] != [c["id"] for c in val]:
-        raise InputError(
-            f"{files[0]} has {len(train)} categories, {files[1]} {len(val)}, and their ids differ; "
-            "give both files the same list of categories"
-        )
-    renamed = [(a, b) for a, b in zip(train, val, strict=True) if a["name"] != b["name"]]
-    # LVIS has names of its own for COCO's categories; synsets tell that they are the same.
-    renamed = [(a, b) for a, b in renamed if SYNSETS.get(a["id"], "") not in (a.get("synset"), b.get("synset"))]
-    if renamed:
-        a, b = renamed[0]
-        raise InputError(
-            f"category {a['id']} is {a['name']} in {files[0]} and {b['name']} in {files[1]}, so what is learned would "
-            "be scored as something else; give both files the same list of categories"
-        )
 
 
 def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], train_set: DatasetLike) -> None:

@@ -11,6 +11,7 @@ import pytest
 from data.agreement import Box, disagreement
 from data.annotations import read_coco, segmentation_box
 from data.coco import CocoDataset
+from data.coco_split import CocoSplit
 from tests.data.helpers import annotation, image_entry, write_set
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -80,7 +81,7 @@ def test_the_check_of_a_data_set_counts_them(
     monkeypatch.syspath_prepend(SCRIPTS)
     check_split = importlib.import_module("prepare_data").check_split
     annotations = [annotation(k, segmentation=[POLYGON], bbox=[10, 30, 30, 45]) for k in (1, 2)]
-    assert check_split(write_set(tmp_path, annotations), "train") == []
+    assert check_split(CocoSplit(write_set(tmp_path, annotations), "train")) == []
     assert "annotations: 2 x box that disagrees with its segmentation, it may be x0, y0, x1" in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.commands import run_script
@@ -25,6 +26,15 @@ def test_shapes_are_written_and_pass_the_check(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     checked = run_script("prepare_data.py", "shapes", "--root", root, "--check", cwd=tmp_path)
     assert checked.returncode == 0 and checked.stdout.count("all readable") == 2
+    renamed = tmp_path / "renamed.json"
+    val = json.loads((tmp_path / "set" / "annotations" / "instances_val2017.json").read_text())
+    renamed.write_text(json.dumps(val | {"categories": val["categories"][:1] + val["categories"][:0:-1]}))
+    same = ["--root", root, "--check", "--val-json", str(renamed), "--val-images", f"{root}/val2017"]
+    assert run_script("prepare_data.py", "coco", *same, cwd=tmp_path).returncode == 0  # in another order
+    val["categories"][0]["name"] = "dog"
+    renamed.write_text(json.dumps(val))
+    other = run_script("prepare_data.py", "coco", *same, cwd=tmp_path)
+    assert other.returncode == 2 and "and dog in " in other.stderr and "renamed.json, so what" in other.stderr
     (tmp_path / "set" / "val2017" / "shapes_val_000001.png").write_text("<html>")
     broken = run_script("prepare_data.py", "coco", "--root", root, "--check", cwd=tmp_path)
     assert broken.returncode == 2 and broken.stderr.count("\n") == 1 and "shapes_val_000001.png" in broken.stderr

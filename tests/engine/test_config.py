@@ -97,6 +97,7 @@ def test_mistakes_are_told(text: str, message: str) -> None:
         ("data.shapes_size=100000", "choose a number from 64 to 4096"),
         ("data.short_sides=640,0", "choose 1 or more"),
         ("data.short_sides=", "name at least one value"),
+        ("sharpcontour.loss.alpha_limits=0.9,0.1", "name the smaller one first"),
     ],
 )
 def test_numbers_out_of_range_are_told_before_training(text: str, message: str) -> None:

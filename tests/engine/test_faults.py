@@ -267,6 +267,8 @@ def test_a_folder_of_checkpoints_that_cannot_be_written_is_told_at_once(tmp_path
         ([], "data.root=x", "the data set shapes has no use for it"),
         (["--root", "x"], "data.val_images_count=4", "the data set coco has no use for it"),
         ([], "sharpcontour.loss.weight=1", "there is no refiner without --refine"),
+        ([], "train.steps=100", "train.schedule=cosine has no use for it"),
+        (["--refine"], "sharpcontour.transformer.width=64", "classifier.output=polygon has a transformer"),
     ],
 )
 def test_settings_that_nothing_reads_are_refused(

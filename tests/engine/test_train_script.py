@@ -18,9 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from data.lvis import SYNSETS
 from engine.distributed import World
-from engine.recipes import RECIPES
 from models import MODELS
 from sharpcontour.errors import InputError
 
@@ -92,15 +90,10 @@ def test_a_folder_whose_name_is_no_text_is_refused(
     assert not Path(out).exists()
 
 
-def test_classes_of_other_names_are_refused(script: Any) -> None:
-    config = RECIPES["coco_1x"]("dance", False)
-    cat, dog = {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}
-    script.check_classes([cat, dog], [cat, dog], config)
-    with pytest.raises(InputError, match="category 1 is cat in the training annotations and dog in"):
-        script.check_classes([cat, dog], [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}], config)
-    with pytest.raises(InputError, match="category 900"):
-        script.check_classes([{"id": 900, "name": "cat"}], [{"id": 900, "name": "dog"}], config)
-    script.check_classes([{"id": 1, "name": "person"}], [{"id": 1, "name": "baby", "synset": SYNSETS[1]}], config)
+def test_the_configuration_is_shown_without_a_run(tmp_path: Path) -> None:
+    done = _run("--model", "condinst", "--refine", "--show-config", "--set", "data.flip=0.25", cwd=tmp_path)
+    assert done.returncode == 0 and "flip=0.25" in done.stdout and "sharpcontour.evolution: vertices=128" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_without_a_training_cannot_be_resumed(script: Any, tmp_path: Path) -> None:
