@@ -252,6 +252,8 @@ def draw(image: np.ndarray, found: Detections, class_names: Sequence[str], title
         largest = int((found.boxes[:, 2:] - found.boxes[:, :2]).prod(1).argmax())
         steps = [objects[largest] for objects in found.steps]
         pictures.save(f"{path}_evolution.png", pictures.evolution(image, steps))
+    else:
+        Path(f"{path}_evolution.png").unlink(missing_ok=True)  # of an earlier command with a lower threshold
 
 
 def describe(found: Detections, class_names: Sequence[str], category_ids: Sequence[int]) -> list[dict[str, object]]:

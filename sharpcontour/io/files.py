@@ -146,9 +146,10 @@ def check_writable(path: str | Path, others: Iterable[str | Path | None] = ()) -
         # A file that takes the name of a device, such as /dev/null, would break what else uses that.
         raise InputError(f"{path}: is a device or a pipe, which a file would replace; give the name of a file")
     aim = _followed(path)
-    probe = aim.with_name(f".{aim.name}.{os.getpid()}{TEMPORARY}")
     try:
-        aim.parent.mkdir(parents=True, exist_ok=True)
+        # A folder that is missing is made with the file: a command that fails before leaves none behind.
+        folder = next(folder for folder in aim.parents if folder.exists())
+        probe = folder / f".{aim.name}.{os.getpid()}{TEMPORARY}"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -115,7 +115,8 @@ def test_half_precision(command: Command) -> None:
 
 
 def test_no_detection_is_good_enough_for_a_picture(command: Command) -> None:
-    assert command("a/0012.png", "--score-threshold", "0.95")[0] == 0
+    assert command("a/0012.png")[0] == 0 and Path("out/0012_evolution.png").is_file()
+    assert command("a/0012.png", "--score-threshold", "0.95")[0] == 0  # which leaves no picture of before
     assert {path.name for path in Path("out").glob("*.png")} == {"0012_compare.png"}
     assert len(_read("out/results.json")) == 2
 

@@ -70,4 +70,4 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         os.symlink(file, tmp_path / "other")
         check_writable(file, (None, tmp_path / "else", tmp_path / "other"))
     check_writable(tmp_path / "sub" / "out.json", (file,))
-    assert os.listdir(tmp_path / "sub") == []
+    assert sorted(os.listdir(tmp_path)) == ["file", "other"]
