@@ -25,7 +25,7 @@ from sharpcontour.io.files import TEMPORARY, UnwritableError
 from sharpcontour.io.lock import waited_lock
 from sharpcontour.io.long_json import is_large
 
-FORMAT = 1  # to be raised with every change of what is read from annotations, or of how it is packed
+FORMAT = 2  # to be raised with every change of what is read from annotations, or of how it is packed
 ENDING = ".sharpcontour_cache"
 WAIT = 1800.0  # s, for another process that reads the same annotations
 _IMAGE_ARRAYS = ("image_ids", "sizes", "names")

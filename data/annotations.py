@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from data.agreement import UNITS, Box, disagreement, in_unit_square
 from sharpcontour.errors import InputError
+from sharpcontour.formats.coco_fields import OF_CVAT, is_mask_of_cvat, whole_number
 from sharpcontour.io.long_json import LongList, read_long_json
 from sharpcontour.masks.segmentation import to_rle, usable_part
 
@@ -49,7 +49,6 @@ class Annotations(TypedDict):
 OTHER_FORM = "whole number written as text or with a decimal point, understood"  # a kind of problem
 FLAGS = ("iscrowd", "ignore")  # fields of an annotation that are 0 or 1
 _USUAL = {int, type(None)}  # types of fields that hold a whole number, or nothing
-_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*")
 
 
 @dataclass
@@ -169,17 +168,6 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def whole_number(value: object) -> int | None:
-    """The whole number that ``value`` is, be it an int, 7.0 or the text "7"; None if there is none of 64 bits."""
-    if type(value) is int and abs(value) < 2**63:
-        return value  # nearly always
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
-        value = int(value.partition(".")[0])
-    elif isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
-
-
 def _whole_fields(entry: Entry, keys: tuple[str, ...], where: str, problems: Problems) -> Entry:
     """The entry, or a copy in which these fields are ints where they hold whole numbers in another form, noted."""
     if _USUAL.issuperset(map(type, map(entry.get, keys))):
@@ -259,6 +247,9 @@ def _annotation(
     for flag in FLAGS:
         if flag in checked:
             checked[flag] = _flag(checked[flag], flag, where, problems)
+    if checked["iscrowd"] and is_mask_of_cvat(entry):
+        problems.note(OF_CVAT, where)
+        checked["iscrowd"] = 0
     checked["id"] = whole_number(entry.get("id")) or 0
     _check_box(checked, size, where, problems)
     if not _is_finite(entry.get("area")):
@@ -275,6 +266,9 @@ def _check_box(checked: Entry, size: tuple[int, int], where: str, problems: Prob
         problems.note(UNITS, where)
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
         problems.note("box missing or not finite, taken from the segmentation", where)
+        checked["bbox"] = list(extent)
+    elif min(box[2:]) <= 0 and min(extent[2:]) >= 1:
+        problems.note("box without width or height, taken from the segmentation", where)
         checked["bbox"] = list(extent)
     elif box[2] > 0 and box[3] > 0 and not checked["iscrowd"] and (kind := disagreement(tuple(box), extent, *size)):
         problems.note(kind, where)

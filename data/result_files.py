@@ -14,12 +14,12 @@ from data.annotations import Entry, Id, Problems
 from data.journal import fingerprint_of, in_a_line
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import is_score
+from sharpcontour.formats.which_image import first_names
 from sharpcontour.io.files import read_json
 from sharpcontour.io.headers import Size
-from sharpcontour.io.images import UnreadableError, WrongSizeError, looks_like_image, read_image
+from sharpcontour.io.images import SUFFIXES, UnreadableError, WrongSizeError, looks_like_image, read_image
 from sharpcontour.masks.segmentation import tell_unusual
 
-LISTED = 3  # images that an error message names
 FARTHEST = 1e7  # px, of a box
 
 
@@ -124,7 +124,9 @@ def find_images(
         names = {image["id"]: image.get("file_name") for image in annotations["images"]}
         unknown = [key for key in groups if key not in names]
         if unknown:
-            raise InputError(f"{results}: {len(unknown)} image ids are not in {annotations_name}: {first(unknown)}")
+            raise InputError(
+                f"{results}: {len(unknown)} image ids are not in {annotations_name}: {first_names(unknown)}"
+            )
     numbered = by_number(folder) if any(not isinstance(names[key], str) for key in groups) else {}
     found, missing = [], []
     for key, indices in groups.items():
@@ -138,7 +140,7 @@ def find_images(
             found.append(ImageFile(key, path, annotations is None and isinstance(name, str), indices))
     if missing:
         mend = "" if annotations else "; --annotations GT.json (its images are enough) tells the names of the files"
-        raise InputError(f"{folder}: {len(missing)} of {len(groups)} images are missing: {first(missing)}{mend}")
+        raise InputError(f"{folder}: {len(missing)} of {len(groups)} images are missing: {first_names(missing)}{mend}")
     return found
 
 
@@ -177,19 +179,13 @@ def by_number(folder: Path) -> dict[str, Path]:
     """The files of a folder whose names are numbers, by that number without leading zeros."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        looks_so = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+        looks_so = path.suffix.lower() in SUFFIXES
         if path.stem.isascii() and path.stem.isdigit() and (looks_so or looks_like_image(path)):
             number = str(int(path.stem))
             if number in found:
                 raise InputError(f"{path} and {found[number].name} are both image {number}; remove one")
             found[number] = path
     return found
-
-
-def first(items: Sequence[object]) -> str:
-    """The first few items as text, for an error message."""
-    more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
-    return ", ".join(map(str, items[:LISTED])) + more
 
 
 def category_of(entry: Entry) -> Id | None:

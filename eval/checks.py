@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypedDict, TypeGuard
@@ -12,8 +13,9 @@ from typing import Any, TypedDict, TypeGuard
 from pycocotools.coco import COCO
 
 from data import DatasetLike
-from data.annotations import OTHER_FORM, Id, whole_number
+from data.annotations import OTHER_FORM, Id
 from sharpcontour.errors import InputError
+from sharpcontour.formats.coco_fields import OF_CVAT, is_mask_of_cvat, whole_number
 from sharpcontour.masks.run_lengths import RLE
 from sharpcontour.masks.segmentation import find_broken, measure, tell_unusual, to_rle
 
@@ -57,7 +59,7 @@ class GroundTruth:
     Attributes:
         images, categories: the entries by id.
         sizes: (height, width) by image id.
-        category_names: by category id.
+        category_names: by category id, which is part of names that several have.
         coco: pycocotools' index of the annotations, their masks as RLE.
 
     Raises:
@@ -72,7 +74,9 @@ class GroundTruth:
         images, categories = _by_id(data["images"], "image", name), _by_id(data["categories"], "category", name)
         self.images, self.categories = images, categories
         self.sizes = {key: _size(image, name) for key, image in images.items()}
-        self.category_names = {key: str(category.get("name", key)) for key, category in categories.items()}
+        names = {key: str(category.get("name", key)) for key, category in categories.items()}
+        count = Counter(names.values())
+        self.category_names = {key: name if count[name] == 1 else f"{name} (id {key})" for key, name in names.items()}
         _by_id(data["annotations"], "annotation", name)
         annotations = _checked(data["annotations"], self.sizes, self.category_names, name)
         self.coco = self.index(annotations)
@@ -151,7 +155,7 @@ def _checked(
     """The annotations with their masks as RLE, numbered from 1: pycocotools takes the id 0 for "not matched"."""
     checked: list[Truth] = []
     problems: list[tuple[Id, str]] = []
-    other_form = 0
+    other_form = of_cvat = 0
     for annotation in annotations:
         try:
             truth = _truth(annotation, len(checked) + 1, sizes, categories)
@@ -159,6 +163,9 @@ def _checked(
             problems.append((annotation["id"], str(error)))
             continue
         other_form += any(truth[key] != annotation[key] for key in ("image_id", "category_id"))
+        if truth["iscrowd"] and is_mask_of_cvat(annotation):
+            truth["iscrowd"] = 0
+            of_cvat += 1
         checked.append(truth)
     broken = find_broken([annotation["segmentation"] for annotation in checked])
     problems += [(checked[i]["source"], "counts is not a valid RLE of its image") for i in broken]
@@ -167,6 +174,8 @@ def _checked(
         raise InputError(f"{name}: {len(problems)} broken annotations, mend or remove them: {listed}{_more(problems)}")
     if other_form:
         warnings.warn(f"{name}: {other_form} x {OTHER_FORM}", stacklevel=2)
+    if of_cvat:
+        warnings.warn(f"{name}: {of_cvat} x {OF_CVAT}", stacklevel=2)
     return checked
 
 

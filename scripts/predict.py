@@ -42,7 +42,7 @@ from data.journal import Journal, fingerprint_of, in_a_line
 from eval import pictures
 from eval.pictures import viewer
 from models.zoo import title_of
-from sharpcontour.contours.tracing import is_hole
+from sharpcontour.contours.nesting import holes
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
@@ -268,7 +268,8 @@ def describe(found: Detections, class_names: Sequence[str], category_ids: Sequen
                 "score": float(found.scores[k]),
                 "bbox": [round(value, 2) for value in (x0, y0, x1 - x0, y1 - y0)],
                 "rings": [
-                    {"hole": is_hole(ring, rings), "points": ring.astype(float).round(2).tolist()} for ring in rings
+                    {"hole": bool(hole), "points": ring.astype(float).round(2).tolist()}
+                    for ring, hole in zip(rings, holes(rings), strict=True)
                 ],
             }
         )

@@ -61,8 +61,10 @@ from eval.results import format_table
 from sharpcontour.app.command import DEFAULT_FORMATS, add_output_options, refine_files
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.formats.coco_fields import is_mask_of_cvat
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
+from sharpcontour.io.headers import Size
 
 if TYPE_CHECKING:  # --help and wrong use need no torch: what does is imported by the functions that use it
     from models import Predictor
@@ -240,13 +242,17 @@ class Job:
         # Parts keep the memory of the refiner bounded, however many entries an image has.
         for begin in range(0, len(image.entries), AT_ONCE):
             part = image.entries[begin : begin + AT_ONCE]
-            broken = broken_segmentations([self.entries[index] for index in part], *size)
-            crowds = [k for k, index in enumerate(part) if self.entries[index].get("iscrowd") == 1]
-            broken |= dict.fromkeys(crowds, "entry with iscrowd 1, kept as it is")
+            broken = self._unusable(part, size)
             broken_entries += [[kind, part[k]] for k, kind in broken.items()]
             indices = [index for k, index in enumerate(part) if k not in broken]
             parts.append((indices, self._refined(pixels, indices)))
         return partial(self._record, image, parts, broken_entries, model.statistics.restored, turned)
+
+    def _unusable(self, part: list[int], size: Size) -> dict[int, str]:
+        """Which of some entries of an image of (height, width) are left as they are: places in ``part`` -> why."""
+        entries = [self.entries[index] for index in part]
+        crowds = [k for k, one in enumerate(entries) if one.get("iscrowd") == 1 and not is_mask_of_cvat(one)]
+        return broken_segmentations(entries, *size) | dict.fromkeys(crowds, "entry with iscrowd 1, kept as it is")
 
     def _record(
         self,
@@ -328,8 +334,8 @@ class Job:
         most = sorted(self.changed, key=lambda entry: -entry[0])[:PICTURES]
         for rank, (_, image) in enumerate(most, 1):
             pixels = self._pixels(image)
-            broken = broken_segmentations([self.entries[i] for i in image.entries], pixels.shape[0], pixels.shape[1])
-            usable = [index for k, index in enumerate(image.entries) if k not in broken][:AT_ONCE]
+            unusable = self._unusable(image.entries, (pixels.shape[0], pixels.shape[1]))
+            usable = [index for k, index in enumerate(image.entries) if k not in unusable][:AT_ONCE]
             kept = pictures.confident(self._refined(pixels, usable), DRAWN_SCORE)
             assert kept.coarse is not None
             titles = ("as given", "with SharpContour")

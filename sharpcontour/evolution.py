@@ -116,7 +116,8 @@ def evolve(
         vertices: (R, N, 2) initial contours C(0), x, y in network-input pixels.
         hole: (R,) bool; out of the object means into the ring of a hole.
         area: (R,) A, the area of each instance's box in square pixels.
-        limits: (R, 2) width and height of each ring's image before padding; vertices are clamped to it.
+        limits: (R, 2) width and height of each ring's image before padding. Paper silent: vertices are clamped to it
+            after each iteration, for no object goes on beyond it.
         classify: logits of phi at points of some of the rings.
         config: lambda, M, n and the switches of Tables 5, 7 and 8.
     """

@@ -48,7 +48,8 @@ def sample_points(
 
     Paper silent on the band: the offset across the boundary is Gaussian with sigma = 0.02 sqrt(A) (A: area of the
     ground-truth box), which covers the way a vertex can travel; a small share is uniform in the enlarged box, so that
-    phi is defined where a coarse mask is far off. Points are continuous, as the vertices are.
+    phi is defined where a coarse mask is far off. The paper samples "pixels" and is silent on whether these are their
+    centres; here points are continuous, as the vertices are.
 
     Args:
         boundary: (G, S, 4) from :func:`boundary_samples`.

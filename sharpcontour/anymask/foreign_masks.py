@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpcontour.contours.tracing import TracedRings, is_hole, trace_window
+from sharpcontour.contours.keyholes import has_bridges
+from sharpcontour.contours.nesting import holes
+from sharpcontour.contours.tracing import TracedRings, trace_window
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
 from sharpcontour.host import at_least_one_pixel
@@ -186,14 +188,15 @@ def _trace_runs(runs: np.ndarray, height: int) -> TracedRings:
 
 
 def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | None:
-    """Checked polygons as they are where the even-odd rule means the same as their union, else None."""
+    """Checked polygons as they are, where they are plain rings whose even-odd rule means their union; else None."""
     rings = []
     for polygon in polygons:
         if fault := polygon_fault(polygon, reach_of(height, width)):
             raise ValueError(fault)
         rings.append(np.array(polygon, np.float64).reshape(-1, 2))
-    if not rings:
-        return rings
+    # Along a bridge between two rings, normals are opposite: what moves there would open a slot.
+    if not rings or any(map(has_bridges, rings)):
+        return None if rings else rings
     low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
     # A pixel apart: so the rasteriser's rounding cannot make them meet.
     apart = ((low[:, None] > high + 1) | (high[:, None] + 1 < low)).any(2) | np.eye(len(rings), dtype=bool)
@@ -207,8 +210,7 @@ def _rings(rings: Sequence[np.ndarray]) -> tuple[list[Ring], TracedRings]:
         if ring.shape[1] != 2 or len(ring) < 3 or ring.dtype.kind not in "iuf" or not np.isfinite(ring).all():
             raise ValueError("a ring must be three or more points (n, 2) x, y, all finite")
     found = [ring.astype(np.float64) for ring in rings]
-    hole = np.array([is_hole(ring, found) for ring in found], bool)
-    return found, replace(_as_given(found), hole=hole)
+    return found, replace(_as_given(found), hole=holes(found))
 
 
 def _as_given(rings: list[Ring]) -> TracedRings:

@@ -87,18 +87,26 @@ def plan_views(windows: np.ndarray, size: tuple[int, int]) -> list[View]:
 def _shared(views: list[View]) -> list[View]:
     """Views of one scale, joined until that saves no more pixels."""
     joined: list[View] = []
+    corners = np.zeros((len(views), 4))
     for view in views:
-        for k, other in enumerate(joined):
-            if (both := _joined([other, view])) is not None:
-                joined[k] = both
+        for k in np.flatnonzero(_touching(corners[: len(joined)], view)).tolist():
+            if (both := _joined([joined[k], view])) is not None:
+                joined[k], corners[k] = both, both.rectangle
                 break
         else:
+            corners[len(joined)] = view.rectangle
             joined.append(view)
     if len(joined) < len(views):
         return _shared(joined)
     # Where no two of them overlap enough, all together may.
     everything = _joined(joined)
     return joined if everything is None else [everything]
+
+
+def _touching(corners: np.ndarray, view: View) -> np.ndarray:
+    """Which rectangles (n, 4) have an edge or a pixel in common with a view: of others, joining saves nothing."""
+    x0, y0, x1, y1 = view.rectangle
+    return np.all((corners[:, :2] <= (x1, y1)) & (corners[:, 2:] >= (x0, y0)), axis=1)
 
 
 def _joined(views: list[View]) -> View | None:

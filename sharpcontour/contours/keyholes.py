@@ -72,6 +72,14 @@ def opened(polygon: Ring) -> Rings:
     return [ring for ring in _cycles(polygon, points, following) if len(ring) >= 3]
 
 
+def has_bridges(polygon: Ring) -> bool:
+    """Whether a polygon (n, 2) has an edge that is walked there and back, so that :func:`opened` opens it."""
+    if len(np.unique(polygon, axis=0)) == len(polygon):
+        return False  # nearly always
+    rings = opened(polygon)
+    return len(rings) != 1 or len(rings[0]) != len(polygon)
+
+
 def _cycles(polygon: Ring, points: list[int], following: list[int]) -> Rings:
     """The rings that ``following`` goes around, without points that repeat the one before."""
     seen = [False] * len(points)

@@ -39,6 +39,12 @@ def nesting(rings: Rings) -> np.ndarray:
     return inside
 
 
+def holes(rings: Rings) -> np.ndarray:
+    """Which of an object's R rings (n, 2) are holes, (R,) bool: those inside an odd number of the others."""
+    odd: np.ndarray = nesting(rings).sum(1) % 2 == 1
+    return odd
+
+
 def parts_of(rings: Rings) -> list[Rings]:
     """The parts of an object by the even-odd rule: each an outer ring, first, and the holes right inside it.
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from sharpcontour.config import TracingConfig
+from sharpcontour.contours.nesting import holes
 from sharpcontour.contours.types import Contours, Ring, Rings
 
 if TYPE_CHECKING:
@@ -203,22 +204,14 @@ def contours_from_rings(
         config: which rings are too small to refine; these are carried through.
         device: of the result.
     """
-    flat = [(k, ring) for k, rings in enumerate(objects) for ring in rings if len(ring) >= 3]
-    points = np.concatenate([ring for _, ring in flat]).astype(np.float64) if flat else np.zeros((0, 2))
-    starts = np.concatenate([[0], np.cumsum([len(ring) for _, ring in flat], dtype=np.int64)])
-    mask = np.array([k for k, _ in flat], np.int64)
-    hole = np.array([is_hole(ring, objects[k]) for k, ring in flat], bool)
+    usable = [[ring for ring in rings if len(ring) >= 3] for rings in objects]
+    flat = [ring for rings in usable for ring in rings]
+    points = np.concatenate([np.zeros((0, 2)), *flat])
+    starts = np.concatenate([[0], np.cumsum([len(ring) for ring in flat], dtype=np.int64)])
+    mask = np.repeat(np.arange(len(usable)), np.array([len(rings) for rings in usable], np.int64))
+    hole = np.concatenate([np.zeros(0, bool), *map(holes, usable)])
     rings = TracedRings(points, starts, mask, hole)
     return pack_contours(rings, rings.areas(), len(objects), vertices, config, device)
-
-
-def is_hole(ring: Ring, rings: Rings) -> bool:
-    """Whether a ring of an object lies inside an odd number of the object's other rings (those that are not it)."""
-    others = [other.reshape(-1, 1, 2).astype(np.float32) for other in rings if other is not ring and len(other) >= 3]
-    # Rings of one mask may meet at corners, but never inside an edge; a few edges outvote an accidental crossing.
-    middles = (ring + np.roll(ring, -1, 0))[:: max(len(ring) // 9, 1)] / 2
-    votes = [sum(cv2.pointPolygonTest(other, xy, False) > 0 for other in others) % 2 for xy in middles.tolist()]
-    return 2 * sum(votes) > len(votes)
 
 
 def pack_contours(

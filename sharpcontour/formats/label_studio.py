@@ -34,6 +34,7 @@ from sharpcontour.formats.which_image import choose_image
 from sharpcontour.io.files import save_results
 from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
+_SHAPES = ("points", "rle", "x", "vertices")  # keys of regions that are shapes, x of a rectangle, ellipse or keypoint
 _PERCENT_DECIMALS = 5  # a ten thousandth of a pixel, of 1000
 
 
@@ -73,6 +74,9 @@ def read_label_studio(
     others = 0
     for index, result in enumerate(results):
         value = result.get("value") if isinstance(result, dict) else None
+        if value is None and isinstance(result, dict) and "type" in result:  # a relation has none
+            others += 1
+            continue
         if not isinstance(value, dict):
             raise InputError(f"{path}: region {index}: is no object of JSON with a 'value'; mend it, or take it out")
         label = _label_of(value)
@@ -82,7 +86,7 @@ def read_label_studio(
             known = regions[key]
             known.category = known.category or label
             known.name = known.category or known.name
-        elif "points" in value or "rle" in value or "width" in value:
+        elif any(name in value for name in _SHAPES):
             score = result.get("score")
             regions[key] = NamedMask(
                 label or f"{path.stem} {index + 1}",
@@ -148,6 +152,9 @@ def _read_region(result: Mapping[str, Any], value: Mapping[str, Any], size: Size
         except ValueError as error:
             raise InputError(f"{where}: {error}; export it again") from None
         return crop_to_rle(inside, 0, 0, *size)
+    if "points" not in value and "height" not in value:
+        kind = result.get("type", "this type")
+        raise InputError(f"{where}: a region of {kind} is not read; make it a polygon, rectangle or brush mask")
     try:
         if "points" in value:
             points = [(float(x), float(y)) for x, y in value["points"]]

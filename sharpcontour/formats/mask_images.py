@@ -31,6 +31,7 @@ MANY = 64  # values of 256, from which a gray picture is a soft mask unless it c
 NEARLY = 0.9  # of 1, 2, ... n are there, at least, where values count objects
 FEW = 8  # values, up to which a gray picture may have objects of its own shades
 LEVEL = 0.3  # of an object's pixels have their value's neighbours to the right and below, at least
+STEP = 32  # values, from one pixel of a soft mask to the next, at most in the median
 COLOURS = 255  # different ones in a picture of objects, at most
 VOID = 255  # index of a palette that PASCAL VOC draws around objects
 _PALETTE = 3  # a PNG's type of colour
@@ -122,10 +123,8 @@ def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
     """Whether values, more than one besides 0, tell how much of an object a pixel is, rather than which object."""
     # Inside an object on a label map the neighbours have its value; where one shades off, few have.
     between = (values > 0) & (values < present[-1])
-    level = np.zeros_like(between)
-    level[:-1, :-1] = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
-    shaded = bool(np.count_nonzero(level & between) < LEVEL * np.count_nonzero(between))
-    many = values.dtype == np.uint8 and len(present) > MANY
+    shaded = bool(np.count_nonzero(_is_level(values) & between) < LEVEL * np.count_nonzero(between))
+    many = values.dtype == np.uint8 and len(present) > MANY and _is_gradual(values)
     if len(present) >= NEARLY * int(present[-1]):
         return many and shaded
     if present[-1] < _half(values.dtype) and (len(present) <= FEW or not shaded):
@@ -133,6 +132,23 @@ def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
     most = np.iinfo(values.dtype).max
     full = bool(2 * np.count_nonzero(values == most) >= np.count_nonzero(values))
     return many or shaded or (full and len(present) > FEW)
+
+
+def _is_level(values: np.ndarray) -> np.ndarray:
+    """Where (H, W) values are those of their neighbours to the right and below, (H, W) bool."""
+    level = np.zeros(values.shape, bool)
+    level[:-1, :-1] = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
+    return level
+
+
+def _is_gradual(values: np.ndarray) -> bool:
+    """Whether values other than 0 differ little from unequal ones beside them, as where an object fades, not its id."""
+    steps = []
+    for one, other in ((values[1:], values[:-1]), (values[:, 1:], values[:, :-1])):
+        chosen = (one != other) & (one > 0) & (other > 0)
+        steps.append(np.abs(one[chosen].astype(np.int64) - other[chosen]))
+    found = np.concatenate(steps)
+    return len(found) > 0 and float(np.median(found)) <= STEP
 
 
 def _upper_half(values: np.ndarray) -> np.ndarray:
@@ -167,8 +183,11 @@ def _of_colours(path: Path, values: np.ndarray) -> Reading:
         raise InputError(f"{path}: is a colour picture of {values.dtype}, no mask; give one of gray values")
     blue, green, red = (values[..., channel].astype(np.int64) for channel in range(3))
     codes = red << 2 * bits | green << bits | blue
-    count = len(np.unique(codes[codes > 0]))
-    if count > COLOURS:
+    present, place, pixels = np.unique(codes[codes > 0], return_inverse=True, return_counts=True)
+    # Objects are flat, and blends at their smooth edges are not.
+    flat = np.bincount(place.ravel(), _is_level(codes)[codes > 0], len(present)) >= LEVEL * pixels
+    count, blends = len(present), int((~flat).sum())
+    if count > COLOURS or (blends > FEW and 2 * blends > count):
         raise InputError(
             f"{path}: is a picture of {count} colours, no mask; give a black and white one, or one with a flat colour "
             "for each object, saved as PNG and without smooth edges"

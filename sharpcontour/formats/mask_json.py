@@ -1,8 +1,6 @@
 """Masks in JSON files: COCO annotations and results, single segmentations, SAM's lists, LabelMe, Label Studio.
 
-CVAT's COCO has its own meaning of "iscrowd": its masks have 1, its polygons 0 (cvat-ai/datumaro, which makes CVAT's
-exports, plugins/data_formats/coco/exporter.py: ``is_crowd = mask is not None``). Such a file is known by the attribute
-"occluded" of its annotations; what has 1 there is an object like others.
+CVAT's COCO has its own meaning of "iscrowd" (``coco_fields.py``); what has 1 there is an object like others.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpcontour.errors import InputError
+from sharpcontour.formats.coco_fields import id_text, is_mask_of_cvat, whole_number
 from sharpcontour.formats.label_studio import is_label_studio, read_label_studio
 from sharpcontour.formats.labelme import read_labelme
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
@@ -63,9 +62,9 @@ def _annotations(path: Path, contents: Mapping[str, Any], size: Size, image: str
         _check_entry(path, index, entry)
     categories = contents.get("categories")
     names = {
-        str(category["id"]): str(category.get("name", category["id"]))
+        id_text(category["id"]): str(category.get("name", category["id"]))
         for category in (categories if isinstance(categories, list) else [])
-        if isinstance(category, dict) and isinstance(category.get("id"), (int, str))
+        if isinstance(category, dict) and _is_id(category.get("id"))
     }
     if "images" not in contents:
         own = contents.get("image")
@@ -73,7 +72,8 @@ def _annotations(path: Path, contents: Mapping[str, Any], size: Size, image: str
         return Reading(_entries(path, annotations, size, names), "annotations of one image")
     chosen = choose_image(path, contents["images"], image, image_id)
     _check_image_size(path, chosen, size)
-    mine = {k: entry for k, entry in annotations.items() if str(entry.get("image_id")) == str(chosen.get("id"))}
+    wanted = id_text(chosen.get("id"))
+    mine = {k: entry for k, entry in annotations.items() if id_text(entry.get("image_id")) == wanted}
     how = f"COCO annotations; {len(mine)} of {len(annotations)} are of {chosen.get('file_name', 'this image')}"
     return Reading(_entries(path, mine, size, names), how)
 
@@ -92,12 +92,11 @@ def _results(path: Path, contents: Sequence[Any], size: Size, image: str, image_
     if image_id is None and len(ids) > 1:
         named = {entry["image_id"] for entry in contents if "image_id" in entry and base_name(entry) == image}
         stem = Path(image).stem
-        known = {stem, str(int(stem))} if stem.isascii() and stem.isdigit() else {stem}
-        image_id = next((one for one in ids if one in named or str(one) in known), None)
+        image_id = next((one for one in ids if one in named or id_text(one) == id_text(stem)), None)
         if image_id is None:
             raise InputError(f"{path}: holds masks of {len(ids)} images, ids {first_names(ids)}; {CHOOSE}")
     if image_id is not None and ids:
-        mine = {k: entry for k, entry in mine.items() if str(entry.get("image_id")) == str(image_id)}
+        mine = {k: entry for k, entry in mine.items() if id_text(entry.get("image_id")) == id_text(image_id)}
         if not mine:
             raise InputError(f"{path}: has no masks of image {image_id}, but of {first_names(ids)}; {CHOOSE}")
     how = f"a list; {len(mine)} of {len(contents)} are of this photograph" if ids else "a list of masks"
@@ -108,7 +107,7 @@ def _check_entry(path: Path, index: int, entry: Any) -> None:
     """InputError unless it is a dict whose ids can be compared."""
     if not isinstance(entry, dict):
         raise InputError(f"{path}: entry {index} is no object of JSON with a 'segmentation'; mend it, or take it out")
-    if not isinstance(entry.get("image_id", 0), (int, str)):
+    if not _is_id(entry.get("image_id", 0)):
         raise InputError(f"{path}: entry {index}: its 'image_id' is neither a number nor text; mend it")
 
 
@@ -120,29 +119,21 @@ def _entries(
     for index, entry in entries.items():
         segmentation = entry if "counts" in entry else entry.get("segmentation")
         number, score = entry.get("category_id"), entry.get("score")
-        known, own = isinstance(number, (int, str)), entry.get("name")
-        category = names.get(str(number), f"category {number}") if known else None
+        key, own = id_text(number), entry.get("name")
+        category = names.get(key, f"category {key}") if _is_id(number) else None
         unnamed = f"{path.stem} {index + 1}" if len(entries) > 1 else path.stem
         found.append(
             NamedMask(
                 own if own and isinstance(own, str) else category or unnamed,
                 checked(segmentation, size, f"{path}: entry {index}"),
                 category,
-                _whole(number),
+                whole_number(number),
                 score if is_score(score) else None,
-                entry.get("iscrowd") == 1 and not _is_of_cvat(entry),
+                entry.get("iscrowd") == 1 and not is_mask_of_cvat(entry),
             )
         )
     return found
 
 
-def _whole(number: Any) -> int | None:
-    """An id that is a whole number, written as text by some tools; None for others."""
-    if isinstance(number, str) and number.isascii() and number.isdigit():
-        return int(number) if len(number) < 19 else None  # more than 64 bits hold
-    return number if isinstance(number, int) else None
-
-
-def _is_of_cvat(entry: Mapping[str, Any]) -> bool:
-    attributes = entry.get("attributes")
-    return isinstance(attributes, dict) and "occluded" in attributes
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) or whole_number(value) is not None

@@ -29,6 +29,7 @@ from sharpcontour.pictures.panels import PALETTE
 
 _TOKEN = re.compile(r"([A-Za-z])|([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|[\s,]+|(.)")
 _STEPS = {"M": 2, "L": 2, "H": 1, "V": 1, "Z": 0}  # numbers behind each command
+HIDDEN = "hidden"  # in the place of a fill-rule
 _NOT_DRAWN = ("defs", "clipPath", "mask", "marker", "pattern", "symbol", "metadata")
 _SHAPES = ("path", "polygon", "rect", "circle", "ellipse", "polyline", "line", "text", "use")
 
@@ -46,19 +47,26 @@ def read_svg(path: Path, root: Element, size: Size) -> Reading:
         InputError: naming the shape, where it is broken, has curves, or is transformed.
     """
     _check_view(path, root, size)
-    found = []
-    for index, shape in enumerate(_shapes(path, root)):
+    if any("fill-rule" in (element.text or "") for element in root.iter("style")):
+        raise InputError(
+            f"{path}: a style sheet in it sets fill-rule, which is not read; write it on each path instead"
+        )
+    found, hidden = [], 0
+    for index, (shape, rule) in enumerate(_shapes(path, root)):
+        if rule == HIDDEN:
+            hidden += 1
+            continue
         where = f"{path}: shape {index}" + (f" ({shape.get('id')})" if shape.get("id") else "")
         rings = _rings_of(shape, where)
         title = next((child.text for child in shape if child.tag == "title" and child.text), None)
         category = shape.get("data-category")
         name = title or category or shape.get("id") or f"{path.stem} {index + 1}"
-        mask = _filled(rings, shape, size, where)
+        mask = _filled(rings, rule, size, where)
         score = _attribute(shape, "data-score", where)
         number = _attribute(shape, "data-category-id", where)
         crowd = shape.get("data-iscrowd") == "1"
         found.append(NamedMask(name, mask, category, None if number is None else int(number), score, crowd))
-    return Reading(found, "SVG")
+    return Reading(found, "SVG" + (f"; hidden, left out: {hidden}" if hidden else ""))
 
 
 def _check_view(path: Path, root: Element, size: Size) -> None:
@@ -73,17 +81,32 @@ def _check_view(path: Path, root: Element, size: Size) -> None:
     check_size(sides, size, str(path))
 
 
-def _shapes(path: Path, parent: Element) -> Iterator[Element]:
-    """What is drawn, in order; groups are looked into."""
+def _shapes(path: Path, parent: Element, rule: str = "nonzero") -> Iterator[tuple[Element, str]]:
+    """The shapes in order, groups looked into, each with its fill-rule, which groups hand down, or :data:`HIDDEN`."""
+    rule = _ruled(parent, rule)
     for element in parent:
         if element.tag in _NOT_DRAWN:
             continue
         if element.get("transform"):
             raise InputError(f"{path}: a {element.tag} has a transform, which is not read; apply it and save again")
         if element.tag in _SHAPES:
-            yield element
-        elif element.tag in ("g", "svg", "a"):
-            yield from _shapes(path, element)
+            yield element, _ruled(element, rule)
+        elif element.tag in ("g", "svg", "a", "switch"):
+            yield from _shapes(path, element, rule)
+
+
+def _ruled(element: Element, rule: str) -> str:
+    """The fill-rule of an element in a group of ``rule``; nothing in what is hidden is shown."""
+    if rule == HIDDEN or _property(element, "display") == "none":
+        return HIDDEN
+    own = _property(element, "fill-rule")
+    return rule if own in (None, "inherit") else own
+
+
+def _property(element: Element, name: str) -> str | None:
+    """A property of an element by its style, which comes first, or by an attribute."""
+    found = re.findall(rf"(?:^|;)\s*{name}\s*:\s*([\w-]+)", element.get("style", ""))
+    return found[-1] if found else element.get(name)
 
 
 def _attribute(shape: Element, name: str, where: str) -> float | None:
@@ -159,12 +182,11 @@ def _steps(text: str, where: str) -> Iterator[tuple[str, list[float]]]:
         raise InputError(f"{where}: its path ends within a point; mend it, or take it out")
 
 
-def _filled(flat: list[list[float]], shape: Element, size: Size, where: str) -> Any:
-    """What a shape's rings fill, as its fill-rule says."""
+def _filled(flat: list[list[float]], rule: str, size: Size, where: str) -> Any:
+    """What a shape's rings fill by a fill-rule."""
     for ring in flat:
         checked([ring], size, where)
     rings = [np.array(ring, np.float64).reshape(-1, 2) for ring in flat]
-    rule = shape.get("fill-rule") or "".join(re.findall(r"fill-rule\s*:\s*(\w+)", shape.get("style", ""))) or "nonzero"
     even = rings_to_rles([rings], *size)[0]
     if rule == "evenodd" or len(rings) < 2:
         return rings_or_pixels(rings, even)

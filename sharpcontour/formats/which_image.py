@@ -7,6 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from sharpcontour.errors import InputError
+from sharpcontour.formats.coco_fields import id_text
 
 LISTED = 3  # things that an error message names
 CHOOSE = "give the id of the photograph's with --image-id"
@@ -26,7 +27,7 @@ def choose_image(path: Path, images: Any, name: str, image_id: Any = None) -> Ma
     """
     entries = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
     if image_id is not None:
-        found = [image for image in entries if str(image.get("id")) == str(image_id)]
+        found = [image for image in entries if id_text(image.get("id")) == id_text(image_id)]
     else:
         found = [image for image in entries if base_name(image) == name]
         found = found or [image for image in entries if Path(base_name(image)).stem == Path(name).stem]

@@ -95,6 +95,21 @@ def _webp(data: bytes) -> Size | None:
 
 
 def _tiff(data: bytes) -> Size | None:
+    found = _tiff_numbers(data)
+    return (found[257], found[256]) if {256, 257} <= set(found) else None
+
+
+def tiff_orientation(data: bytes) -> int:
+    """The orientation of a TIFF, 1 to 8 as EXIF data count; 1, not turned, of other files."""
+    try:
+        found = _tiff_numbers(data).get(274, 1) if _kind(data) is _tiff else 1
+    except (struct.error, IndexError, OverflowError):
+        return 1
+    return found if 1 <= found <= 8 else 1
+
+
+def _tiff_numbers(data: bytes) -> dict[int, int]:
+    """Width, height and orientation of a TIFF, by the numbers of their tags, 256, 257 and 274."""
     order = "<" if data[:1] == b"I" else ">"
     big = 43 in data[2:4]  # BigTIFF, with numbers of 64 bits
     offset = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
@@ -103,9 +118,9 @@ def _tiff(data: bytes) -> Size | None:
     found: dict[int, int] = {}
     for place in range(first, min(first + length * min(count, 4096), len(data)), length):
         tag, kind = struct.unpack_from(order + "HH", data, place)
-        if tag in (256, 257) and kind in (3, 4, 16):  # width and height, as numbers of 16, 32 or 64 bits
+        if tag in (256, 257, 274) and kind in (3, 4, 16):  # as numbers of 16, 32 or 64 bits
             found[tag] = struct.unpack_from(order + {3: "H", 4: "I", 16: "Q"}[kind], data, place + value)[0]
-    return (found[257], found[256]) if len(found) == 2 else None
+    return found
 
 
 def _pnm(data: bytes) -> Size | None:

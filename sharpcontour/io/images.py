@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sharpcontour.errors import InputError
-from sharpcontour.io.headers import LENGTH, Size, header_size, is_image
+from sharpcontour.io.headers import LENGTH, Size, header_size, is_image, tiff_orientation
 
 T = TypeVar("T")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -133,9 +133,20 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
         if data[:2] in (b"II", b"MM"):  # OpenCV makes colours of no other TIFF
             kind = "is cut short, or a TIFF of floats or other samples that are no colours; save it in 8 or 16 bits"
         raise UnreadableError(f"{path}: the file {kind}")
+    if flags != cv2.IMREAD_COLOR:  # all others are of pixels as stored, but OpenCV turns a TIFF all the same
+        image = _as_stored(image, tiff_orientation(data))
     if size is not None and image.shape[:2] != tuple(size):
         raise _wrong_size(path, image.shape, size, words)
     return image
+
+
+def _as_stored(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo what an orientation, 1 to 8 as EXIF data count, has done to an image."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 6, 7) else 1
+    columns = -1 if orientation in (2, 3, 7, 8) else 1
+    return np.ascontiguousarray(image[::rows, ::columns])
 
 
 def _wrong_size(path: str | Path, found: tuple[int, ...], size: Size, words: tuple[str, str]) -> WrongSizeError:

@@ -52,7 +52,7 @@ def waited_lock(path: Path, seconds: float) -> Iterator[bool]:
     while True:
         with open(path, "a+", encoding="utf-8") as file:
             if try_lock(file):
-                if not _is_at(path, file):
+                if not is_at(path, file):
                     continue  # the last holder has removed it meanwhile: the others lock another file by now
                 try:
                     yield True
@@ -66,7 +66,8 @@ def waited_lock(path: Path, seconds: float) -> Iterator[bool]:
         time.sleep(_PAUSE)
 
 
-def _is_at(path: Path, file: IO[str]) -> bool:
+def is_at(path: Path, file: IO[str]) -> bool:
+    """Whether an open file is still the one of that name, which another process may have removed or made anew."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
     except OSError:

@@ -63,6 +63,24 @@ def test_flags_as_tools_write_them(tmp_path: Path) -> None:
     assert "1 x iscrowd that is no number, taken as 0 (first: annotation 2)" in (data.report() or "")
 
 
+def test_masks_of_cvat_are_objects_and_no_crowds(tmp_path: Path) -> None:
+    ours = {"attributes": {"occluded": False}}
+    annotations = [annotation(1, **ours), annotation(2, iscrowd=1, **ours), annotation(3, iscrowd=1)]
+    data = CocoDataset(write_set(tmp_path, annotations), "train")
+    assert len(data[0, 0]["target"]["labels"]) == 2
+    assert "1 x mask of CVAT, which writes iscrowd 1 for all masks, taken as an object (first: annotation 2)" in (
+        data.report() or ""
+    )
+    assert [one["iscrowd"] for one in data.ground_truth()["annotations"]] == [0, 0, 1]
+
+
+def test_a_box_of_no_size_is_taken_from_the_segmentation(tmp_path: Path) -> None:
+    wanted = annotation(1)["bbox"]
+    data = CocoDataset(write_set(tmp_path, [annotation(1, bbox=[0, 0, 0, 0]), annotation(2)]), "train")
+    assert len(data[0, 0]["target"]["labels"]) == 2 and data.ground_truth()["annotations"][0]["bbox"] == wanted
+    assert "1 x box without width or height, taken from the segmentation (first: annotation 1)" in (data.report() or "")
+
+
 def test_run_lengths_whose_sum_is_right_in_64_bits_only_are_dropped(tmp_path: Path) -> None:
     config = write_set(tmp_path, [annotation(1), annotation(2)])
     contents = json.loads(Path(config.train_json).read_text())

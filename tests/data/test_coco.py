@@ -130,7 +130,7 @@ BROKEN: list[tuple[dict[str, Any], str, bool, bool]] = [
     ({"bbox": None}, "taken from the segmentation", True, True),
     ({"area": None}, "taken from the segmentation", True, True),
     ({"bbox": [100, 100, 20, 20]}, "outside the image", False, True),
-    ({"bbox": [10, 10, 0, 20]}, "outside the image", False, True),
+    ({"bbox": [10, 10, 0, 20]}, "without width or height, taken from the segmentation", True, True),
     ({"id": 1}, "new one", True, True),
     ({"id": 0}, "new one", True, True),
     ({"id": None}, "new one", True, True),

@@ -116,6 +116,17 @@ def test_crowd_takes_any_number() -> None:
         assert scores.summary["AP"] == pytest.approx(100)
 
 
+def test_masks_of_cvat_are_no_crowds() -> None:
+    data = small()
+    for one in data["annotations"]:
+        one |= {"iscrowd": 1, "attributes": {"occluded": False}}
+    count = len(data["annotations"])
+    with pytest.warns(UserWarning, match=f"{count} x mask of CVAT, which writes iscrowd 1 for all masks"):
+        truth = GroundTruth(data)
+    found = [{**a, "score": 0.5} for a in data["annotations"]]
+    assert evaluate_detections(truth, found)["segm"].summary["AP"] == pytest.approx(100)
+
+
 def test_all_forms_of_segmentation_agree() -> None:
     data = small()
     expected = score(data, [{**a, "score": 0.5} for a in data["annotations"]])
@@ -329,6 +340,16 @@ def test_only_pairs_that_exist_are_looked_at() -> None:
         sys.setprofile(None)
     assert scores["boundary"].summary["AP"] == pytest.approx(100)
     assert len(calls) < 100_000, len(calls)
+
+
+def test_categories_of_one_name_keep_their_own_numbers() -> None:
+    data = small()
+    for category in data["categories"]:
+        category["name"] = "a"
+    first = [one for one in data["annotations"] if one["category_id"] == data["categories"][0]["id"]]
+    found = evaluate_detections(GroundTruth(data), [{**one, "score": 0.5} for one in first])["segm"]
+    keys = [f"a (id {category['id']})" for category in data["categories"]]
+    assert list(found.per_category) == keys and found.per_category[keys[0]] == pytest.approx(100)
 
 
 def test_ids_may_be_numbers_and_texts() -> None:

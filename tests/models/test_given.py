@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from sharpcontour import InputError
 from sharpcontour.anymask.foreign_masks import read_masks, valid_boxes
+from sharpcontour.contours.keyholes import joined
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import trace_mask
 from tests.models.helpers import H, W, rle_of, scene
@@ -56,6 +57,14 @@ def test_polygons_as_tools_write_them(write: Callable[[Any], Any]) -> None:
         given = read_masks(forms, H, W)
         for found, rings in zip(given.objects, wanted.objects, strict=True):
             assert len(found) == len(rings) and all(map(np.array_equal, found, rings))
+
+
+def test_rings_that_a_bridge_joins_are_rings_again() -> None:
+    """Along a bridge a contour runs there and back, and its normals are opposite."""
+    for mask in scene()[:2]:  # a hole, and two parts
+        polygon = joined(trace_mask(mask))
+        given = read_masks([[polygon.ravel().tolist()]], H, W)
+        assert len(given.objects[0]) == 2 and np.array_equal(rings_to_masks(given.objects, H, W)[0], mask)
 
 
 def test_noise_keeps_every_pixel() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import multiprocessing
-import time
+import sys
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,7 +21,6 @@ from sharpcontour.contours.nesting import parts_of
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
-from sharpcontour.formats import yolo
 from sharpcontour.formats.brush import decode_brush, encode_brush
 from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask, mask_rle
@@ -230,6 +229,7 @@ def test_label_studio_as_it_exports(tmp_path: Path) -> None:
         {"id": "b", "type": "rectanglelabels", "value": box, **size},
         {"id": "b", "type": "choices", "value": {"choices": ["blurred"]}, **size},
         {"id": "c", "type": "choices", "value": {"choices": ["outdoor"]}},
+        {"type": "relation", "from_id": "p", "to_id": "b", "direction": "right"},
     ]
     tasks = [
         {"id": 1, "data": {"image": "/data/upload/1/4f3a0b1c-other.jpg"}, "annotations": [{"result": []}]},
@@ -246,7 +246,7 @@ def test_label_studio_as_it_exports(tmp_path: Path) -> None:
     assert [(mask.name, mask.category) for mask in masks] == [("cat", "cat"), ("dog", "dog")]
     cat, dog = pixels(masks)
     assert (cat == rings_to_masks([[np.array([[30, 45], [60, 45], [60, 90.0]])]], H, W)[0]).all()
-    assert dog.sum() == 9 * 12 and dog[:9, :12].all() and "results that are no shapes: 1" in notes[0]
+    assert dog.sum() == 9 * 12 and dog[:9, :12].all() and "results that are no shapes: 2" in notes[0]
 
 
 def test_pixels_of_labelme(tmp_path: Path) -> None:
@@ -286,26 +286,38 @@ def test_classes_of_yolo_stay_over_many_photographs(tmp_path: Path) -> None:
         write("yolo", tmp_path, OBJECTS, GIVEN)
 
 
-def test_commands_that_write_yolo_to_one_folder_wait_for_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = [f"class {k}" for k in range(8)]
-    whole = yolo.write_whole
-    monkeypatch.setattr(yolo, "write_whole", lambda data, path: (time.sleep(0.01), whole(data, path)))
+NAME_CLASSES = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.yolo import _known_numbers
+print("ready", flush=True)
+input()
+for k in range(20):
+    name = f"{sys.argv[3]} {k}"
+    print(_known_numbers(Path(sys.argv[2]), [NamedMask("", None, name)])[name], flush=True)
+"""
 
-    def command(k: int) -> None:
-        yolo.write_yolo(tmp_path / f"{k}.txt", found(OBJECTS[:1]), [NamedMask("a", None, names[k])], PHOTO)
 
-    # Locks are between processes.
-    processes = [multiprocessing.get_context("fork").Process(target=command, args=(k,)) for k in range(8)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert all(process.exitcode == 0 for process in processes)
-    known = (tmp_path / "classes.txt").read_text().splitlines()
-    assert sorted(known) == names and not (tmp_path / "classes.txt.lock").exists()
-    assert [known[int((tmp_path / f"{k}.txt").read_text().split()[0])] for k in range(8)] == names
+def test_commands_that_write_yolo_to_one_folder_wait_for_each_other(tmp_path: Path) -> None:
+    classes, root = tmp_path / "labels" / "classes.txt", Path(__file__).resolve().parents[2]
+    commands = [
+        Popen([sys.executable, "-c", NAME_CLASSES, root, classes, one], stdin=PIPE, stdout=PIPE, text=True)
+        for one in "abc"
+    ]
+    for command in commands:
+        assert command.stdout is not None and command.stdout.readline() == "ready\n"
+    for command in commands:
+        assert command.stdin is not None
+        command.stdin.write("\n")
+        command.stdin.flush()
+    said = [list(map(int, command.communicate()[0].split())) for command in commands]
+    known = classes.read_text().splitlines()
+    assert [[known[number] for number in numbers] for numbers in said] == [
+        [f"{one} {k}" for k in range(20)] for one in "abc"
+    ]
+    assert len(known) == 60 and [path.name for path in classes.parent.iterdir()] == ["classes.txt"]
 
 
 @pytest.mark.parametrize("name", ["coco", "coco-rle", "coco-polygons"])
@@ -334,6 +346,10 @@ def test_svg_of_other_programs(tmp_path: Path) -> None:
         (f'<path fill-rule="evenodd" d="{square}{inner}"/>', 300),
         (f'<path style="fill:red;fill-rule:evenodd" d="{square}{inner}"/>', 300),
         (f'<path d="{square}m5,5v10h10v-10z"/>', 300),  # the other way round
+        (f'<g fill-rule="evenodd"><g><path d="{square}{inner}"/></g></g>', 300),  # handed down
+        (f'<g style="fill-rule:evenodd"><path fill-rule="nonzero" d="{square}{inner}"/></g>', 400),
+        (f'<switch><g><path d="{square}"/></g></switch>', 400),
+        (f'<g style="fill:red;display:none"><g><path d="{inner}"/></g></g><path d="{square}"/>', 400),
         ('<g id="layer"><polygon points="10,10 30,10 30 30 10,30"/></g><defs><path d="M0 0L9 9L0 9"/></defs>', 400),
         ('<path d="M10,10 30,10 30,30 10,30"/>', 400),
         ('<path d="M1e1 10V30H30v-20z M10 10"/>', 400),

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sharpcontour import InputError
 from sharpcontour.io import images
@@ -98,6 +99,18 @@ def test_what_is_decoded_must_have_the_size_the_right_way_round(tmp_path: Path) 
     (tmp_path / "a.png").write_bytes(encoded("png", 40, 60))
     with pytest.raises(WrongSizeError, match="60 x 40 pixels, the annotations say 40 x 60"):
         read_image(tmp_path / "a.png", size=(60, 40))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_that_is_to_be_turned_is_read_as_stored_all_the_same(orientation: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    path = tmp_path / "a.tif"
+    Image.fromarray(pixels).save(path, tiffinfo={274: orientation})
+    assert (read_image(path) == pixels).all() and (read_values(path)[..., ::-1] == pixels).all()
+    upright = read_image(path, upright=True)
+    assert (upright.shape == pixels.shape) == (orientation < 5) and (upright[0, 0] == pixels[0, 0]).all() == (
+        orientation in (1, 5)
+    )
 
 
 def test_a_photograph_of_floats_is_told(tmp_path: Path) -> None:

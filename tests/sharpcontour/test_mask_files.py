@@ -167,6 +167,15 @@ def test_ids_of_which_some_are_missing_are_objects(missing: list[int]) -> None:
     assert len(masks_of_values("m", values, "m").masks) == len(ids)
 
 
+@pytest.mark.parametrize("touching", [False, True])
+def test_many_ids_of_which_most_are_missing_are_objects(touching: bool) -> None:
+    ids = np.random.default_rng(0).permutation(np.arange(1, 256))[:100]
+    values = np.kron(ids.reshape(10, 10), np.ones((14, 14), int)).astype(np.uint8)
+    if not touching:
+        values[::14] = values[:, ::14] = 0
+    assert len(masks_of_values("m", values, "m").masks) == 100
+
+
 def test_thin_objects_of_few_ids_are_objects() -> None:
     values = np.zeros((40, 60), np.uint8)
     values[10, 5:50], values[20, 5:50], values[30, 5:50] = 1, 2, 4
@@ -183,6 +192,9 @@ def test_images_that_are_no_masks(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (H, W, 3), np.uint8)
     with pytest.raises(InputError, match=r"photo\.png: is a picture of \d+ colours, no mask; give"):
         read(png(tmp_path / "photo.png", noise))
+    smooth = np.clip(15.5 - np.hypot(COLUMNS - 25, ROWS - 30), 0, 1)[..., None] * (30, 40, 250)
+    with pytest.raises(InputError, match=r"smooth\.png: is a picture of \d+ colours, no mask; .* without smooth edges"):
+        read(png(tmp_path / "smooth.png", smooth.astype(np.uint8)))
     with pytest.raises(WrongSizeError, match=r"small\.png: the mask is 50 x 40 pixels, its image 80 x 60"):
         read(png(tmp_path / "small.png", np.zeros((40, 50), np.uint8)))
     (tmp_path / "huge.png").write_bytes(huge_png())

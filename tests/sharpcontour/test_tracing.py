@@ -9,11 +9,11 @@ import torch
 
 from sharpcontour.config import TracingConfig
 from sharpcontour.contours.carry import carried_back
+from sharpcontour.contours.nesting import holes
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.tracing import (
     contours_from_masks,
     contours_from_rings,
-    is_hole,
     resample_rings,
     trace_mask,
     trace_masks,
@@ -149,4 +149,4 @@ def test_holes_are_told_from_parts_even_where_they_meet_at_a_corner() -> None:
     for mask in random_masks(60):
         traced = trace_masks(mask[None])
         rings = traced.split()
-        assert [is_hole(ring, rings) for ring in rings] == traced.hole.tolist()
+        assert holes(rings).tolist() == traced.hole.tolist()
