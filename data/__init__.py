@@ -3,9 +3,10 @@
 A data set has ``len``, ``categories`` (sorted by id), ``category_ids`` (of class indices 0, 1, ...), ``aspect_groups``,
 ``read_image``, ``ground_truth`` (COCO format, for evaluation), ``report`` (what was wrong with the annotations), if it
 likes ``settings`` (the fields of :class:`DataConfig` that it reads) and ``image_ids``, and samples:
-``dataset[epoch, index]`` is {"image": (3, H, W) uint8 RGB, "target": dict}. An epoch of -1 means evaluation: no
-augmentation, and a target of "image_id", "size" of the resized and "original_size" of the stored image. Otherwise the
-target is :func:`data.transforms.make_target`'s, and what is random in the sample follows from (seed, epoch, index).
+``dataset[epoch, index]`` is {"image": (3, H, W) RGB, uint8 or float32 from 0 to 255, "target": dict}. An epoch of -1
+means evaluation: no augmentation, and a target of "image_id", "size" of the resized and "original_size" of the stored
+image. Otherwise the target is :func:`data.transforms.make_target`'s, and what is random in the sample follows from
+(seed, epoch, index).
 """
 
 from __future__ import annotations

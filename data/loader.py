@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.transforms import Sample
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target
 from sharpcontour.io.images import ImageError
@@ -198,7 +197,7 @@ def build_loader(
         _raise_file_limit()
     last_words, cuda = multiprocessing.Array("c", 512), torch.cuda.is_available()
     loader = DataLoader(
-        _Guarded(dataset),
+        Guarded(dataset),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_collate,
@@ -210,13 +209,16 @@ def build_loader(
     return Loader(loader, last_words, training)
 
 
-class _Guarded(Dataset[Sample | InputError]):
-    """Hands a worker's InputError over as a value, for DataLoader would wrap its message in a traceback."""
+class Guarded(Dataset[Any]):
+    """A data set that hands a worker's InputError over as a value, for DataLoader would wrap it in a traceback."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: Key) -> Sample | InputError:
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Any) -> Any:
         try:
             return self.dataset[key]
         except InputError as error:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
 from data.annotations import Id, Problems
 from data.degrade import worsen
 from data.journal import Journal
+from data.loader import Guarded
 from data.result_files import Entry, ImageFile, note_left
 from engine import checkpoint
 from eval.checks import Found, GroundTruth
@@ -35,6 +36,7 @@ from sharpcontour.masks.run_lengths import RLE
 NAME = "bpr"  # in checkpoints, where others have a host's
 MIN_IOU = 0.5  # of a mask with its object, to be learned from
 WORSE = 3  # masks of each object, where there are no detections to learn from
+FLOOR = 1e-4  # of the learning rate
 SAVE_EVERY = 500  # updates; an interrupted training loses no more
 Pair = tuple[Id, RLE, RLE]  # image id, run lengths of a detection, and of its object
 
@@ -135,6 +137,11 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return tuple(value.flip(-1) for value in sample) if rng.random() < 0.5 else sample  # type: ignore[return-value]
 
 
+def _collate(samples: list[Any]) -> Any:
+    """A batch, or what is wrong with one of its samples."""
+    return next((sample for sample in samples if isinstance(sample, InputError)), None) or default_collate(samples)
+
+
 def train(
     model: BPR, examples: list[Pair], images: Sequence[ImageFile], budget: Budget, out: Path, workers: int
 ) -> None:
@@ -160,11 +167,13 @@ def train(
     known = asdict(budget) | {"detections": hashlib.sha256(content.encode()).hexdigest()[:16]}
     first = resume(unfinished, model, optimizer, known)
     rest = Subset(dataset, range(first * budget.batch, len(dataset)))
-    loader = DataLoader(rest, budget.batch, num_workers=workers)
-    recent = 0.0
+    loader = DataLoader(Guarded(rest), budget.batch, num_workers=workers, collate_fn=_collate)
+    recent, floor = 0.0, min(FLOOR, budget.lr)
     with tqdm(loader, desc="bpr", unit="update", initial=first, total=budget.iterations, disable=None) as bar:
         for step, batch in enumerate(bar, first):
-            rate = (budget.lr - 1e-4) * (1 - step / budget.iterations) ** 0.9 + 1e-4
+            if isinstance(batch, InputError):
+                raise batch
+            rate = (budget.lr - floor) * (1 - step / budget.iterations) ** 0.9 + floor
             for group in optimizer.param_groups:
                 group["lr"] = rate
             loss = model.loss(*(value.to(device) for value in batch))

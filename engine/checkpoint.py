@@ -22,7 +22,9 @@ from sharpcontour.io.weights import not_finite
 
 
 def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
-    """Write ``step_<step>.pt`` and then drop all but this and the newest others, ``keep`` checkpoints in all.
+    """Write ``step_<step>.pt`` and then drop all but this and the newest earlier ones, ``keep`` checkpoints in all.
+
+    Later ones, which a resumed training could not read, are dropped.
 
     Args:
         folder: is made if missing.
@@ -38,8 +40,9 @@ def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
         save_file(state, path, mend="lower train.base_lr or set train.clip_grad_norm, and resume from an earlier one")
     except InputError as error:
         raise InputError(f"{error}; earlier checkpoints are untouched") from error
-    others = [old for old in checkpoints(folder) if old != path]  # later ones too, which were damaged
-    for old in others[max(keep, 1) - 1 :]:
+    others = checkpoints(folder)  # the newest first
+    earlier = others[others.index(path) + 1 :]
+    for old in (*others[: others.index(path)], *earlier[max(keep, 1) - 1 :]):
         old.unlink(missing_ok=True)
     return path
 

@@ -50,7 +50,7 @@ class TrainConfig:
     keep_checkpoints: int = 3  # the newest so many are kept
     eval_period: int = 0  # updates between two evaluations; 0: only at the end
     eval_batch: int = 1  # images of one forward pass in an evaluation
-    pictures: int = 8  # validation images drawn at the end
+    pictures: int = 8  # validation images drawn at each evaluation
 
 
 @dataclass

@@ -32,13 +32,11 @@ class World:
 
     Attributes:
         rank: 0..size-1 over all machines.
-        local_rank: of the process on its machine.
         size: number of processes.
         device: where this process computes.
     """
 
     rank: int = 0
-    local_rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
 
@@ -66,7 +64,7 @@ def start(device: str = "auto") -> World:
         # Objects and flags on the CPU travel by gloo, gradients on GPUs by nccl.
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=_store(), rank=rank, world_size=size, timeout=TIMEOUT)
-    return World(rank, local_rank, size, chosen)
+    return World(rank, size, chosen)
 
 
 def _store() -> dist.Store:

@@ -31,8 +31,10 @@ LIMITS: dict[str, tuple[float, float]] = {
     "sharpcontour.loss.alpha_limits": (0, 1),
 }
 """Least and greatest value by key; of a list, of each of its values. No number may be NaN or infinite."""
+HOST_LIMITS = {"host.steps": (1, math.inf), "host.box_head.num_fcs": (1, math.inf)}
+"""The same of settings that some hosts have."""
 NOT_EMPTY = ("data.short_sides",)  # lists
-FROM_TO = ("sharpcontour.loss.alpha_limits",)  # the first value is not above the second
+FROM_TO = ("sharpcontour.loss.alpha_limits", "data.object_share")  # the first value is not above the second
 
 
 def range_fault(key: str, value: object) -> str:
@@ -45,7 +47,7 @@ def range_fault(key: str, value: object) -> str:
         return "choose a finite number"
     if key in FROM_TO and list(values) != sorted(values):
         return "name the smaller one first"
-    low, high = LIMITS.get(key, (-math.inf, math.inf))
+    low, high = (LIMITS | HOST_LIMITS).get(key, (-math.inf, math.inf))
     if all(low <= number <= high for number in numbers):
         return ""
     return f"choose {low} or more" if high == math.inf else f"choose a number from {low} to {high}"

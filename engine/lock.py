@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
 
 from sharpcontour.errors import InputError
-from sharpcontour.io.lock import try_lock
+from sharpcontour.io.lock import is_at, try_lock
 
 NAME = ".lock"
 
@@ -33,7 +34,7 @@ class TrainingLock:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it gives the lock up)
-            free = try_lock(self._file)
+            free = try_lock(self._file) and is_at(self._path, self._file)  # else its last holder has removed it
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
         if not free:
@@ -47,6 +48,7 @@ class TrainingLock:
 
     def release(self) -> None:
         """Give the lock up before the process ends; the file beside another one has then no use any more."""
-        self._file.close()
         if self._is_file:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # while it is held; Windows removes no open file
+                self._path.unlink()
+        self._file.close()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +29,6 @@ Entries = list[CocoResult]
 Found = dict[int, tuple[Entries | None, Entries]]
 """Image id -> COCO results before refinement (None without a refiner), and the final ones."""
 
-T = TypeVar("T")
 _WAITING = 16  # images whose contours wait for the encoder at most
 
 

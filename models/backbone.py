@@ -6,6 +6,7 @@ The residual blocks are torchvision's, and so are the parameter names: ImageNet 
 from __future__ import annotations
 
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from models.layers import group_norm
 from sharpcontour.errors import InputError
 
 # block, blocks of the four stages, groups of the 3x3 convolutions, their width
+_BODY = re.compile(r"(?:host\.)?backbone\.body\.(.+)")  # a host's weights, alone or before a refiner
 _RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int], int, int]] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1), 1, 64),
     "resnet18": (BasicBlock, (2, 2, 2, 2), 1, 64),
@@ -313,5 +315,6 @@ def _file_weights(path: str) -> dict[str, Tensor]:
     state = state.get("model", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds no weights by name; give host.backbone.weights a torch file that does")
-    bodies = {key.rpartition("backbone.body.")[2]: value for key, value in state.items() if "backbone.body." in key}
+    # Of the host alone, for a refiner may have a network of its own.
+    bodies = {found[1]: value for key, value in state.items() if (found := _BODY.fullmatch(key))}
     return bodies or dict(state)

@@ -70,11 +70,9 @@ def predictor_of(path: Path, checkpoint: dict[str, Any], device: str | torch.dev
     model = build_model(host_config, len(categories), refiner)
     load_weights(model, checkpoint, path)
     data = config["data"]
-    # The drawn images are used as they are, so theirs is the size the model knows.
-    short_side = data["shapes_size"] if data["name"] == "shapes" else data["test_short_side"]
     resize = data.get("resize", "opencv")
     model.to(choose_device(device)).eval()
-    return Predictor(model, categories, short_side, data["test_max_side"], resize, config)
+    return Predictor(model, categories, data["test_short_side"], data["test_max_side"], resize, config)
 
 
 def find_checkpoint(path: Path, required: Sequence[str] = _REQUIRED) -> tuple[Path, dict[str, Any]]:

@@ -86,6 +86,8 @@ def build_model(
     if unset:
         raise InputError(f"model {name}: its __init__ sets no {' and no '.join(unset)}; see docs/extending.md")
     if sharpcontour is None:
+        if not host.finds:
+            raise InputError(f"model {name}: finds no objects and does nothing without a refiner; add --refine")
         return host
     from models.polytransform import PolyTransform
     from sharpcontour.refined_model import RefinedModel, build_refiner

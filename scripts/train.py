@@ -196,6 +196,9 @@ def resolve(args: argparse.Namespace) -> Config:
     overrides = [item for group in args.overrides for item in group]
     apply_overrides(config, overrides)
     check_read(config, [item.partition("=")[0] for item in overrides])
+    if name == "shapes":  # the drawn images are used as they are, so theirs is the size that the model knows
+        config.data.test_short_side = config.data.shapes_size
+        config.data.test_max_side = max(config.data.test_max_side, config.data.shapes_size)
     return config
 
 
@@ -207,6 +210,8 @@ def check_read(config: Config, keys: list[str]) -> None:
         section, _, field = key.partition(".")
         if section == "data" and read is not None and field not in read:
             raise InputError(f"--set {key}: the data set {name} has no use for it; it reads {', '.join(sorted(read))}")
+        if key in ("data.short_sides", "data.max_side", "data.resize") and config.data.object_crop:
+            raise InputError(f"--set {key}: data.object_crop has no use for it; set data.object_crop=0 as well")
         if section == "sharpcontour" and not config.refine:
             raise InputError(f"--set {key}: there is no refiner without --refine")
         if key in ("train.steps", "train.decay") and config.train.schedule == "cosine":

@@ -6,7 +6,7 @@ classifier are the object's own, so no error of a detector hides one of phi.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ def probe(model: RefinedModel, inputs: RefinerInputs, masks: list[np.ndarray]) -
 def objects_inputs(model: RefinedModel, image: Tensor, boxes: Tensor) -> RefinerInputs:
     """What the host tells of objects on an image (3, H, W) by their own boxes (K, 4)."""
     inputs: RefinerInputs = model.host.describe(model.host.encode([image]), [boxes])
-    return inputs
+    return replace(inputs, images=[image])
 
 
 def _outside(mask: np.ndarray, points: np.ndarray) -> np.ndarray:

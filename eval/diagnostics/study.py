@@ -86,9 +86,8 @@ def refinement_study(model: RefinedModel, samples: Iterable[tuple[Tensor, np.nda
         found, inputs = model.host.detect([image])
         objects, chosen = _matches(boxes, labels, inputs.boxes.cpu(), found[0].labels)
         if len(objects):
-            inputs = replace(inputs, contours=model.refiner.initial_contours(inputs)).select(
-                chosen.to(inputs.boxes.device)
-            )
+            coarse = model.refiner.initial_contours(inputs)
+            inputs = replace(inputs, contours=coarse, images=[image]).select(chosen.to(inputs.boxes.device))
             scores["host"].extend(_course_scores(model, inputs, [wanted[k] for k in objects]))
     means = {kind: (100 * np.mean(rows, axis=0)).tolist() for kind, rows in scores.items() if rows}
     return {"all": total, "detected": len(scores["host"]), **means, "phi": Probe.join(probes).summary()}

@@ -97,6 +97,7 @@ class Pipeline:
         pixels = self.predictor.resized(image).to(self.device)
         mark("load")
         (found,), inputs = self.model.host.detect([pixels])
+        inputs = replace(inputs, images=[pixels])
         if self.place is not None:
             found, inputs = self.place(found, inputs)
         mark("host")

@@ -34,6 +34,8 @@ def draw_validation(model: nn.Module, dataset: DatasetLike, count: int, title: s
         title: of the host.
         folder: for the files.
     """
+    for old in (*folder.glob("improved_*.png"), *folder.glob("any_*.png"), folder / "evolution.png"):
+        old.unlink(missing_ok=True)
     half = max(count // 2, 1) if count else 0
     looked_at = range(0, len(dataset), max(len(dataset) // (LOOKED_AT * max(half, 1)), 1))
     samples = []

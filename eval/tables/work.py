@@ -97,6 +97,9 @@ class Work:
             if (before := self._made_by(name, seed)["command"]) != self._training(name, seed):
                 print(f"kept: {folder}, trained by another command: {before}", flush=True)
             return
+        begun = read_json(folder / MADE_BY)["command"] if any(folder.glob("checkpoints/step_*.pt")) else None
+        if begun not in (None, self._training(name, seed)):
+            raise InputError(f"{folder}: was begun by another command, {begun}; give that again, or remove the folder")
         save_results({"command": self._training(name, seed), "commit": commit()}, folder / MADE_BY)
         call(["scripts/train.py", *self.train_arguments(name, seed), "--out", str(folder)], self.args.nproc)
         if not self._metrics(name, seed):
@@ -135,7 +138,9 @@ class Work:
         folder = self._folder(cell.run, seed)
         annotations, images = self._files("val", seed)
         before, after = folder / "results.json", folder / f"by_{cell.refined_by}.json"
-        self.evaluate(folder, "--results-out", str(before))
+        if not before.is_file() or before.stat().st_mtime < (folder / "metrics.json").stat().st_mtime:
+            # Once: a file written anew would begin the refinement of each image anew.
+            self.evaluate(folder, "--results-out", str(before))
         files = ["--results", str(before), "--images", str(images), "--annotations", str(annotations)]
         if cell.refined_by == BPR:
             refiner = ["scripts/bpr.py", "refine", "--checkpoint", str(self.train_bpr(folder, seed))]

@@ -24,6 +24,7 @@ from models.snake.targets import (
     run_along,
     sample_boundary,
     signed_area,
+    usable_objects,
 )
 from sharpcontour.host import Target
 from sharpcontour.masks.packed import PackedMasks
@@ -52,9 +53,7 @@ def build_targets(target: Target, rng: np.random.Generator, vertices: int) -> Da
     outlines = [largest_ring(rings) for rings in target["rings"]]
     boxes = target["boxes"].double()
     sides = boxes[:, 2:] - boxes[:, :2]
-    single = torch.as_tensor(target["polygon_parts"]).numpy() == 1
-    # Losses are relative to the box: on one thinner than a pixel they would only measure annotation noise.
-    usable = single & (sides >= 1).all(1).numpy()
+    usable = usable_objects(target)
     starts = rectangles(boxes, vertices).numpy()
     matched = [
         (k, pair)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.snake.polygons import octagons
-from models.snake.targets import extreme_points, largest_ring, sample_boundary, signed_area
+from models.snake.targets import extreme_points, largest_ring, sample_boundary, signed_area, usable_objects
 from sharpcontour.host import Target
 
 
@@ -30,11 +30,8 @@ def build_targets(target: Target, rng: np.random.Generator, vertices: int, from_
         from_top: see :func:`~models.snake.polygons.octagons`.
     """
     boxes = target["boxes"].double()
-    sides = boxes[:, 2:] - boxes[:, :2]
     outlines = [_anticlockwise(largest_ring(rings)) for rings in target["rings"]]
-    single = torch.as_tensor(target["polygon_parts"]).numpy() == 1
-    # Losses are relative to the box: on one thinner than a pixel they would only measure annotation noise.
-    usable = single & (sides >= 1).all(1).numpy() & np.array([len(outline) >= 3 for outline in outlines], bool)
+    usable = usable_objects(target) & np.array([len(outline) >= 3 for outline in outlines], bool)
     kept = np.flatnonzero(usable)
     boxes = boxes[kept]
     extremes = torch.from_numpy(

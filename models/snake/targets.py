@@ -10,6 +10,7 @@ import torch
 
 from models.snake.polygons import divide_edges
 from sharpcontour.contours.types import Rings
+from sharpcontour.host import Target
 
 TOLERANCE = 0.02  # of width or height: within it a boundary counts as touching the box
 
@@ -25,6 +26,15 @@ def largest_ring(rings: Rings) -> np.ndarray:
     if not rings:
         return np.zeros((0, 2))
     return max((np.asarray(ring, np.float64) for ring in rings), key=lambda ring: abs(signed_area(ring)))
+
+
+def usable_objects(target: Target) -> np.ndarray:
+    """The objects that a contour is learned from, (G,) bool: of one part, in a box of at least a pixel each way."""
+    sides = target["boxes"][:, 2:].double() - target["boxes"][:, :2].double()
+    single = torch.as_tensor(target["polygon_parts"]).numpy() == 1
+    # Losses are relative to the box: on one thinner than a pixel they would only measure annotation noise.
+    usable: np.ndarray = single & (sides >= 1).all(1).numpy()
+    return usable
 
 
 def nearest(points: np.ndarray, place: np.ndarray) -> int:

@@ -152,7 +152,9 @@ class BoxHead(nn.Module):
     @torch.no_grad()
     def predicted(self, deltas: Tensor, rois: Tensor, labels: Tensor) -> Tensor:
         """Where RoIs (R, 4) move if they are of the classes ``labels`` (R,), not clipped to the image: (R, 4)."""
-        return decode(self._of_class(deltas, labels), rois, self.config.weights)
+        boxes = decode(self._of_class(deltas, labels), rois, self.config.weights)
+        # NaN has no level of the pyramid; the losses of such a batch are not finite either, and it will be skipped.
+        return torch.where(boxes.isfinite().all(1, keepdim=True), boxes, rois)
 
     @torch.no_grad()
     def detect(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from engine.config import Config, TrainConfig, apply_overrides, describe, differences, flat
-from engine.limits import LIMITS, range_fault
+from engine.limits import FROM_TO, HOST_LIMITS, LIMITS, range_fault
 from engine.recipes import RECIPES
 from models import MODELS, HostBase, build_model
 from models.backbone import BackboneConfig
@@ -98,6 +98,7 @@ def test_mistakes_are_told(text: str, message: str) -> None:
         ("data.short_sides=640,0", "choose 1 or more"),
         ("data.short_sides=", "name at least one value"),
         ("sharpcontour.loss.alpha_limits=0.9,0.1", "name the smaller one first"),
+        ("host.steps=0", "choose 1 or more"),
     ],
 )
 def test_numbers_out_of_range_are_told_before_training(text: str, message: str) -> None:
@@ -111,8 +112,12 @@ def test_limits_are_of_settings_that_there_are_and_hold_for_all_recipes(model: s
         if any(recipe.startswith(f"{other}_") for other in MODELS if other != model):
             continue
         values = flat(RECIPES[recipe](model, True))
-        assert set(LIMITS) <= set(values)
+        assert set(LIMITS) | set(FROM_TO) <= set(values)
         assert not {key: fault for key, value in values.items() if (fault := range_fault(key, value))}
+
+
+def test_limits_of_hosts_are_of_settings_that_one_has() -> None:
+    assert set(HOST_LIMITS) <= {key for model in MODELS for key in flat(RECIPES["coco_1x"](model, True))}
 
 
 @pytest.mark.parametrize("model", ["condinst", "dance", "deepsnake"])

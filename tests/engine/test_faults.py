@@ -267,6 +267,11 @@ def test_a_folder_of_checkpoints_that_cannot_be_written_is_told_at_once(tmp_path
         ([], "data.root=x", "the data set shapes has no use for it"),
         (["--root", "x"], "data.val_images_count=4", "the data set coco has no use for it"),
         ([], "sharpcontour.loss.weight=1", "there is no refiner without --refine"),
+        (
+            ["--root", "x", "--model", "anymask", "--refine", "--recipe", "anymask_photos"],
+            "data.short_sides=64",
+            "data.object_crop has no use for it",
+        ),
         ([], "train.steps=100", "train.schedule=cosine has no use for it"),
         (["--refine"], "sharpcontour.transformer.width=64", "classifier.output=polygon has a transformer"),
     ],

@@ -93,6 +93,8 @@ def test_a_folder_whose_name_is_no_text_is_refused(
 def test_the_configuration_is_shown_without_a_run(tmp_path: Path) -> None:
     done = _run("--model", "condinst", "--refine", "--show-config", "--set", "data.flip=0.25", cwd=tmp_path)
     assert done.returncode == 0 and "flip=0.25" in done.stdout and "sharpcontour.evolution: vertices=128" in done.stdout
+    done = _run("--show-config", "--set", "data.shapes_size=512", cwd=tmp_path)
+    assert "test_short_side=512 test_max_side=512" in " ".join(done.stdout.split())  # of drawn images, as they are
     assert not list(tmp_path.iterdir())
 
 

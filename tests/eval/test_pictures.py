@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from eval import pictures
+from eval.pictures.validation import draw_validation
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -232,6 +234,16 @@ def test_confident_keeps_all_that_belongs_together() -> None:
     assert kept.rings == [refined.rings[0]] and kept.coarse.rings == [coarse.rings[0]]
     assert kept.steps == [[coarse.rings[0]], [refined.rings[0]]]
     assert len(pictures.confident(refined, 0.95)) == 0 and len(pictures.confident(refined, 0.0)) == 2
+
+
+def test_pictures_of_an_earlier_evaluation_are_removed(tmp_path: Path) -> None:
+    class NoImages(list[Any]):
+        categories: ClassVar[list[Any]] = []
+
+    for name in ("improved_1.png", "any_4.png", "evolution.png", "mine.png"):
+        (tmp_path / name).write_text("of before")
+    draw_validation(torch.nn.Identity(), NoImages(), 8, "", tmp_path)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
 
 
 def test_examples_are_those_that_improved_most() -> None:

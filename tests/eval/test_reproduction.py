@@ -298,6 +298,8 @@ class FakeCommands:
             if "--bootstrap" in command:
                 found["replicates"] = {kind: {"segm": [69.0, 71.0], "boundary": [59, 61]} for kind in ("coarse",)}
             Path(value["--json"]).write_text(json.dumps(self.lvis if "lvis" in command else found))
+            if "--results-out" in value:
+                Path(value["--results-out"]).write_text("[]")
 
 
 def test_what_is_there_is_not_run_again(
@@ -428,6 +430,32 @@ def test_settings_and_results_of_others(
     rows = json.loads(Path("results/shapes/table1.json").read_text())["rows"]
     given = next(row for row in rows if row["title"] == "PointRend + SharpContour")
     assert given["AP"]["ours"] == 70 and given["AP"]["our_gain"] == 10
+
+
+def test_a_training_goes_on_with_its_own_command_only(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, call = command
+    fake = FakeCommands(stop_at=0)
+    monkeypatch.setattr(module, "call", fake)
+    begin = ("--table", "3", "--only", "mask_rcnn_refine", "--set", "train.base_lr=0.001")
+    assert call(*begin) == 130
+    folder = Path("runs/reproduce/shapes/mask_rcnn_refine/seed0/checkpoints")
+    folder.mkdir()
+    (folder / "step_00000700.pt").write_bytes(b"weights")
+    assert call(*begin) == 130
+    assert call(*begin[:-1], "train.base_lr=0.002") == 2
+    assert "seed0: was begun by another command, " in capsys.readouterr().err
+
+
+def test_results_are_made_once_for_all_refiners(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, call = command
+    monkeypatch.setattr(module, "call", fake := FakeCommands())
+    assert call("--table", "10") == 0
+    made = [c[c.index("--results-out") + 1] for c in fake.seen if "--results-out" in c]
+    assert [Path(path).name for path in made] == ["results.json", "train_results.json"]
 
 
 def test_records_name_what_was_run(

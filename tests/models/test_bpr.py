@@ -237,6 +237,16 @@ def test_the_command(run: Command, tmp_path: Path) -> None:
     assert all(torch.equal(value, repeated["model"][name]) for name, value in state["model"].items())
 
 
+def test_an_image_that_cannot_be_read_is_named_in_a_line(run: Command, tmp_path: Path) -> None:
+    assert run("prepare_data", "shapes", "--root", ".", "--train-count", "1", "--val-count", "1")[0] == 0
+    (image,) = (tmp_path / "val2017").iterdir()
+    image.write_bytes(image.read_bytes()[:500])
+    files = ("--annotations", "annotations/instances_val2017.json", "--images", "val2017", "--out", "b.pt")
+    code, _, err = run("bpr", "train", *files, "--iterations", "3", "--batch", "4", "--workers", "1")
+    assert code == 2 and err.splitlines()[-1].startswith("error: val2017/") and "cut short; replace it" in err
+    assert "Traceback" not in err
+
+
 def test_without_results_it_learns_from_masks_made_worse(run: Command, tmp_path: Path) -> None:
     assert run("prepare_data", "shapes", "--root", ".", "--train-count", "1", "--val-count", "2")[0] == 0
     path = tmp_path / "annotations/instances_val2017.json"

@@ -22,7 +22,7 @@ from models.two_stage.matching import BACKGROUND, IGNORED, draw, match
 from models.two_stage.roi import Pool, PoolConfig
 from models.two_stage.rpn import RPN, RPNConfig
 from sharpcontour import InputError, SharpContourConfig
-from tests.models.helpers import drawn, pasted, target_of, tiny_mask_rcnn
+from tests.models.helpers import drawn, pasted, prepared, target_of, tiny_mask_rcnn
 from tests.sharpcontour.helpers import packed_masks
 
 HEIGHT, WIDTH = 128, 192
@@ -250,6 +250,15 @@ def test_presets_have_the_published_sizes(preset: Any, name: str) -> None:
     counts = {"resnet50": 44_343_216, "resnet101": 63_283_120, "resnext101_32x8d": 107_427_760}
     assert sum(p.numel() for p in model.parameters()) == counts[name]
     assert model.backbone.body.layer2[0].conv1.stride == ((2, 2) if name != "resnext101_32x8d" else (1, 1))
+
+
+def test_masks_on_predictions_that_are_not_finite_end_no_training() -> None:
+    config = tiny_mask_rcnn()
+    config.box_head.masks_on_predictions = True
+    model = MaskRCNN(config, 2)
+    torch.nn.init.constant_(model.box_head.deltas.bias, torch.nan)
+    losses, _ = model.losses(*prepared(model, 2))
+    assert not torch.stack(list(losses.values())).isfinite().all()  # such a batch is skipped
 
 
 def test_original_boxes_end_at_the_index_of_the_last_pixel() -> None:

@@ -16,6 +16,7 @@ from models import Predictor, build_model, load_model
 from models.backbone import Backbone, BackboneConfig, ResNet
 from models.dance import DANCE, DanceConfig
 from sharpcontour import InputError, SharpContourConfig
+from sharpcontour.anymask.network import AnyMaskConfig
 from sharpcontour.io.plain import from_dict, to_dict
 from tests.models.helpers import TINY, confident, drawn, tiny_config
 
@@ -33,6 +34,19 @@ def checkpoint_of(
     contents = {"model": model.state_dict(), "categories": categories, "step": 3, "config": {**config, "data": data}}
     torch.save(contents, path)
     return path, model
+
+
+def test_a_model_that_must_be_given_masks_needs_the_refiner() -> None:
+    with pytest.raises(InputError, match="model anymask: finds no objects and does nothing without a refiner"):
+        build_model(AnyMaskConfig(8, 16, (8, 12, 16)), 1)
+
+
+def test_the_body_of_a_checkpoint_is_the_hosts(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    keys = ("host.backbone.body.conv1.weight", "refiner.classifier.encoder.backbone.body.conv1.weight")
+    for names in (keys, keys[::-1], ("backbone.body.conv1.weight",)):
+        torch.save({"model": {key: torch.full((1,), float("refiner" in key)) for key in names}}, path)
+        assert models.backbone._file_weights(str(path)) == {"conv1.weight": torch.zeros(1)}
 
 
 def test_names_of_earlier_versions_are_understood(tmp_path: Path) -> None:
@@ -220,14 +234,6 @@ def test_predictions_are_in_the_pixels_of_the_image(tmp_path: Path) -> None:
     assert found.size == (192, 256)
     assert (found.boxes[:, 2] <= 256).all() and found.boxes[:, 2].max() > 128
     assert torch.allclose(found.boxes[:3], expected.boxes[:3] * 2, atol=4)
-
-
-def test_a_model_of_drawn_images_knows_their_size(tmp_path: Path) -> None:
-    path, _ = checkpoint_of(tmp_path / "model.pt", refine=False)
-    contents = torch.load(path, weights_only=True)
-    contents["config"]["data"]["name"] = "shapes"
-    torch.save(contents, path)
-    assert load_model(path, "cpu").short_side == 64
 
 
 @pytest.mark.parametrize(

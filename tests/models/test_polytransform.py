@@ -6,11 +6,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from eval.diagnostics.study import refinement_study
+from eval.diagnostics.timing import Pipeline
 from models import Predictor, build_model
 from models.polytransform import CropNetwork, PolyTransform, VertexTransformer, matched, polygon_loss
 from sharpcontour.config import ClassifierConfig, SharpContourConfig, TransformerConfig
@@ -192,6 +195,10 @@ def test_it_stands_behind_every_kind_of_host(name: str, crop: int) -> None:
     mask = np.zeros((1, 96, 128), bool)
     mask[0, 20:60, 30:90] = True
     assert len(predictor.refine(image.permute(1, 2, 0).numpy(), mask)) == 1
+    found = refinement_study(model, [(image, mask, torch.zeros(1, dtype=torch.int64))])
+    assert found["all"] == 1 and len(found["ideal28"]) == 2
+    png = cv2.imencode(".png", image.permute(1, 2, 0).numpy())[1].tobytes()
+    assert len(Pipeline(predictor)(png, refine=True)) == len(Pipeline(predictor)(png, refine=False))
 
 
 def test_the_host_must_be_finished() -> None:
