@@ -23,7 +23,9 @@ __all__ = ["ROOT", "add_device", "add_refiner_set", "add_speed", "is_faster", "r
 def add_refiner_set(parser: argparse.ArgumentParser, whose: str = "") -> None:
     """Add the option ``--set`` for what :func:`engine.config.change_refiner` may change; ``whose`` says of what."""
     what = f"{whose}sharpcontour.evolution... or sharpcontour.tracing..., which need no training"
-    parser.add_argument("--set", metavar="KEY=VALUE", dest="overrides", nargs="+", default=[], help=what)
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", dest="overrides", action="extend", nargs="+", default=[], help=what
+    )
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ python scripts/prepare_data.py lvis --annotations lvis_v0.5_val.json --out lvis_
 python scripts/prepare_data.py shapes --root DIR           the built-in set as PNG files and COCO annotations
 python scripts/prepare_data.py shapes --root DIR --check
 
-Without --root, cityscapes, labelme and lvis tell what they need, too. labelme ends with status 1 where something had to
-be left out because it is broken or missing; what is right is written all the same.
+Without --root, cityscapes and labelme tell what they need, too, and lvis does without --annotations. labelme ends with
+status 1 where something had to be left out because it is broken or missing; what is right is written all the same.
 """
 
 from __future__ import annotations

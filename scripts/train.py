@@ -139,7 +139,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--model", choices=sorted(MODELS), default="dance", help="host model (default: dance)")
     add("--refine", action="store_true", help="put SharpContour behind the host (default: the host alone)")
-    add("--data", choices=tuple(DATASETS), help="data set (default: shapes; coco if --root is given)")
+    add("--data", choices=tuple(DATASETS), help="data set (default: shapes; coco with --root or annotations)")
     add("--root", metavar="DIR", help="folder of the data set; prepare_data.py tells how it looks")
     add("--train-json", metavar="FILE", help="your own training annotations in COCO format")
     add("--train-images", metavar="DIR", help="folder of their images")
@@ -154,13 +154,17 @@ def parse_arguments() -> argparse.Namespace:
         "--set",
         metavar="KEY=VALUE",
         dest="overrides",
-        action="append",
+        action="extend",
         nargs="+",
         default=[],
         help="change single values, e.g. train.images_per_batch=8 data.workers=4; --show-config prints all keys",
     )
     add("--show-config", action="store_true", help="print the whole configuration, train nothing")
-    add("--out", metavar="DIR", help="folder of the run (default: runs/MODEL_DATA, with _refine after MODEL)")
+    add(
+        "--out",
+        metavar="DIR",
+        help="folder of the run (default: runs/MODEL_DATA in the checkout, with _refine after MODEL)",
+    )
     add(
         "--resume",
         metavar="auto|PATH|never",
@@ -193,9 +197,8 @@ def resolve(args: argparse.Namespace) -> Config:
     for key, value in own.items():
         if value:
             setattr(config.data, key, value)
-    overrides = [item for group in args.overrides for item in group]
-    apply_overrides(config, overrides)
-    check_read(config, [item.partition("=")[0] for item in overrides])
+    apply_overrides(config, args.overrides)
+    check_read(config, [item.partition("=")[0] for item in args.overrides])
     if name == "shapes":  # the drawn images are used as they are, so theirs is the size that the model knows
         config.data.test_short_side = config.data.shapes_size
         config.data.test_max_side = max(config.data.test_max_side, config.data.shapes_size)

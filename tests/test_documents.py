@@ -27,7 +27,7 @@ from models.mask_rcnn import detectron2
 from sharpcontour.app import command, page
 from tests.commands import run_script
 from tests.data.test_cityscapes_and_lvis import cityscapes, lvis
-from tests.models.test_convert import as_detectron2, random_state
+from tests.models.test_convert import as_detectron2, caffe2_resnet50, random_state
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
@@ -173,6 +173,8 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = as_detectron2(random_state(detectron2("resnet50"), 80))
     plain = {"model": {key: value.numpy() for key, value in weights.items()}}
     (here / "model_final_f10217.pkl").write_bytes(pickle.dumps(plain))
+    body = {"blobs": {key: value.numpy() for key, value in caffe2_resnet50().items()}}
+    (here / "R-50.pkl").write_bytes(pickle.dumps(body))
     for folder in ("masks", "photos"):
         (here / folder).mkdir()
     for name in ("photo.jpg", "photos/photo.jpg"):

@@ -300,7 +300,8 @@ def test_torchvisions_older_names() -> None:
     same(from_torchvision(old)[1].weights, from_torchvision(weights)[1].weights)
 
 
-def test_imagenet_weights_of_caffe(tmp_path: Path) -> None:
+def caffe2_resnet50() -> dict[str, Tensor]:
+    """ImageNet weights as MSRA/R-50.pkl names them, random ones."""
     body = ResNet(BackboneConfig("resnet50", "none", "frozen_bn"))
     foreign = {"conv1_b": torch.zeros(64), "fc1000_w": torch.zeros(1)}
     for key in body.state_dict():
@@ -316,6 +317,11 @@ def test_imagenet_weights_of_caffe(tmp_path: Path) -> None:
         new = new.replace("downsample.0.weight", "branch1_w")
         new = new.replace("downsample.1.weight", "branch1_bn_s").replace("downsample.1.bias", "branch1_bn_b")
         foreign[new] = torch.rand(body.state_dict()[key].shape)
+    return foreign
+
+
+def test_imagenet_weights_of_caffe(tmp_path: Path) -> None:
+    foreign = caffe2_resnet50()
     found = from_caffe2(foreign)
     assert found.unused == [] and len(found.ignored) == 2
     torch.save(found.weights, tmp_path / "r50.pt")
