@@ -60,6 +60,22 @@ def test_flip(tmp_path: Path) -> None:
     assert target["masks"].dense(48, 64)[0, 8:28, 34:54].all() and target["masks"].pixels.sum() == 400
 
 
+@pytest.mark.parametrize(
+    "more", [{"flip": 1.0}, {"flip": 1.0, "short_sides": (96,)}, {"object_crop": 64, "flip": 0.5}], ids=str
+)
+def test_pixels_and_objects_go_together(tmp_path: Path, more: dict[str, Any]) -> None:
+    config = write_set(tmp_path, [annotation(1)], **more)
+    picture = np.full((48, 64, 3), 40, np.uint8)
+    picture[8:28, 10:30] = 200
+    cv2.imwrite(str(tmp_path / "1.png"), picture)
+    data = CocoDataset(config, "train")
+    for epoch in range(8):
+        sample = data[epoch, 0]
+        target = sample["target"]
+        mask = target["masks"].dense(*target["size"])[0].bool()
+        assert mask.any() and ((sample["image"][1] > 120) == mask).float().mean() > 0.97
+
+
 def test_all_forms_of_a_mask_agree(tmp_path: Path) -> None:
     mask = np.zeros((48, 64), np.uint8, order="F")
     mask[8:28, 10:30] = 1

@@ -344,6 +344,7 @@ def test_an_image_in_the_file_that_is_cut_short_leaves_no_copy(tmp_path: Path) -
     assert not (tmp_path / "set/copies").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
 def test_every_fault_is_named_and_a_pipe_is_one(tmp_path: Path) -> None:
     folder(tmp_path / "labels", 2)
     os.mkfifo(tmp_path / "labels/pipe.json")

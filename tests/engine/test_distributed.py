@@ -41,6 +41,7 @@ def _scenarios(rank: int, port: int, folder: Path) -> None:
     world = distributed.start("cpu")
     result = {
         "empty": _empty(world, folder / "empty"),
+        "accumulated": _accumulated(world, folder / "accumulated"),
         "bad": _bad(world, folder / "bad"),
         "evaluated": _evaluated(world),
         "stop": _three_in_a_row(world, folder / "stop"),
@@ -57,6 +58,12 @@ def _scenarios(rank: int, port: int, folder: Path) -> None:
 
 def _empty(world: distributed.World, folder: Path) -> dict[str, torch.Tensor]:
     one = toy.trainer(folder, toy.config(iterations=3), world, model=_plain_model(), feed=_in_order(EMPTY, world))
+    assert one.fit()
+    return one.model.state_dict()
+
+
+def _accumulated(world: distributed.World, folder: Path) -> dict[str, torch.Tensor]:
+    one = toy.trainer(folder, toy.config(iterations=3, accumulation=2), world, model=_plain_model())
     assert one.fit()
     return one.model.state_dict()
 
@@ -146,7 +153,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
     context = multiprocessing.start_processes(_scenarios, (port, folder), nprocs=2, join=False, start_method="spawn")
     assert context is not None
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600  # a busy machine takes minutes to begin
         while not context.join(timeout=10):  # returns when one process has ended
             assert time.monotonic() < deadline, "the processes wait for one another"
     finally:
@@ -158,6 +165,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
 def test_an_evaluation_has_the_same_statistics_on_all_processes(run: tuple[Path, list[dict[str, Any]]]) -> None:
     (before, first), (other, second) = (result["statistics"] for result in run[1])
     assert not torch.equal(before, other) and torch.equal(first, second)
+
+
+def test_parts_of_an_update_on_two_processes(run: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    """As one process that takes all four parts."""
+    one = toy.trainer(tmp_path, toy.config(iterations=3, accumulation=4), model=_plain_model())
+    assert one.fit()
+    first, second = (result["accumulated"] for result in run[1])
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_a_process_without_objects(run: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,16 @@ class Unsendable:
         raise OSError(errno.ENOSPC, "no more of it")
 
 
+def unsendable(samples: object) -> Unsendable:
+    return Unsendable()
+
+
+def late(samples: object) -> None:
+    time.sleep(2)
+
+
 def test_a_loader_that_cannot_hand_over_ends_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.loader, "_collate", lambda samples: Unsendable())
+    monkeypatch.setattr(data.loader, "_collate", unsendable)
     dataset = build_dataset(DataConfig(shapes_size=64, train_images_count=4), "train")
     with pytest.raises(InputError, match=r"gave up \(OSError: .*no more of it\).*/dev/shm.*data\.workers=0"):
         next(iter(build_loader(dataset, 2, training=True, workers=1)))
@@ -112,7 +121,7 @@ def test_a_loader_that_cannot_hand_over_ends_with_a_line(monkeypatch: pytest.Mon
 
 def test_waiting_for_a_loader_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data.loader, "WAIT", 1.0)
-    monkeypatch.setattr(data.loader, "_collate", lambda samples: __import__("time").sleep(2))
+    monkeypatch.setattr(data.loader, "_collate", late)
     dataset = build_dataset(DataConfig(shapes_size=64, train_images_count=4), "train")
     with pytest.raises(InputError, match=r"gave up \(DataLoader timed out .*data\.workers=0"):
         next(iter(build_loader(dataset, 2, training=True, workers=1)))

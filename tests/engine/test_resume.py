@@ -88,6 +88,7 @@ def test_evaluation_in_between_changes_nothing(tmp_path: Path) -> None:
     assert [line["step"] for line in lines if "eval/AP" in line] == [3, 6, 9, 10]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="on Windows such a signal ends the process itself")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_saves_and_leaves(tmp_path: Path, number: int) -> None:
     inner = toy.batches(toy.ToyData(), 4)

@@ -185,11 +185,11 @@ def _disturb(folder: Path, command: list[str], disturb: Callable[[int], None]) -
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, cwd=folder, env=_env(), **pipes)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not (log.exists() and log.read_text().count("\n") >= 5):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
         disturb(process.pid)
-        return str(process.communicate(timeout=120)[0])
+        return str(process.communicate(timeout=600)[0])
     finally:
         process.kill()

@@ -116,6 +116,8 @@ def test_plain_model() -> None:
 def test_metrics_can_be_chosen() -> None:
     result = run(Model(refine=True), [0, 1], metrics=["boundary"], dilation_ratio=1.0)
     assert set(result["refined"]) == {"boundary"}
+    whole = run(Model(refine=True), list(range(IMAGES)), dilation_ratio=1.0)["coarse"]  # all of a mask is its boundary
+    assert whole["boundary"]["AP"] == whole["segm"]["AP"] > 0
 
 
 def test_images_that_come_twice_count_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,8 @@ from sharpcontour.anymask.windows import distance_maps, to_window, windows_aroun
 from sharpcontour.contours.carry import carry
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import trace_mask
-from sharpcontour.ipc import PointClassifier
+from sharpcontour.ipc import PointClassifier, sample_features
+from sharpcontour.refiner import SharpContour
 from tests.commands import run_script
 from tests.models.helpers import disc
 
@@ -47,6 +48,20 @@ def samples(one: Any, count: int = 2) -> tuple[list[torch.Tensor], list[Any]]:
     data = ShapesDataset(DataConfig(shapes_size=128), "train", one.target_builder)
     found = [data[0, index] for index in range(count)]
     return [sample["image"] for sample in found], [sample["target"] for sample in found]
+
+
+def test_training_points_lie_in_the_window_of_their_own_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.anymask.targets.worsen", lambda mask, rng: mask)  # the given mask is the object's own
+    seen: list[Any] = []
+    learn = SharpContour.point_loss
+    monkeypatch.setattr(SharpContour, "point_loss", lambda self, *given: (seen.append(given), learn(self, *given))[1])
+    one = model()
+    one(*samples(one))
+    inputs, points, labels, _ = seen[0]
+    stride = SIDE / inputs.distance.shape[3]
+    distance = sample_features(inputs.distance, stride, torch.arange(len(points)), points)[:, 0]
+    sure = distance.abs() > 0.05
+    assert sure.float().mean() > 0.4 and ((distance > 0) == (labels > 0.5))[sure].float().mean() > 0.98
 
 
 @pytest.mark.parametrize("mask_input", [True, False])

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from engine.bpr import WORSE, worse_entries
+from engine.bpr import WORSE, PatchDataset, worse_entries
 from eval.checks import GroundTruth
 from models.bpr import BPR, BPRConfig
 from models.bpr.patches import Patches, Windows, open_windows, propose
@@ -148,6 +148,20 @@ def test_outside_of_patches_nothing_changes() -> None:
             covered[y : y + 64, x : x + 64] = True
         changed = coco_mask.decode(rle).astype(bool) ^ masks[k]
         assert changed.any() and not changed[~covered].any()
+
+
+def test_patches_to_learn_from_show_their_own_masks(tmp_path: Path) -> None:
+    wanted = disc(60, 55, 30, 120, 130)
+    coarse = disc(63, 55, 30, 120, 130)
+    image = np.full((120, 130, 3), 30, np.uint8)
+    image[wanted] = 220
+    cv2.imwrite(str(tmp_path / "1.png"), image)
+    data = PatchDataset([(1, rle_of(coarse), rle_of(wanted))], {1: tmp_path / "1.png"}, BPRConfig(), 0, 40)
+    for k in range(len(data)):
+        pixels, given, target = data[k]
+        bright = pixels.mean(0) > pixels.mean()
+        assert target.any() and not target.all() and (bright == target).float().mean() > 0.98
+        assert (given != target).any() and (given == target).float().mean() > 0.7
 
 
 def test_it_learns_two_images() -> None:

@@ -22,7 +22,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.host import RefinerInputs
 from sharpcontour.refined_model import RefinedModel
 from tests.models.helpers import TINY
-from tests.sharpcontour.test_refiner import ToyHost, batch
+from tests.sharpcontour.test_refiner import ShiftedHost, batch
 
 SMALL = TransformerConfig(width=32, layers=1, heads=2)
 
@@ -94,19 +94,6 @@ def test_instances_are_drawn_with_all_their_rings(monkeypatch: pytest.MonkeyPatc
         assert len(found.boxes) == 1 and found.contours is not None and found.contours.instance.tolist() == [0, 0]
 
 
-class ShiftedHost(ToyHost):
-    """Its contours are a square, each shifted by some pixels."""
-
-    context_channels = 0
-
-    def detect(self, images: list[Tensor]) -> Any:
-        found, inputs = super().detect(images)
-        assert inputs.contours is not None
-        shift = torch.empty(len(inputs.boxes), 1, 2).uniform_(-3, 3)
-        inputs.contours = replace(inputs.contours, vertices=inputs.contours.vertices + shift)
-        return found, inputs
-
-
 def test_the_network_of_the_crops_learns() -> None:
     torch.manual_seed(0)
     model = RefinedModel(
@@ -142,7 +129,7 @@ def test_it_learns_to_bring_contours_back() -> None:
     assert all(p.grad is None for p in host.parameters())
     model.eval()
     detections = model.detect(images, trace=True)
-    assert all(len(d.steps) == 2 for d in detections if d.steps is not None)  # it moves once
+    assert all(d.steps is not None and len(d.steps) == 2 for d in detections)  # it moves once
 
 
 def test_a_batch_without_an_object_has_a_gradient_all_the_same() -> None:

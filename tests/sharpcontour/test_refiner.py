@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from sharpcontour.config import ClassifierConfig, EvolutionConfig, PointConfig, SharpContourConfig
 from sharpcontour.contours.harmless import keep_coarse, suspects
+from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.types import Contours
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -71,6 +74,19 @@ class ToyHost(nn.Module):
         return found, inputs
 
 
+class ShiftedHost(ToyHost):
+    """Its contours are a square, each shifted by some pixels."""
+
+    context_channels = 0
+
+    def detect(self, images):
+        found, inputs = super().detect(images)
+        assert inputs.contours is not None
+        shift = torch.empty(len(inputs.boxes), 1, 2).uniform_(-3, 3)
+        inputs.contours = replace(inputs.contours, vertices=inputs.contours.vertices + shift)
+        return found, inputs
+
+
 def pass_on(target, rng):
     return target
 
@@ -93,6 +109,31 @@ def batch(model: RefinedModel, instances: int = 2) -> tuple[list[Tensor], list[d
     }
     image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     return [image, image], [model.target_builder(dict(target), np.random.default_rng(i)) for i in range(2)]
+
+
+def test_it_learns_to_bring_contours_back() -> None:
+    torch.manual_seed(0)
+    config = SharpContourConfig(EvolutionConfig(ratio=0.02), classifier=ClassifierConfig(controller_width=16))
+    model = RefinedModel(ShiftedHost(), SharpContour(config, 8, (8, 3, 3))).train()
+    images, targets = batch(model)
+    for image in images:
+        image.fill_(40)
+        image[:, 10:38, 10:38] = 200
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    for _ in range(60):
+        loss = model(images, targets)["loss_ipc"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    found = model.eval().detect(images, trace=True)
+    wanted = np.zeros((64, 64), bool)
+    wanted[10:38, 10:38] = True
+
+    def overlap(step: int) -> float:
+        masks = np.concatenate([rings_to_masks(one.steps[step], 64, 64) for one in found]).astype(bool)
+        return float(((masks & wanted).sum((1, 2)) / (masks | wanted).sum((1, 2))).mean())
+
+    assert overlap(0) < 0.9 and overlap(-1) > 0.93
 
 
 def test_joint_loss_reaches_controller_convolution_and_backbone() -> None:
