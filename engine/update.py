@@ -21,6 +21,7 @@ from engine.config import TrainConfig
 from engine.distributed import World, reduce_max
 from engine.schedule import build_optimizer
 from models.speed import AMP
+from sharpcontour.errors import InputError
 from sharpcontour.host import Target
 from sharpcontour.loss import total_loss
 
@@ -34,9 +35,18 @@ class Updater:
         model: on its device; ``model(images, targets)`` gives scalars by name, those named "loss..." are summed up.
         config: of the training.
         world: this process's place; with several, gradients are averaged.
+
+    Raises:
+        InputError: for norms over several processes without GPUs, which torch does not have.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig, world: World) -> None:
+        together = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+        if together and world.size > 1 and world.device.type != "cuda":
+            raise InputError(
+                f"norms of the kind sync_bn need GPUs, and here are {world.size} processes on {world.device.type}; set "
+                "them to bn, or start one process"
+            )
         self.config, self.world = config, world
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(model, config)

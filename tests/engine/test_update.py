@@ -124,6 +124,12 @@ def test_clipping_bounds_the_update() -> None:
     assert float(moved.norm()) == pytest.approx(0.05 * 0.1, rel=1e-3)
 
 
+def test_norms_over_processes_without_gpus_are_refused() -> None:
+    model = torch.nn.Sequential(toy.ToyModel(), torch.nn.SyncBatchNorm(4))
+    with pytest.raises(InputError, match="sync_bn need GPUs, and here are 2 processes on cpu; set them to bn"):
+        Updater(model, toy.config(), toy.World(size=2))
+
+
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(InputError, match=r"does not divide among 3 processes x 2 accumulation steps; .* multiple of 6"):
         images_per_pass(toy.config(images_per_batch=8, accumulation=2), toy.World(size=3))
