@@ -43,8 +43,6 @@ def small(model: str, refine: bool) -> Config:
     config.data = DataConfig(
         name="coco", short_sides=(192, 224, 256, 288), max_side=384, test_short_side=256, test_max_side=384
     )
-    if hasattr(config.host, "fcos"):  # the published limits: objects fill more of a photograph than of a drawn image
-        config.host.fcos.size_limits = type(config.host.fcos)().size_limits
     return config
 
 

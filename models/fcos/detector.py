@@ -43,9 +43,8 @@ class FCOSConfig:
 
 
 def small_detector(config: FCOSConfig) -> FCOSConfig:
-    """Make ``config`` a detector for the built-in shapes, whose objects it spreads over the levels; returns it."""
+    """Make ``config`` a detector that learns in minutes on two CPU cores; returns it."""
     config.num_convs, config.max_positives = 2, 128
-    config.size_limits = (24.0, 48.0, 96.0, 192.0)  # px
     return config
 
 

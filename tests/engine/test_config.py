@@ -120,13 +120,6 @@ def test_limits_of_hosts_are_of_settings_that_one_has() -> None:
     assert set(HOST_LIMITS) <= {key for model in MODELS for key in flat(RECIPES["coco_1x"](model, True))}
 
 
-@pytest.mark.parametrize("model", ["condinst", "dance", "deepsnake"])
-def test_small_detectors_have_the_levels_of_their_objects(model: str) -> None:
-    """Half of the objects of photographs are larger than 189 of 256 px; drawn ones are 20 to 150 of 192."""
-    limits = {recipe: RECIPES[recipe](model, True).host.fcos.size_limits for recipe in ("shapes", "small", "photos")}
-    assert limits == {"shapes": (24, 48, 96, 192), "small": (64, 128, 256, 512), "photos": (64, 128, 256, 512)}
-
-
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_recipes_survive_json(model: str, recipe: str) -> None:
