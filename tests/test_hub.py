@@ -72,7 +72,7 @@ def test_a_checkpoint_is_what_was_asked_for(tmp_path: Path) -> None:
     from sharpcontour.io.plain import to_dict
 
     host, refiner = TINY["dance"](), SharpContourConfig()
-    data = {"name": "shapes", "shapes_size": 96, "test_max_side": 96}
+    data = {"name": "shapes", "test_short_side": 96, "test_max_side": 96}
     config = {"model": "dance", "refine": True, "host": to_dict(host), "sharpcontour": to_dict(refiner), "data": data}
     state = {"model": build_model(host, 2, refiner).state_dict(), "config": config, "step": 1}
     torch.save({**state, "categories": [{"id": k, "name": f"c{k}"} for k in (4, 7)]}, tmp_path / "c.pt")

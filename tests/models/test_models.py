@@ -29,7 +29,7 @@ def checkpoint_of(
     torch.manual_seed(1)
     refiner, host_config = SharpContourConfig(), confident(name)
     model = build_model(host_config, 2, refiner if refine else None).eval()
-    data = {"name": "coco", "test_short_side": 96, "test_max_side": 160, "shapes_size": 64}
+    data = {"name": "coco", "test_short_side": 96, "test_max_side": 160}
     config = {"model": name, "host": to_dict(host_config), "refine": refine, "sharpcontour": to_dict(refiner)}
     contents = {"model": model.state_dict(), "categories": categories, "step": 3, "config": {**config, "data": data}}
     torch.save(contents, path)
