@@ -17,15 +17,19 @@ from sharpcontour.io.command_line import add_device, run, tell_missing_package  
 
 sys.excepthook = tell_missing_package
 
-__all__ = ["ROOT", "add_device", "add_refiner_set", "add_speed", "is_faster", "run", "speed_of"]
+__all__ = ["ROOT", "add_device", "add_refiner_set", "add_set", "add_speed", "is_faster", "run", "speed_of"]
 
 
-def add_refiner_set(parser: argparse.ArgumentParser, whose: str = "") -> None:
-    """Add the option ``--set`` for what :func:`engine.config.change_refiner` may change; ``whose`` says of what."""
-    what = f"{whose}sharpcontour.evolution... or sharpcontour.tracing..., which need no training"
+def add_set(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option ``--set``, which may be given several times; ``what`` is its help."""
     parser.add_argument(
         "--set", metavar="KEY=VALUE", dest="overrides", action="extend", nargs="+", default=[], help=what
     )
+
+
+def add_refiner_set(parser: argparse.ArgumentParser, whose: str = "") -> None:
+    """Add ``--set`` for what :func:`engine.config.change_refiner` may change; ``whose`` says of what."""
+    add_set(parser, f"{whose}sharpcontour.evolution... or sharpcontour.tracing..., which need no training")
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:

@@ -76,15 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--only", nargs="+", choices=sorted(RUNS), metavar="RUN", help=f"of these runs alone: {', '.join(RUNS)}")
     add("--show", action="store_true", help="run nothing, only make the tables anew from the records there are")
     add("--nproc", type=int, default=1, metavar="N", help="processes of a training (default: 1)")
-    add(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="overrides",
-        action="extend",
-        nargs="+",
-        default=[],
-        help="for all trainings, see train.py",
-    )
+    _cli.add_set(parser, "for all trainings, see train.py")
     add("--runs", metavar="DIR", default="runs/reproduce", help="folder of the trainings (default: %(default)s)")
     add("--results", metavar="DIR", default="results", help="folder of records and tables (default: %(default)s)")
     args = parser.parse_args()

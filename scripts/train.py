@@ -150,14 +150,9 @@ def parse_arguments() -> argparse.Namespace:
         choices=sorted(RECIPES),
         help="complete configuration (default: shapes, cityscapes, photos, or coco_1x)",
     )
-    add(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="overrides",
-        action="extend",
-        nargs="+",
-        default=[],
-        help="change single values, e.g. train.images_per_batch=8 data.workers=4; --show-config prints all keys",
+    _cli.add_set(
+        parser,
+        "change single values, e.g. train.images_per_batch=8 data.workers=4; --show-config prints all keys",
     )
     add("--show-config", action="store_true", help="print the whole configuration, train nothing")
     add(
