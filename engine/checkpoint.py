@@ -40,9 +40,9 @@ def save(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
         save_file(state, path, mend="lower train.base_lr or set train.clip_grad_norm, and resume from an earlier one")
     except InputError as error:
         raise InputError(f"{error}; earlier checkpoints are untouched") from error
-    others = checkpoints(folder)  # the newest first
-    earlier = others[others.index(path) + 1 :]
-    for old in (*others[: others.index(path)], *earlier[max(keep, 1) - 1 :]):
+    found = checkpoints(folder)  # the newest first
+    place = found.index(path)
+    for old in (*found[:place], *found[place + max(keep, 1) :]):
         old.unlink(missing_ok=True)
     return path
 

@@ -21,7 +21,7 @@ from eval.metrics import evaluate_detections
 from eval.pictures import viewer
 from eval.refinement import Changes, broken_segmentations
 from sharpcontour.detections import Detections
-from sharpcontour.formats.coco_fields import is_mask_of_cvat
+from sharpcontour.formats.coco_fields import is_crowd
 from sharpcontour.io.headers import Size
 
 if TYPE_CHECKING:  # wrong use needs no torch
@@ -101,7 +101,7 @@ class RefinedResults:
     def _unusable(self, part: list[int], size: Size) -> dict[int, str]:
         """Which of some entries of an image of (height, width) are left as they are: places in ``part`` -> why."""
         entries = [self.entries[index] for index in part]
-        crowds = [k for k, one in enumerate(entries) if one.get("iscrowd") == 1 and not is_mask_of_cvat(one)]
+        crowds = [k for k, one in enumerate(entries) if is_crowd(one)]
         return broken_segmentations(entries, *size) | dict.fromkeys(crowds, "entry with iscrowd 1, kept as it is")
 
     def _record(

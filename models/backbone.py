@@ -24,8 +24,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from models.layers import group_norm
 from sharpcontour.errors import InputError
 
-# block, blocks of the four stages, groups of the 3x3 convolutions, their width
 _BODY = re.compile(r"(?:host\.)?backbone\.body\.(.+)")  # a host's weights, alone or before a refiner
+# block, blocks of the four stages, groups of the 3x3 convolutions, their width
 _RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int], int, int]] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1), 1, 64),
     "resnet18": (BasicBlock, (2, 2, 2, 2), 1, 64),

@@ -92,15 +92,15 @@ class Work:
         elif self.args.data == "photos" and name != START and not self._start.is_file():
             self.train(START, 0)
             keep_body(self._folder(START, 0), self._start)
-        folder = self._folder(name, seed)
+        folder, command = self._folder(name, seed), self._training(name, seed)
         if self._metrics(name, seed):
-            if (before := self._made_by(name, seed)["command"]) != self._training(name, seed):
+            if (before := self._made_by(name, seed)["command"]) != command:
                 print(f"kept: {folder}, trained by another command: {before}", flush=True)
             return
         begun = read_json(folder / MADE_BY)["command"] if any(folder.glob("checkpoints/step_*.pt")) else None
-        if begun not in (None, self._training(name, seed)):
+        if begun not in (None, command):
             raise InputError(f"{folder}: was begun by another command, {begun}; give that again, or remove the folder")
-        save_results({"command": self._training(name, seed), "commit": commit()}, folder / MADE_BY)
+        save_results({"command": command, "commit": commit()}, folder / MADE_BY)
         call(["scripts/train.py", *self.train_arguments(name, seed), "--out", str(folder)], self.args.nproc)
         if not self._metrics(name, seed):
             raise InputError(f"{folder}: the training was interrupted; give the same command again")

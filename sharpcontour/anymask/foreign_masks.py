@@ -194,9 +194,10 @@ def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | 
         if fault := polygon_fault(polygon, reach_of(height, width)):
             raise ValueError(fault)
         rings.append(np.array(polygon, np.float64).reshape(-1, 2))
-    # Along a bridge between two rings, normals are opposite: what moves there would open a slot.
-    if not rings or any(map(has_bridges, rings)):
-        return None if rings else rings
+    if not rings:
+        return rings
+    if any(map(has_bridges, rings)):
+        return None  # along a bridge normals are opposite: what moves there would open a slot
     low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
     # A pixel apart: so the rasteriser's rounding cannot make them meet.
     apart = ((low[:, None] > high + 1) | (high[:, None] + 1 < low)).any(2) | np.eye(len(rings), dtype=bool)

@@ -29,6 +29,11 @@ def id_text(value: object) -> str:
     return str(value if number is None else number)
 
 
+def is_crowd(entry: Mapping[str, Any]) -> bool:
+    """Whether an annotation or a result with "iscrowd" 1 is many objects in one; masks of CVAT are not."""
+    return entry.get("iscrowd") == 1 and not is_mask_of_cvat(entry)
+
+
 def is_mask_of_cvat(entry: Mapping[str, Any]) -> bool:
     """Whether an annotation was exported by CVAT, known by its attribute "occluded", where "iscrowd" 1 tells no crowd.
 

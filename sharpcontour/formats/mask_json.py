@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpcontour.errors import InputError
-from sharpcontour.formats.coco_fields import id_text, is_mask_of_cvat, whole_number
+from sharpcontour.formats.coco_fields import id_text, is_crowd, whole_number
 from sharpcontour.formats.label_studio import is_label_studio, read_label_studio
 from sharpcontour.formats.labelme import read_labelme
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
@@ -129,7 +129,7 @@ def _entries(
                 category,
                 whole_number(number),
                 score if is_score(score) else None,
-                entry.get("iscrowd") == 1 and not is_mask_of_cvat(entry),
+                is_crowd(entry),
             )
         )
     return found

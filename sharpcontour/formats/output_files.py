@@ -89,7 +89,8 @@ def write_coco(
         for k, (segmentation, rle, mask) in enumerate(zip(segmentations, rles, given, strict=True), 1)
     ]
     images = [{"id": 1, "file_name": image, "width": width, "height": height}]
-    categories = [{"id": number, "name": name} for number, name in {ids[key]: key[0] for key in ids}.items()]
+    names = {number: name for (name, _), number in ids.items()}  # several keys may share a number
+    categories = [{"id": number, "name": name} for number, name in names.items()]
     save_results({"images": images, "categories": categories, "annotations": annotations}, path)
     cut = [rings for rings, one in zip(found.rings, segmentations, strict=True) if isinstance(one, list) and one]
     holes = holes_and_parts(cut)[0] if kind == "polygons" else 0
