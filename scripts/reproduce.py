@@ -35,7 +35,7 @@ from eval.pictures.plot import plot
 from eval.tables.page import update_page
 from eval.tables.paper import RUNS, TABLES, Table
 from eval.tables.records import compare, curves, markdown
-from eval.tables.work import Work
+from eval.tables.work import Work, trainings
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import save_results, write_whole
 
@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=sorted(TABLES),
         required=True,
         metavar="N",
-        help="1 to 9, or 10: other refiners, 11: what makes phi sure",
+        help="1 to 9, or 10: other refiners, 11: what makes phi sure, 12: the package's refiner",
     )
     add("--data", choices=("shapes", "photos", "coco", "cityscapes"), default="shapes", help="default: shapes")
     add("--root", metavar="DIR", help="folder of the data set")
@@ -80,15 +80,17 @@ def parse_arguments() -> argparse.Namespace:
     add("--runs", metavar="DIR", default="runs/reproduce", help="folder of the trainings (default: %(default)s)")
     add("--results", metavar="DIR", default="results", help="folder of records and tables (default: %(default)s)")
     args = parser.parse_args()
-    used = {name for n in args.table for row in TABLES[n].rows for name in (row.cell.run, row.cell.refined_by)}
+    used = {name for n in args.table for row in TABLES[n].rows for name in trainings(row.cell)}
     if args.only and not used & set(args.only):
-        raise InputError(f"--only {' '.join(args.only)}: these tables are made of {', '.join(sorted(used - {''}))}")
+        raise InputError(f"--only {' '.join(args.only)}: these tables are made of {', '.join(sorted(used))}")
     if args.data != "shapes" and not args.root and not args.show:
         raise InputError(f"--data {args.data} needs --root DIR")
     if args.data == "shapes" and args.root:
         raise InputError("--data shapes is drawn on the fly; leave out --root")
     if args.data in ("cityscapes", "photos") and 6 in args.table:
         raise InputError(f"Table 6 is on COCO: its schedule and bodies mean nothing on {args.data}")
+    if args.data == "shapes" and 12 in args.table:
+        raise InputError("Table 12 is on photographs, which the package's refiner learned from; see --data")
     return args
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from data.coco_split import files_below
 from eval.commands import call, commit
 from eval.tables.images import check_files, check_same_photographs
-from eval.tables.paper import BPR, RUNS, START, TABLES, Cell, Row, Table
+from eval.tables.paper import BPR, PACKAGE, RUNS, START, TABLES, Cell, Row, Table
 from eval.tables.records import read_record, record_name
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json, save_results, write_whole
@@ -66,9 +66,8 @@ class Work:
 
     def fill(self, cell: Cell, seed: int) -> None:
         """Measure a cell and keep its record."""
-        for run in (cell.run, cell.refined_by):
-            if run and run != BPR:
-                self.train(run, seed)
+        for run in trainings(cell):
+            self.train(run, seed)
         if cell.refined_by:
             scores = self.refine_results(cell, seed)
         elif cell.settings or cell.study or self.few_images:
@@ -80,9 +79,12 @@ class Work:
         self._add_lvis(cell, seed, scores)
         made = self._made_by(cell.run, seed)
         made["command"] = described(cell, made["command"])
-        if cell.refined_by:
-            refiner = self._folder(cell.run, seed) / BPR / MADE_BY
-            made["refiner"] = read_json(refiner) if cell.refined_by == BPR else self._made_by(cell.refined_by, seed)
+        if cell.refined_by == BPR:
+            made["refiner"] = read_json(self._folder(cell.run, seed) / BPR / MADE_BY)
+        elif cell.refined_by == PACKAGE:
+            made["refiner"] = {"command": "scripts/refine.py", "commit": commit()}  # whose weights it has
+        elif cell.refined_by:
+            made["refiner"] = self._made_by(cell.refined_by, seed)
         save_results({**made, **scores}, self._record(cell, seed))
 
     def train(self, name: str, seed: int) -> None:
@@ -144,6 +146,8 @@ class Work:
         files = ["--results", str(before), "--images", str(images), "--annotations", str(annotations)]
         if cell.refined_by == BPR:
             refiner = ["scripts/bpr.py", "refine", "--checkpoint", str(self.train_bpr(folder, seed))]
+        elif cell.refined_by == PACKAGE:
+            refiner = ["scripts/refine.py"]
         else:
             refiner = ["scripts/refine.py", "--checkpoint", str(self._folder(cell.refined_by, seed))]
         call([*refiner, *files, "--out", str(after)])
@@ -241,8 +245,7 @@ class Work:
         if self.args.data == "cityscapes" and row.cell.refined_by:
             print(f"not run: {row.title}: results of Cityscapes are refined by hand, see refine.py --help", flush=True)
             return False
-        needed = {row.cell.run, row.cell.refined_by} - {"", BPR}
-        return not self.args.only or needed <= set(self.args.only)
+        return not self.args.only or set(trainings(row.cell)) <= set(self.args.only)
 
     def _is_complete(self, cell: Cell, seed: int) -> bool:
         """Whether there is a record, with AP* where that is asked for; tells one made by another command."""
@@ -301,12 +304,18 @@ class Work:
         return {"command": "unknown", "commit": "unknown", **known, **budget}
 
 
+def trainings(cell: Cell) -> list[str]:
+    """The runs that a cell needs, as :data:`RUNS` has them: its own, and that of another refiner."""
+    return [name for name in (cell.run, cell.refined_by) if name in RUNS]
+
+
 def described(cell: Cell, training: str) -> str:
     """How a cell is made, in words and commands, after the command ``training`` has trained its run."""
     if cell.settings:
         training += f"; then {shlex.join(['evaluate.py', '--set', *cell.settings])}"
     if cell.refined_by:
-        training += "; then bpr.py" if cell.refined_by == BPR else f"; then refine.py with {cell.refined_by}"
+        own = {BPR: "bpr.py", PACKAGE: "refine.py"}  # without another run
+        training += f"; then {own.get(cell.refined_by, f'refine.py with {cell.refined_by}')}"
     return training
 
 

@@ -54,7 +54,7 @@ def without_replicates(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_tables_are_complete() -> None:
-    assert sorted(TABLES) == list(range(1, 12))
+    assert sorted(TABLES) == list(range(1, 13))
     for table in TABLES.values():
         titles = [row.title for row in table.rows]
         assert len(set(titles)) == len(titles)
@@ -458,6 +458,21 @@ def test_results_are_made_once_for_all_refiners(
     assert [Path(path).name for path in made] == ["results.json", "train_results.json"]
 
 
+def test_the_packages_refiner_needs_no_training(
+    command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, call = command
+    data_set("coco", "coco")
+    monkeypatch.setattr(module, "call", fake := FakeCommands())
+    monkeypatch.setattr(module, "commit", lambda: "abc")
+    assert call("--table", "12", "--only", "dance", "--data", "coco", "--root", "coco") == 0
+    assert [c[0].partition("/")[2] for c in fake.seen] == ["train.py", "evaluate.py", "refine.py"] + ["evaluate.py"] * 2
+    assert "--checkpoint" not in next(c for c in fake.seen if c[0] == "scripts/refine.py")
+    record = json.loads(Path("results/coco/runs/dance-by_package-seed0.json").read_text())
+    assert record["command"].endswith("; then refine.py")
+    assert record["refiner"] == {"command": "scripts/refine.py", "commit": "abc"}
+
+
 def test_records_name_what_was_run(
     command: tuple[Any, Callable[..., int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -521,7 +536,8 @@ def test_what_cannot_be_run_is_told_before_hours_of_training(
     ("arguments", "message"),
     [
         (["--table", "1", "--data", "coco"], "needs --root DIR"),
-        (["--table", "12"], "invalid choice"),
+        (["--table", "13"], "invalid choice"),
+        (["--table", "12"], "Table 12 is on photographs"),
         (["--table", "9", "--only", "dance"], "made of mask_rcnn, mask_rcnn_distance"),
     ],
 )
