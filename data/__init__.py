@@ -1,12 +1,15 @@
 """Data sets; their loader is ``data/loader.py``.
 
 A data set has ``len``, ``categories`` (sorted by id), ``category_ids`` (of class indices 0, 1, ...), ``aspect_groups``,
-``read_image``, ``ground_truth`` (COCO format, for evaluation), ``report`` (what was wrong with the annotations), if it
-likes ``settings`` (the fields of :class:`DataConfig` that it reads) and ``image_ids``, and samples:
-``dataset[epoch, index]`` is {"image": (3, H, W) RGB, uint8 or float32 from 0 to 255, "target": dict}. An epoch of -1
-means evaluation: no augmentation, and a target of "image_id", "size" of the resized and "original_size" of the stored
-image. Otherwise the target is :func:`data.transforms.make_target`'s, and what is random in the sample follows from
-(seed, epoch, index).
+``read_image``, ``ground_truth`` (COCO format, for evaluation), ``report`` (what was wrong with the annotations) and
+samples. If it likes it has ``settings`` (the fields of :class:`DataConfig` that it reads), ``image_ids``, ``json_path``
+(which messages name), ``missing()`` (image files that are not there) and ``replaced()`` (indices of training images
+that could not be read).
+
+A sample ``dataset[epoch, index]`` is {"image": (3, H, W) RGB, uint8 or float32 from 0 to 255, "target": dict}. An epoch
+of -1 means evaluation: no augmentation, and a target of "image_id", "size" of the resized and "original_size" of the
+stored image. Otherwise the target is :func:`data.transforms.make_target`'s, and what is random in the sample follows
+from (seed, epoch, index).
 """
 
 from __future__ import annotations

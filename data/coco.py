@@ -10,7 +10,6 @@ import numpy as np
 
 from data.coco_split import CocoSplit
 from data.config import DataConfig
-from data.shapes import ShapesDataset
 from data.transforms import (
     Instances,
     Sample,
@@ -45,9 +44,10 @@ class CocoDataset(CocoSplit):
         prepare: what the model adds to every training target.
     """
 
-    settings: ClassVar = frozenset(
-        field.name for field in dataclasses.fields(DataConfig) if field.name not in ("name", *ShapesDataset.settings)
-    ) | {"seed", "flip", "workers", "test_short_side", "test_max_side", "resize"}
+    settings: ClassVar = frozenset(field.name for field in dataclasses.fields(DataConfig)) - {
+        "name",
+        *("shapes_size", "train_images_count", "val_images_count"),
+    }
 
     def __init__(self, config: DataConfig, split: str, prepare: TargetBuilder | None = None) -> None:
         import torch  # here: the names of the data sets are options of commands, whose --help needs no torch
@@ -80,7 +80,7 @@ class CocoDataset(CocoSplit):
         return int(readable[np.argmax(groups[readable] == groups[index])])
 
     def _check_limit(self, error: InputError) -> None:
-        bad = np.flatnonzero(self._unreadable.numpy()).tolist()
+        bad = self.replaced()
         allowed = max(1, int(self.config.max_unreadable * len(self)))
         if len(bad) > allowed:
             names = ", ".join(str(self.path(i)) for i in bad[:LISTED]) + (", ..." if len(bad) > LISTED else "")
@@ -130,13 +130,13 @@ class CocoDataset(CocoSplit):
         image = cut_image(resize(self.read_image(index), *size), window)
         return image, cut_instances(self.objects.instances(row, original, size), window)
 
-    def replaced(self) -> int:
-        """How many images could not be read in training so far, and were replaced by others."""
-        return int(self._unreadable.sum())
+    def replaced(self) -> list[int]:
+        """The indices of the images that could not be read in training so far, and were replaced by others."""
+        return np.flatnonzero(self._unreadable.numpy()).tolist()
 
     def report(self) -> str | None:
         """One line on what was wrong with annotations and, so far, images; None if nothing was."""
         lines = [text] if (text := self.problems.summary()) else []
-        if bad := np.flatnonzero(self._unreadable.numpy()).tolist():
+        if bad := self.replaced():
             lines.append(f"{len(bad)} unreadable images were replaced by others (first: {self.path(bad[0])})")
         return f"{self.json_path}: " + "; ".join(lines) if lines else None

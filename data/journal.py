@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -121,11 +121,13 @@ class Journal:
         if lacking:
             print(f"{len(lacking)} images that were done are done again, {why}", flush=True)
 
-    def attempts(self, works: Iterable[tuple[str, Callable[[], Callable[[], Any]]]]) -> Iterator[Exception | None]:
+    def attempts(
+        self, works: Iterable[tuple[str, Callable[[], Callable[[], Any]]]]
+    ) -> Generator[Exception | None, None, None]:
         """Do what :meth:`attempt` does for one image after the other, each ended in a thread while the next one begins.
 
         At most two images are held at a time. An interruption cuts off only the image that is being begun: those that
-        are begun are still ended and written down.
+        are begun are still ended and written down, in the generator's ``close()`` too.
 
         Args:
             works: of every image its name, and what begins its work and returns what ends it; the end's result is

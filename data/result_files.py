@@ -76,7 +76,7 @@ def read_entries(path: str, scored: bool) -> list[Entry]:
 
     Args:
         path: of the JSON file.
-        scored: whether scores must be numbers, which AP needs.
+        scored: whether every entry must have a number as its score, and a category, which AP needs.
 
     Raises:
         InputError: where an entry has no image id, no number as its score if needed, or cannot be written again.
@@ -87,8 +87,10 @@ def read_entries(path: str, scored: bool) -> list[Entry]:
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), (int, str)):
             raise InputError(f"{path}: entry {index} has no 'image_id', an integer or a text; expected COCO results")
-        if scored and "score" in entry and not isinstance(entry["score"], (int, float)):
+        if scored and not isinstance(entry.get("score"), (int, float)):
             raise InputError(f"{path}: entry {index} has no number as its 'score', which AP needs")
+        if scored and "category_id" not in entry:
+            raise InputError(f"{path}: entry {index} has no 'category_id', which AP needs")
         try:
             json.dumps(entry, allow_nan=False)
         except ValueError:

@@ -268,7 +268,7 @@ def refine(
 
 def _redrawn(model: BPR, image: ImageFile, masks: list[Any], truth: GroundTruth) -> dict[str, Any]:
     """The masks of an image that changed, by entry, and the seconds from run lengths to run lengths: plain values."""
-    pixels = read_image(image.path, size=truth.sizes[image.id])
+    pixels, _ = image.read(truth.sizes[image.id])
     begin = time.perf_counter()
     refined = model.refine(torch.from_numpy(pixels).permute(2, 0, 1), masks)
     seconds = time.perf_counter() - begin

@@ -71,7 +71,7 @@ class Trainer:
         batches: ``batches(n)`` gives this process's (images, targets) without end, beginning after the n-th.
         evaluate: ``evaluate(step)`` returns scalars for the log; called on every process, the model in eval mode.
         extra: "config", "categories" and "images", stored in every checkpoint.
-        replaced: how many unreadable images this process has replaced by others so far.
+        replaced: indices of the unreadable images that this process has replaced by others so far.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Trainer:
         batches: Callable[[int], Batches],
         evaluate: Callable[[int], dict[str, float]],
         extra: dict[str, object],
-        replaced: Callable[[], int] = lambda: 0,
+        replaced: Callable[[], list[int]] = list,
     ) -> None:
         self.model, self.config, self.world, self.folder = model, config, world, folder
         self.updater = Updater(model, config, world)
@@ -95,7 +95,7 @@ class Trainer:
 
     def replaced(self) -> int:
         """Unreadable images that all processes together have replaced by others so far."""
-        return sum(gather_objects(self._replaced()))
+        return len(set().union(*gather_objects(self._replaced())))
 
     def resume(self, state: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint's state; model and classes must have been checked to agree."""

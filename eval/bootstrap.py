@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from eval.accumulation import precision_at
 from eval.matching import PARAMS, Matches
@@ -19,7 +20,8 @@ SEED = 0
 def replicates(matches: Matches, count: int) -> list[float]:
     """AP in percent of ``count`` draws of the images, as :mod:`eval.coco` computes it, to two decimals.
 
-    A draw in which no object of a category is left passes that category over, as COCO does.
+    A draw in which no object of a category is left passes that category over, as COCO does, and one without any object
+    has no AP and is left out: of all detectors on the same images alike.
 
     Args:
         matches: of all images.
@@ -32,12 +34,11 @@ def replicates(matches: Matches, count: int) -> list[float]:
     rng = np.random.default_rng(SEED)
     weights = rng.multinomial(number, np.full(number, 1 / number), size=count)  # (B, images)
     categories = np.unique(entries.truth_category)
-    values = np.array([_average_precisions(matches, category, weights) for category in categories.tolist()])
+    bar = tqdm(categories.tolist(), desc="draws", unit="category", disable=None, delay=1, leave=False)
+    values = np.array([_average_precisions(matches, category, weights) for category in bar])
     defined = ~np.isnan(values)
-    if not defined.any():
-        return []
     means = np.where(defined, values, 0).sum(0) / np.maximum(defined.sum(0), 1)
-    return [round(100 * float(mean), 2) for mean in means]
+    return [round(100 * float(mean), 2) for mean in means[defined.any(0)]]
 
 
 def standard_error(values: Sequence[float] | np.ndarray) -> float:

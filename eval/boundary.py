@@ -11,15 +11,18 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from eval.crops import decode_boxes
 from sharpcontour.errors import InputError
 from sharpcontour.masks.run_lengths import RLE
 
-_AT_ONCE = 256  # pairs of masks decoded together
+_AT_ONCE = 256  # pairs of masks decoded together at most
+_PIXELS_AT_ONCE = 2**27  # of their images, a byte each at most
 _WORTH = 16384  # pairs, about a second's work: from there on another process gains more than its start takes
 DILATION_RATIO = 0.02  # of the image diagonal; the value of the Boundary IoU paper for COCO and LVIS
 
@@ -110,19 +113,20 @@ def many_boundary_ious(first: Sequence[RLE], second: Sequence[RLE], widths: np.n
         (len(first),) float64.
     """
     order = np.argsort(widths, kind="stable")  # images of one size together, and the pairs of one image
-    parts = [
-        part[begin : begin + _AT_ONCE]
-        for part in np.split(order, np.flatnonzero(np.diff(widths[order])) + 1)
-        for begin in range(0, len(part), _AT_ONCE)
-    ]
+    parts: list[np.ndarray] = []
+    for same in np.split(order, np.flatnonzero(np.diff(widths[order])) + 1):
+        largest = max((math.prod(first[k]["size"]) for k in same), default=1)
+        count = max(min(_AT_ONCE, _PIXELS_AT_ONCE // largest), 1)
+        parts += [same[begin : begin + count] for begin in range(0, len(same), count)]
     works = [([first[k] for k in part], [second[k] for k in part], int(widths[part[0]])) for part in parts]
     values = np.zeros(len(first))
     processes = min(processes, 1 + len(first) // _WORTH)
+    bar = partial(tqdm, total=len(works), desc="boundaries", unit="part", disable=None, delay=1, leave=False)
     if processes == 1:
-        found = [boundary_ious(*work) for work in works]
+        found = [boundary_ious(*work) for work in bar(works)]
     else:
         with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            found = list(pool.map(boundary_ious, *zip(*works, strict=True)))
+            found = list(bar(pool.map(boundary_ious, *zip(*works, strict=True))))
     values[order] = np.concatenate([np.zeros(0), *found])
     return values
 

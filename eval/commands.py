@@ -57,7 +57,9 @@ def commit() -> str:
 
     def git(*arguments: str) -> str:
         line = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
+        with suppress(FileNotFoundError):  # without git
+            return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
+        return ""
 
     ours = [f":!results/*.{kind}" for kind in ("json", "md", "png")]
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *ours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -69,17 +70,24 @@ class RefinedResults:
         ]
         self.changed: list[tuple[float, ImageFile]] = []  # how much every image changed, for pictures
 
-    def run(self, journal: Journal) -> None:
-        """Refine all images that the journal has not; what is done is written down image by image."""
+    def run(self, journal: Journal) -> int:
+        """Refine all images that the journal has not; what is done is written down image by image.
+
+        Returns:
+            How many images that were.
+        """
         if self.html:
             journal.require(viewer.KEY, "for --html")
-        attempts = journal.attempts((image.name, partial(self._refine, image)) for image in self.images)
-        bar = tqdm(self.images, desc="refinement", unit="image", disable=None)
-        for image, error in zip(bar, attempts, strict=True):
-            if error:
-                note_left(self.problems, image, error)
-            else:
-                self._take(image, journal.done[image.name])
+        fresh = sum(image.name not in journal.done for image in self.images)
+        works = ((image.name, partial(self._refine, image)) for image in self.images)
+        with contextlib.closing(journal.attempts(works)) as attempts:
+            bar = tqdm(self.images, desc="refinement", unit="image", disable=None)
+            for image, error in zip(bar, attempts, strict=True):
+                if error:
+                    note_left(self.problems, image, error)
+                else:
+                    self._take(image, journal.done[image.name])
+        return fresh
 
     def _refine(self, image: ImageFile) -> Callable[[], dict[str, Any]]:
         """Refine the usable entries of an image; what is returned makes a record of it, in plain values."""

@@ -40,8 +40,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from data import DATASETS, DataConfig, DatasetLike, build_dataset
 from data.annotations import Category
 from data.categories import same_class
@@ -120,12 +118,11 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="standard errors over images, of AP and of its change, from N draws of the images (200 will do)",
     )
-    add("--batch", type=int, default=1, metavar="N", help="images of one forward pass (default: 1)")
+    add("--batch", type=int, metavar="N", help="images of one forward pass (default: 1)")
     add("--workers", type=int, metavar="N", help="loader processes (default: as in training)")
     add(
         "--processes",
         type=int,
-        default=os.cpu_count() or 1,
         metavar="N",
         help="at most, for the boundaries of --results; of few masks one makes them all (default: one a core)",
     )
@@ -147,8 +144,12 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--annotations goes with --results; with --checkpoint give --val-json and --val-images")
     if args.results and _cli.is_faster(args):
         raise InputError("--amp, --channels-last and --tf32 are for the model of --checkpoint; --results has none")
-    if args.results and args.study:
-        raise InputError("--study needs a model: it goes with --checkpoint")
+    if args.results and (args.study or args.batch is not None or args.workers is not None):
+        raise InputError("--study, --batch and --workers are for the model of --checkpoint; --results has none")
+    if args.checkpoint and args.processes is not None:
+        raise InputError("--processes is for the boundaries of --results; leave it out with --checkpoint")
+    args.batch = 1 if args.batch is None else args.batch
+    args.processes = args.processes if args.processes is not None else os.cpu_count() or 1
     if min(args.batch, args.processes) < 1 or min(args.workers or 0, args.bootstrap) < 0:
         raise InputError("--batch and --processes must be 1 or more, --workers and --bootstrap 0 or more")
     if args.bootstrap and not set(args.metrics) <= set(USUAL):
@@ -262,6 +263,8 @@ def evaluate_given(args: argparse.Namespace, predictor: Predictor, dataset: Data
         "--bootstrap": args.bootstrap,
         "--metrics": args.metrics != list(USUAL),
         "--dilation-ratio": args.dilation_ratio != DILATION_RATIO,
+        "--batch": args.batch != 1,
+        "--workers": args.workers is not None,
     }
     if given := [option for option, used in of_detections.items() if used]:
         raise InputError(f"this model detects nothing, so {', '.join(given)} would change nothing; leave it out")
@@ -275,10 +278,11 @@ def study(predictor: Predictor, config: DataConfig) -> dict[str, Any]:
     """Refine contours of known quality on the validation images at test size, see ``eval/diagnostics/study.py``."""
     import torch
 
+    from eval.diagnostics.samples import annotated_samples
     from eval.diagnostics.study import refinement_study
 
     dataset = build_dataset(config.at_test_size(), "val")
-    samples = (dataset[0, index] for index in tqdm(range(len(dataset)), desc="study", unit="image", disable=None))
+    samples = annotated_samples(dataset, len(dataset), "study")
     label_of = torch.tensor([predictor.category_ids.index(k) for k in dataset.category_ids])  # the model may know more
     targets = ((s["image"], s["target"]) for s in samples)
     triples = ((image, t["masks"].dense(*t["size"]).numpy(), label_of[t["labels"]]) for image, t in targets)

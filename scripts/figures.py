@@ -22,8 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from data import DataConfig, build_dataset
 from eval.pictures.pairs import FOUND, Pair, choose, find_pairs, sheet
 from models.zoo import title_of
@@ -157,10 +155,10 @@ def paper(folder: Path) -> int:
 
 def samples(model: Predictor, count: int) -> Iterator[Any]:
     """The first validation images of a model at test size, with their objects."""
+    from eval.diagnostics.samples import annotated_samples
+
     config = from_dict(DataConfig, model.config["data"], "data.")
-    dataset = build_dataset(config.at_test_size(), "val")
-    for index in tqdm(range(min(count, len(dataset))), desc="objects", unit="image", disable=None):
-        yield dataset[0, index]
+    return annotated_samples(build_dataset(config.at_test_size(), "val"), count, "objects")
 
 
 def title(model: Predictor, refined: bool) -> str:

@@ -27,6 +27,7 @@ from __future__ import annotations
 import _cli  # puts the repository root on sys.path
 
 import argparse
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -85,16 +86,16 @@ def main() -> int:
             name = json.dumps([image_id, picture, *fingerprint_of(path)])
             how = args.score_threshold, bool(args.html)
             works[name] = partial(predict, predictor, path, file_name, image_id, out / picture, *how)
-        attempts = journal.attempts(works.items())
-        for path, name, error in zip(tqdm(paths, unit="image", disable=None), works, attempts, strict=True):
-            if error:
-                line = in_a_line(error)
-                faults.append(line if str(path) in line else f"{path}: {line}")
-            else:
-                records.append(journal.done[name])
-                if args.html:
-                    read = partial(read_image, path, upright=True)
-                    photos.append(viewer.Photo(str(path), read, journal.done[name][viewer.KEY]))
+        with contextlib.closing(journal.attempts(works.items())) as attempts:
+            for path, name, error in zip(tqdm(paths, unit="image", disable=None), works, attempts, strict=True):
+                if error:
+                    line = in_a_line(error)
+                    faults.append(line if str(path) in line else f"{path}: {line}")
+                else:
+                    records.append(journal.done[name])
+                    if args.html:
+                        read = partial(read_image, path, upright=True)
+                        photos.append(viewer.Photo(str(path), read, journal.done[name][viewer.KEY]))
         if not records and not journal.failed:
             journal.finish()
             raise InputError(f"no image could be used; the first: {faults[0]}")
@@ -213,9 +214,9 @@ def picture_names(paths: Sequence[Path], out: Path) -> list[str]:
     inputs = set(map(os.path.realpath, paths))
     for path in paths:
         name, count = path.stem, 2
-        while name in used:
+        while name.casefold() in used:  # many file systems take A.png and a.png for one file
             name, count = f"{path.stem}_{count}", count + 1
-        used.add(name)
+        used.add(name.casefold())
         names.append(name)
         for ending in (".png", "_compare.png", "_evolution.png"):
             if os.path.realpath(out / (name + ending)) in inputs:
@@ -229,7 +230,10 @@ def file_names(paths: Sequence[Path]) -> list[str]:
     if len(set(names)) == len(names):
         return names
     whole = [os.path.abspath(path) for path in paths]
-    folder = os.path.commonpath([os.path.dirname(path) for path in whole])
+    try:
+        folder = os.path.commonpath([os.path.dirname(path) for path in whole])
+    except ValueError:  # of Windows
+        raise InputError("two images of one name lie on different drives; predict those of each drive apart") from None
     return [Path(os.path.relpath(path, folder)).as_posix() for path in whole]
 
 

@@ -30,9 +30,9 @@ from tqdm import tqdm
 from data import DataConfig, cityscapes, labelme
 from data.annotations import Annotations
 from data.categories import check_same_classes
-from data.coco_split import LAYOUTS, CocoSplit
+from data.coco_split import CocoSplit, files_below
 from data.lvis import with_coco_categories
-from data.shapes import ShapesDataset
+from data.shapes import MIN_SIZE, ShapesDataset
 from sharpcontour.errors import InputError
 from sharpcontour.formats.outlines import counted
 from sharpcontour.io.command_line import between
@@ -119,7 +119,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--val-count", type=int, metavar="N", default=defaults.val_images_count, help="shapes: (default: %(default)s)")
     add("--size", type=int, metavar="PX", default=defaults.shapes_size, help="shapes: side (default: %(default)s px)")
     add("--seed", type=int, default=defaults.seed, help="of the drawn images, or of the split (default: %(default)s)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if min(args.train_count, args.val_count) < 1 or args.size < MIN_SIZE or args.seed < 0:
+        raise InputError(
+            f"--train-count and --val-count must be 1 or more, --size {MIN_SIZE} or more, and --seed 0 or more"
+        )
+    return args
 
 
 def write_shapes(args: argparse.Namespace) -> None:
@@ -131,7 +136,7 @@ def write_shapes(args: argparse.Namespace) -> None:
     )
     root = Path(args.root)
     for path in (root / "annotations").glob("instances_*2017.json"):
-        if '"shapes_' not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
+        if '"shapes_' not in beginning(path):
             raise InputError(f"{path}: is there already and of another data set; choose another --root")
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for split in ("train", "val"):
@@ -147,12 +152,18 @@ def write_shapes(args: argparse.Namespace) -> None:
     print(f"train on them with: torchrun scripts/train.py --model dance --refine --data coco --root {root}")
 
 
+def beginning(path: Path) -> str:
+    """The first bytes of a file, which may be a large one, as text: what made it."""
+    with open(path, "rb") as file:
+        return file.read(2000).decode(errors="replace")
+
+
 def write_cityscapes(root: Path) -> None:
     """Write COCO annotations of both splits of Cityscapes, made from the pixels of gtFine."""
     for split in ("train", "val"):
-        check_writable(root / LAYOUTS["cityscapes"][0].format(split=split))
+        path, _ = files_below(root, "cityscapes", split)
+        check_writable(path)
         data = cityscapes.convert(root / "gtFine" / split, progress=True)
-        path = root / LAYOUTS["cityscapes"][0].format(split=split)
         save_results(data, path)
         objects = sum(not one["iscrowd"] for one in data["annotations"])
         groups = len(data["annotations"]) - objects
@@ -188,7 +199,7 @@ def write_labelme(args: argparse.Namespace) -> int:
     files = {split: out / f"{split}.json" for split in labelme.SPLITS}
     for path in files.values():
         check_writable(path)
-        if path.exists() and labelme.MADE not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+        if path.exists() and labelme.MADE not in beginning(path):
             raise InputError(f"{path}: is there already and was not made of LabelMe files; choose another --out")
     images = Path(args.images) if args.images else None
     found = labelme.convert(root, out, images, args.val, args.seed, progress=True)
@@ -253,13 +264,14 @@ def check_data(args: argparse.Namespace) -> None:
     config = DataConfig(name="coco" if args.data == "shapes" else args.data, root=args.root, **values)
     splits = [split for split in ("train", "val") if args.root or values[f"{split}_json"]]
     if args.data == "lvis":
-        splits = [s for s in splits if s == "val" or (Path(args.root) / LAYOUTS["lvis"][0].format(split=s)).is_file()]
+        there = [s for s in splits if values[f"{s}_json"] or files_below(args.root, "lvis", s)[0].is_file()]
+        splits = [s for s in splits if s == "val" or s in there]  # AP* needs only LVIS' validation images
     if not splits:
         raise InputError(f"{args.data} --check: give --root DIR, or --train-json and --train-images, or those of val")
     datasets: list[CocoSplit] = []
     broken: list[str] = []
     for split in splits:
-        datasets.append(CocoSplit(DataConfig(**{**vars(config), "keep_empty": True}), split))
+        datasets.append(CocoSplit(config, split))
         broken += check_split(datasets[-1])
     if len(datasets) == 2:
         train, val = datasets

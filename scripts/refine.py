@@ -99,8 +99,8 @@ def refine_results(args: argparse.Namespace) -> int:
     files = (weights, args.results, *([args.annotations] if args.annotations else []))
     begin = time.perf_counter()
     with Journal(args.out, {"files": [fingerprint_of(path) for path in files], "images": args.images}) as journal:
-        results.run(journal)
-        seconds = time.perf_counter() - begin
+        fresh = results.run(journal)
+        pace = f", {(time.perf_counter() - begin) / fresh:.2f} s each" if fresh else ""
         save_results(results.output, args.out)
         if args.pictures:
             results.draw(Path(args.pictures))
@@ -112,7 +112,7 @@ def refine_results(args: argparse.Namespace) -> int:
         if truth is not None:
             print(format_table({"coarse": before, "refined": results.evaluate(args.results)}))
         print("\n".join(results.report()))
-        print(f"{len(images)} images, {seconds / max(len(images), 1):.2f} s each; results are in {args.out}")
+        print(f"{len(images)} images{pace}; results are in {args.out}")
         if page is not None:
             print(page)
         return journal.finish()

@@ -87,6 +87,8 @@ def parse_arguments() -> argparse.Namespace:
         raise InputError(f"--data {args.data} needs --root DIR")
     if args.data == "shapes" and args.root:
         raise InputError("--data shapes is drawn on the fly; leave out --root")
+    if args.lvis and args.data != "coco":
+        raise InputError("--lvis has other annotations of COCO's images, so it goes with --data coco")
     if args.data in ("cityscapes", "photos") and 6 in args.table:
         raise InputError(f"Table 6 is on COCO: its schedule and bodies mean nothing on {args.data}")
     if args.data == "shapes" and 12 in args.table:

@@ -115,7 +115,7 @@ def main() -> int:
         batches,
         Evaluation(model, val_set, config, world, folder),
         {"config": plain, "categories": train_set.categories, "images": fingerprint(image_ids(train_set))},
-        replaced=getattr(train_set, "replaced", lambda: 0),
+        replaced=getattr(train_set, "replaced", list),
     )
     begin(trainer, args, plain, train_set)
     if world.main:  # not before: a refused start must leave the one of the run that is there

@@ -14,7 +14,6 @@ from data.result_files import box_of, find_images, read_entries
 from eval.checks import GroundTruth, check_detections
 from eval.diagnostics.timing import take_turns
 from sharpcontour.io.files import read_json
-from sharpcontour.io.images import read_image
 
 Sample = tuple[np.ndarray, list[Any], list[list[float] | None]]
 """Pixels (H, W, 3) of an image, and of its detections the run lengths and the boxes, xyxy in pixels or None."""
@@ -68,7 +67,7 @@ def read_samples(results: str, annotations: str, images: str, count: int) -> lis
     checked = check_detections(entries, truth, results)
     samples = []
     for image in find_images(entries, results, images, known, annotations)[:count]:
-        pixels = read_image(image.path, image.upright, truth.sizes[image.id])
+        pixels, _ = image.read(truth.sizes[image.id])
         masks = [checked[index]["segmentation"] for index in image.entries]
         samples.append((pixels, masks, [box_of(entries[index]) for index in image.entries]))
     return samples

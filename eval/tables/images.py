@@ -57,4 +57,7 @@ def _fingerprint(annotations: Path) -> dict[str, int | str]:
     if not isinstance(images, list):
         raise InputError(f'{annotations}: has no list "images", so it is no COCO annotation file')
     names = sorted(str(image.get("file_name")) if isinstance(image, dict) else "" for image in images)
-    return {"count": len(names), "hash": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]}
+    return {
+        "count": len(names),
+        "hash": hashlib.sha256("\n".join(names).encode(errors="surrogatepass")).hexdigest()[:16],
+    }

@@ -46,6 +46,8 @@ class Work:
         """Make sure that the data set is there, and that earlier records are of the same photographs."""
         if self.args.root:
             check_files(self.args.data, Path(self.args.root))
+        if self.args.lvis and not Path(self.args.lvis).is_file():
+            raise InputError(f"{self.args.lvis}: no such file; scripts/prepare_data.py lvis says how to make it")
         if self.args.data == "photos":
             check_same_photographs(Path(self.args.root), self.results)
 
@@ -286,7 +288,8 @@ class Work:
         """Add AP* to the other scores."""
         if not self._with_lvis or cell.refined_by:
             return  # refine_results() has its own way
-        files = ["--val-json", self.args.lvis, "--val-images", str(self._files("val", seed)[1]), "--metrics", "lvis"]
+        # LVIS names its images below COCO's root, as val2017/000000000139.jpg.
+        files = ["--val-json", self.args.lvis, "--val-images", self.args.root, "--metrics", "lvis"]
         settings = ["--set", *cell.settings] if cell.settings else []
         for kind, found in self.evaluate(self._folder(cell.run, seed), *files, *settings).items():
             scores[kind].update(found)

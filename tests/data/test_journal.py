@@ -19,6 +19,7 @@ import pytest
 import eval.refinement
 from data.journal import Journal
 from eval.checks import GroundTruth
+from eval.refined_results import RefinedResults
 from models.predictor import Predictor
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import read_json
@@ -387,6 +388,20 @@ def test_what_the_reader_interrupts_is_written_down(tmp_path: Path) -> None:
     attempts = journal.attempts(works)
     assert next(attempts) is None
     with pytest.raises(KeyboardInterrupt):
-        attempts.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+        attempts.throw(KeyboardInterrupt)
     assert sorted(journal.done) == ["0", "1"]
     journal.close(finished=False)
+
+
+def test_what_is_interrupted_between_two_images_is_written_down(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RefinedResults, "_take", interrupt)  # while the second image is on its way
+        stopped = refine(folder)
+    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr and "ignored" not in stopped.stderr
+    assert len((folder / "out.json.part").read_text().splitlines()) == 3  # what it is of, and two images
+    done = refine(folder)
+    assert done.returncode == 0 and "4 images, " in done.stdout
+    assert not (folder / "out.json.part").exists()

@@ -5,7 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.commands import run_script
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lvis", "--check", "--train-json", "none.json", "--train-images", "."), "none.json: no such file"),
+        (("shapes", "--root", "set", "--val-count", "0"), "--train-count and --val-count must be 1 or more"),
+        (("shapes", "--root", "set", "--seed", "-1"), "--seed 0 or more"),
+    ],
+)
+def test_mistakes_are_told_before_the_work(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = run_script("prepare_data.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
 
 
 def test_shapes_are_written_and_pass_the_check(tmp_path: Path) -> None:

@@ -63,3 +63,15 @@ def test_nothing_to_draw_from() -> None:
     assert evaluate_detections(GroundTruth(empty), [], bootstrap=3)["segm"].replicates == []
     lone = {**empty, "images": [{"id": 1, "height": 9, "width": 9}]}
     assert evaluate_detections(GroundTruth(lone), [], bootstrap=3)["segm"].replicates == []
+
+
+def test_a_draw_without_objects_has_no_ap() -> None:
+    square = [[1.0, 1, 8, 1, 8, 8, 1, 8]]
+    one = {"id": 1, "image_id": 1, "category_id": 1, "area": 49.0, "segmentation": square}
+    data = {
+        "images": [{"id": k, "height": 9, "width": 9} for k in range(1, 4)],
+        "annotations": [one],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    values = evaluate_detections(GroundTruth(data), [{**one, "score": 0.9}], bootstrap=30)["segm"].replicates
+    assert 0 < len(values) < 30 and set(values) == {100.0}

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from eval.boundary import band_width, boundary_iou, boundary_ious, mask_boundary
+from eval import boundary
+from eval.boundary import band_width, boundary_iou, boundary_ious, many_boundary_ious, mask_boundary
 from eval.checks import GroundTruth
 from eval.crops import BitBox, decode_boxes
 from eval.metrics import evaluate_detections
 from sharpcontour.errors import InputError
-from sharpcontour.masks.run_lengths import run_lengths
+from sharpcontour.masks.run_lengths import RLE, run_lengths
 from sharpcontour.masks.segmentation import find_broken
 from tests.eval import helpers
 
@@ -134,6 +135,21 @@ def test_runs_with_nothing_between_them_are_one() -> None:
         assert (box.x0, box.y0) == (3, 0)
         assert np.unpackbits(box.inside, axis=1).sum() == 20 and np.unpackbits(box.eroded, axis=1).sum() == 2 * 6
     assert boundary_ious(rles[:1], rles[1:], 1) == 1
+
+
+def test_large_images_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rles = [coco_mask.encode(np.asfortranarray(mask)) for mask in masks(8) if mask.any()]
+    pairs, widths = (rles, rles[::-1]), np.array([2, 3] * len(rles))[: len(rles)]
+    expected, counts = many_boundary_ious(*pairs, widths, 1), []
+
+    def counted(first: list[RLE], second: list[RLE], d: int) -> np.ndarray:
+        counts.append(len(first))
+        return boundary_ious(first, second, d)
+
+    monkeypatch.setattr(boundary, "boundary_ious", counted)
+    monkeypatch.setattr(boundary, "_PIXELS_AT_ONCE", 1)
+    np.testing.assert_array_equal(many_boundary_ious(*pairs, widths, 1), expected)
+    assert counts == [1] * len(rles)
 
 
 @pytest.mark.parametrize("ratio", [0.005, 0.02, 0.1, 0.6])

@@ -26,6 +26,11 @@ time.sleep(60)
 CALLS = "import sys; from eval.commands import call; call([sys.argv[1]])"
 
 
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert commands.commit() == "unknown"
+
+
 def test_a_failure_names_the_command(tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text("raise SystemExit(3)")
     with pytest.raises(InputError, match=r"fails\.py ended with exit code 3; the reason is above"):

@@ -109,6 +109,8 @@ def test_results_mode_with_options(files: tuple[Path, Any, Any], command: Comman
         (["--checkpoint", "none.pt", "--annotations", "gt.json.gz"], "--annotations goes with --results"),
         (["--results", "r.json", "--annotations", "gt.json.gz", "--json", "r.json"], "r.json: the command also reads"),
         (["--results", "r.json", "--annotations", "gt.json.gz", "--amp", "bf16"], "--results has none"),
+        (["--results", "r.json", "--annotations", "gt.json.gz", "--batch", "4"], "--results has none"),
+        (["--checkpoint", "none.pt", "--processes", "2"], "--processes is for the boundaries of --results"),
         (["--checkpoint", "none.pt", "--json", "o.json", "--results-out", "o.json"], "o.json: the command also reads"),
     ],
 )
@@ -198,6 +200,9 @@ def test_images_that_cannot_be_read_are_counted(files: tuple[Path, Any, Any], co
     assert last.startswith("warning: 3 images cannot be used, and their objects count as missed: 2.png: the file is no")
     assert "; 3.png: the image has 96 x 90 pixels" in last and "; 4.png: no such image" in last
     assert len(json.loads((folder / "f.json").read_text())["left_out"]) == 3
+    code, _, told = command(*arguments, "--workers", "0", "--study", "--json", "f.json")
+    assert code == 0 and told.count("; it is left out\n") == 3 and "3.png: the image has 96 x 90" in told
+    assert "study" in json.loads((folder / "f.json").read_text())
     (folder / "1.png").unlink()
     code, shown, told = command(*arguments, "--workers", "0")
     assert code == 2 and "error: none of the 4 images can be used; the first: 1.png: no such image" in told

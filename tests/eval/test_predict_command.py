@@ -76,6 +76,13 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return call
 
 
+def test_names_that_differ_by_capitals_have_pictures_of_their_own(command: Command) -> None:
+    pictures.save("a/scene.png", np.full((40, 50, 3), 120, np.uint8))
+    pictures.save("b/Scene.png", np.full((40, 50, 3), 120, np.uint8))
+    assert command("a/scene.png", "b/Scene.png")[0] == 0
+    assert {path.name for path in Path("out").glob("*_compare.png")} == {"scene_compare.png", "Scene_2_compare.png"}
+
+
 def _read(path: str) -> Any:
     return json.loads(Path(path).read_text())
 

@@ -17,7 +17,8 @@ import pytest
 import torch
 from scipy.stats import t as student
 
-from data.coco_split import files_below
+from data.coco_split import CocoSplit, files_below
+from data.config import DataConfig
 from engine import checkpoint
 from eval.pictures.plot import Curve, plot
 from eval.tables import work
@@ -507,11 +508,19 @@ def test_lvis_is_added_to_records_without_it(
     data_set("coco", "coco")
     table = ("--table", "3", "--only", "mask_rcnn", "--data", "coco", "--root", "coco")
     assert call(*table) == 0
+    assert call(*table, "--lvis", "lvis.json") == 2  # there is none
+    url = "http://images.cocodataset.org/val2017/000000000001.jpg"
+    image = {"id": 1, "coco_url": url, "height": 9, "width": 9, "neg_category_ids": []}
+    lvis = {"images": [image], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    Path("lvis.json").write_text(json.dumps(lvis))
     fake = FakeCommands()
     fake.lvis = {"lvis": {"AP": 37.0}}
     monkeypatch.setattr(module, "call", fake)
     assert call(*table, "--lvis", "lvis.json") == 0
     assert [c[0] for c in fake.seen] == ["scripts/evaluate.py"]
+    given = {key: fake.seen[0][fake.seen[0].index(key) + 1] for key in ("--val-json", "--val-images")}
+    split = CocoSplit(DataConfig(name="coco", val_json=given["--val-json"], val_images=given["--val-images"]), "val")
+    assert split.path(0) == Path("coco/val2017/000000000001.jpg")
     assert call(*table, "--lvis", "lvis.json") == 0 and len(fake.seen) == 1
     assert json.loads(Path("results/coco/table3.json").read_text())["rows"][0]["AP*"]["ours"] == 37
 
@@ -538,6 +547,7 @@ def test_what_cannot_be_run_is_told_before_hours_of_training(
         (["--table", "1", "--data", "coco"], "needs --root DIR"),
         (["--table", "13"], "invalid choice"),
         (["--table", "12"], "Table 12 is on photographs"),
+        (["--table", "1", "--lvis", "lvis.json"], "so it goes with --data coco"),
         (["--table", "9", "--only", "dance"], "made of mask_rcnn, mask_rcnn_distance"),
     ],
 )
