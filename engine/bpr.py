@@ -167,7 +167,8 @@ def train(
     known = asdict(budget) | {"detections": hashlib.sha256(content.encode()).hexdigest()[:16]}
     first = resume(unfinished, model, optimizer, known)
     rest = Subset(dataset, range(first * budget.batch, len(dataset)))
-    loader = DataLoader(Guarded(rest), budget.batch, num_workers=workers, collate_fn=_collate)
+    on_gpu = device.type == "cuda"
+    loader = DataLoader(Guarded(rest), budget.batch, num_workers=workers, collate_fn=_collate, pin_memory=on_gpu)
     recent, floor = 0.0, min(FLOOR, budget.lr)
     with tqdm(loader, desc="bpr", unit="update", initial=first, total=budget.iterations, disable=None) as bar:
         for step, batch in enumerate(bar, first):
@@ -176,7 +177,7 @@ def train(
             rate = (budget.lr - floor) * (1 - step / budget.iterations) ** 0.9 + floor
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = model.loss(*(value.to(device) for value in batch))
+            loss = model.loss(*(value.to(device, non_blocking=True) for value in batch))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -106,7 +106,7 @@ def reduce_max(value: Tensor) -> Tensor:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every process the buffers of rank 0: running statistics, which each has gathered from its own images."""
+    """Give every process the buffers of rank 0: running statistics, which each has changed by its last images."""
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -248,7 +248,7 @@ def _check(config: BackboneConfig) -> None:
     choices = {
         "name": tuple(_RESNETS),
         "norm": tuple(_NORMS),
-        "fpn_norm": ("none", *_NORMS),
+        "fpn_norm": ("none", "bn", "sync_bn", "gn"),  # statistics that nothing ever learned mean nothing
         "freeze_at": tuple(range(6)),
         "channel_order": ("rgb", "bgr"),
     }

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
     """``layer(x)`` in float32, whatever autocast says: for layers whose outputs are places, or weights of places.
 
-    bf16 keeps 8 bits of a number: a place of some hundred pixels would be a pixel or two off.
+    bf16 keeps 8 bits of a number: a place of some hundred pixels would be a pixel or two off. Convolutions on an NVIDIA
+    GPU keep 11 bits of their factors unless ``torch.backends.cudnn.allow_tf32`` is off, which is torch's default.
     """
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.float())

@@ -35,10 +35,15 @@ def build_refiner(config: SharpContourConfig, host: Host, others: Sequence[type[
         config: ``classifier.output`` says which.
         host: whose features it reads.
         others: further refiners, each with the ``outputs`` that it is for.
+
+    Raises:
+        InputError: where none of them is for that output.
     """
-    kinds: list[type[SharpContour]] = [SharpContour, *others]
-    refiner = next((kind for kind in kinds if config.classifier.output in kind.outputs), OffsetRegression)
-    return refiner(config, host.fine_channels, host.controller_shape, host.context_channels)
+    refiners: list[type[SharpContour]] = [SharpContour, OffsetRegression, *others]
+    kinds = {output: kind for kind in refiners for output in kind.outputs}
+    if (output := config.classifier.output) not in kinds:
+        raise InputError(f"classifier.output={output!r} means nothing here; choose {', '.join(sorted(kinds))}")
+    return kinds[output](config, host.fine_channels, host.controller_shape, host.context_channels)
 
 
 class RefinedModel(nn.Module):
@@ -140,15 +145,6 @@ def _attach(found: list[Detections], objects: list[Rings], steps: list[list[Ring
     for coarse in found:
         part = slice(begin, begin + len(coarse))
         begin += len(coarse)
-        refined.append(
-            Detections(
-                coarse.boxes,
-                coarse.scores,
-                coarse.labels,
-                objects[part],
-                coarse.size,
-                coarse=coarse,
-                steps=None if steps is None else [step[part] for step in steps],
-            )
-        )
+        course = None if steps is None else [step[part] for step in steps]
+        refined.append(replace(coarse, shapes=objects[part], coarse=coarse, steps=course))
     return refined

@@ -50,5 +50,5 @@ def look_up(tall: Tensor, images: int, image_index: Tensor, column: Tensor, row:
     row = row + (image_index * (height // images))[:, None]
     # Columns and rows each in one piece of memory: reading and writing every other number takes longer than the rest.
     grid = torch.stack([column * (2 / width) - 1, row * (2 / height) - 1]).movedim(0, -1)
-    sampled = F.grid_sample(tall, grid[None].to(tall.dtype), padding_mode="border", align_corners=False)
+    sampled = F.grid_sample(tall, grid[None].to(tall.dtype), align_corners=False)  # MPS knows no border before 2.13
     return sampled[0].transpose(0, 1)

@@ -124,14 +124,14 @@ class MaskHost(nn.Module):
         counts = torch.tensor([len(target["given_object"]) for target in own])
         objects = torch.tensor([0, *(len(target["boxes"]) for target in own)]).cumsum(0)[:-1]
         device = self.pixel_mean.device
-        view = torch.arange(len(own)).repeat_interleave(counts).to(device)
+        view = torch.arange(len(own)).repeat_interleave(counts).to(device, non_blocking=True)
         windows = torch.cat([target["given_windows"] for target in own])
         boxes = torch.cat([target["given_boxes"] for target in own])
         scale = SIDE / (windows[:, 2:3] - windows[:, :1])
         boxes = (boxes - windows[:, :2].repeat(1, 2)) * scale
         distance = torch.cat([target["given_distance"].float() for target in own])
         inputs = self.look(self.encode(images), Windows(view, windows, boxes, distance))
-        inputs.target_index = torch.cat([t["given_object"] for t in own]) + objects.to(device)[view]
+        inputs.target_index = torch.cat([t["given_object"] for t in own]) + objects.to(device, non_blocking=True)[view]
         return inputs
 
     def _wanted(self, inputs: RefinerInputs, targets: Sequence[Target]) -> Tensor:

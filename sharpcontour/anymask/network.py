@@ -111,7 +111,8 @@ class WindowNetwork(nn.Module):
         self.enter = nn.Sequential(conv_bn(config.pyramid + mask_channels, fine), conv_bn(fine, fine))
         self.down = nn.Sequential(conv_bn(fine, middle, 2), conv_bn(middle, middle))
         self.bottom = nn.Sequential(conv_bn(middle, coarse, 2), conv_bn(coarse, coarse))
-        self.sides = nn.Linear(2 * coarse, coarse)
+        if config.mask_input:
+            self.sides = nn.Linear(2 * coarse, coarse)
         self.up_bottom = nn.Conv2d(coarse, middle, 1)
         self.merge_middle = conv_bn(middle, middle)
         self.up_middle = nn.Conv2d(middle, fine, 1)

@@ -70,9 +70,7 @@ def test_losses_reach_every_weight(mask_input: bool) -> None:
     losses = one(*samples(one))
     (losses["loss_mask"] + losses["loss_ipc"]).backward()
     assert losses["loss_ipc"] > 0 and losses["loss_mask"] > 0
-    unused = {"host.window.sides.weight", "host.window.sides.bias"} if not mask_input else set()
-    lacking = {name for name, parameter in one.named_parameters() if parameter.grad is None}
-    assert lacking == unused
+    assert not [name for name, parameter in one.named_parameters() if parameter.grad is None]
 
 
 def test_images_with_nothing_large_enough_to_learn_from() -> None:

@@ -185,6 +185,7 @@ def test_offline_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (BackboneConfig(norm="gn"), "no ImageNet weights"),
         (BackboneConfig(name="vgg"), "valid: resnet10"),  # type: ignore[arg-type]
         (BackboneConfig(norm="layer"), "valid: frozen_bn"),  # type: ignore[arg-type]
+        (BackboneConfig(fpn_norm="frozen_bn"), "valid: none, bn, sync_bn, gn"),  # type: ignore[arg-type]
         (BackboneConfig(freeze_at=9), "freeze_at"),
     ],
 )

@@ -12,6 +12,7 @@ from torch import Tensor
 from sharpcontour.config import ClassifierConfig, SharpContourConfig
 from sharpcontour.errors import InputError
 from sharpcontour.ipc import parameter_count
+from sharpcontour.refined_model import build_refiner
 from sharpcontour.refiner import SharpContour
 from sharpcontour.regression import MAX_OFFSET, OffsetRegression, regress, regression_loss
 from tests.sharpcontour.test_refiner import batch, make
@@ -97,3 +98,5 @@ def test_a_refiner_refuses_what_is_another_ones() -> None:
         SharpContour(config("vector"), 8, (8, 3, 3))
     with pytest.raises(InputError, match=r"OffsetRegression has no classifier\.output=phi"):
         OffsetRegression(SharpContourConfig(), 8, (8, 3, 3))
+    with pytest.raises(InputError, match=r"classifier\.output='polygon' means nothing here; choose distance, phi, vec"):
+        build_refiner(SharpContourConfig(classifier=ClassifierConfig(output="polygon")), make().host)
