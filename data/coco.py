@@ -26,6 +26,7 @@ from data.transforms import (
     window_around,
 )
 from sharpcontour.errors import InputError
+from sharpcontour.formats.which_image import first_names
 from sharpcontour.host import Target, TargetBuilder
 
 MOST_ENLARGED = 3.0  # times, of an image whose object is small
@@ -83,9 +84,9 @@ class CocoDataset(CocoSplit):
         bad = self.replaced()
         allowed = max(1, int(self.config.max_unreadable * len(self)))
         if len(bad) > allowed:
-            names = ", ".join(str(self.path(i)) for i in bad[:LISTED]) + (", ..." if len(bad) > LISTED else "")
             raise InputError(
-                f"{len(bad)} unreadable training images, {allowed} allowed (data.max_unreadable): {names}; "
+                f"{len(bad)} unreadable training images, {allowed} allowed (data.max_unreadable): "
+                f"{first_names(map(self.path, bad), LISTED)}; "
                 f"mend or remove them. The last: {error}"
             )
 

@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from data.annotations import Annotations, Category, Entry, Problems
-from data.labelme_photos import COPIES, Pictures, common_folder, embedded, files_below, upright, whole
+from data.labelme_photos import COPIES, Pictures, common_folder, embedded, list_files, upright, whole
 from sharpcontour.errors import InputError
 from sharpcontour.formats.labelme import NoOutlineError, read_labelme
 from sharpcontour.formats.named_masks import NamedMask, Size, mask_rle
@@ -113,7 +113,7 @@ def convert(
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
     own = {os.path.realpath(out / f"{split}.json") for split in SPLITS}
-    paths = [path for path in files_below(root, {".json"}) if os.path.realpath(path) not in own]
+    paths = [path for path in list_files(root, {".json"}) if os.path.realpath(path) not in own]
     if not paths:
         raise InputError(f"{root}: no .json file is in it or below it; give the folder of the LabelMe files")
     pictures = Pictures(root, images or root, out / COPIES)

@@ -34,7 +34,7 @@ COPIES = "copies"
 QUALITY = 95  # percent, of JPEG files that are written upright
 
 
-def files_below(folder: Path, suffixes: Set[str]) -> list[Path]:
+def list_files(folder: Path, suffixes: Set[str]) -> list[Path]:
     """The files of a folder and below it with one of some endings, sorted; hidden ones and linked folders are left out.
 
     Raises:
@@ -71,7 +71,7 @@ class Pictures:
         self._beside = _grouped((str(path.with_suffix("")), path) for path in beside)
 
     def _below(self, folder: Path) -> list[Path]:
-        return [path for path in files_below(folder, SUFFIXES) if not os.path.abspath(path).startswith(self._copies)]
+        return [path for path in list_files(folder, SUFFIXES) if not os.path.abspath(path).startswith(self._copies)]
 
     def beside(self, path: Path, named: str) -> tuple[Path | None, bool]:
         """The photograph where a LabelMe file says or beside it, else None; and whether the file's own name tells it.

@@ -60,7 +60,7 @@ class Instances:
     parts: np.ndarray
 
 
-def test_size(height: int, width: int, short_side: int, max_side: int, mode: Resize = "opencv") -> tuple[int, int]:
+def network_size(height: int, width: int, short_side: int, max_side: int, mode: Resize = "opencv") -> tuple[int, int]:
     """(height, width) with a shorter side of ``short_side`` px, or less where the longer would exceed ``max_side``.
 
     "opencv" and "detectron2" round to the nearest pixel, "mmcv" too but from one factor for both sides, "torchvision"
@@ -77,15 +77,12 @@ def test_size(height: int, width: int, short_side: int, max_side: int, mode: Res
     return max(1, int(h + 0.5)), max(1, int(w + 0.5))
 
 
-test_size.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of the name
-
-
 def _factor(height: int, width: int, short_side: int, max_side: int) -> float:
     return min(short_side / min(height, width), max_side / max(height, width))
 
 
 def resize_image(image: np.ndarray, short_side: int, max_side: int, mode: Resize) -> np.ndarray:
-    """An image (H, W, 3) uint8 at the size of :func:`test_size`, by the rule that a model's weights have learned.
+    """An image (H, W, 3) uint8 at the size of :func:`network_size`, by the rule that a model's weights have learned.
 
     "opencv": bilinear, area averages where it shrinks: the fastest. "detectron2": Pillow's bilinear, which averages
     where it shrinks; torch's antialias=True differs from it by a level here and there. "mmcv": OpenCV's bilinear, where
@@ -93,7 +90,7 @@ def resize_image(image: np.ndarray, short_side: int, max_side: int, mode: Resize
     255.
     """
     height, width = image.shape[:2]
-    size = test_size(height, width, short_side, max_side, mode)
+    size = network_size(height, width, short_side, max_side, mode)
     if mode == "opencv":
         return resize(image, *size)
     if mode == "mmcv":

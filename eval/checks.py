@@ -16,6 +16,7 @@ from data import DatasetLike
 from data.annotations import OTHER_FORM, Id
 from sharpcontour.errors import InputError
 from sharpcontour.formats.coco_fields import OF_CVAT, is_mask_of_cvat, whole_number
+from sharpcontour.formats.which_image import first_names
 from sharpcontour.masks.run_lengths import RLE
 from sharpcontour.masks.segmentation import find_broken, measure, tell_unusual, to_rle
 
@@ -170,8 +171,8 @@ def _checked(
     broken = find_broken([annotation["segmentation"] for annotation in checked])
     problems += [(checked[i]["source"], "counts is not a valid RLE of its image") for i in broken]
     if problems:
-        listed = "; ".join(f"id {key}: {reason}" for key, reason in problems[:_LISTED])
-        raise InputError(f"{name}: {len(problems)} broken annotations, mend or remove them: {listed}{_more(problems)}")
+        listed = first_names((f"id {key}: {reason}" for key, reason in problems), _LISTED, "; ")
+        raise InputError(f"{name}: {len(problems)} broken annotations, mend or remove them: {listed}")
     if other_form:
         warnings.warn(f"{name}: {other_form} x {OTHER_FORM}", stacklevel=2)
     if of_cvat:
@@ -236,8 +237,8 @@ def _refuse_unknown(
     unknown = list(dict.fromkeys(repr(key) for key in ids if not _known(key, known)))
     if unknown:
         raise InputError(
-            f"{name}: {len(unknown)} {kind} ids are not in {truth.name}: {', '.join(unknown[:_LISTED])}"
-            f"{_more(unknown)}; use the annotations that the detections were made for"
+            f"{name}: {len(unknown)} {kind} ids are not in {truth.name}: {first_names(unknown, _LISTED)}; use the "
+            "annotations that the detections were made for"
         )
 
 
@@ -259,7 +260,3 @@ def _is_number(value: object) -> bool:
     with contextlib.suppress(OverflowError):
         return abs(float(value)) < 1e300  # and no NaN
     return False
-
-
-def _more(items: Sequence[object]) -> str:
-    return f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""

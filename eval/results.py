@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from eval.bootstrap import standard_error
+from sharpcontour.formats.which_image import first_names
 
-LISTED = 3  # images that could not be used and are named
 _ROWS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TITLES = {"segm": "mask AP", "boundary": "Boundary AP", "lvis": "AP* (LVIS)", "cityscapes": "Cityscapes"}
 
@@ -107,5 +107,5 @@ def left_out_line(result: Mapping[str, Any], fate: str = "count as missed") -> s
     lines = result["left_out"]
     if not lines:
         return ""
-    listed = "; ".join(lines[:LISTED]) + ("; ..." if len(lines) > LISTED else "")
+    listed = first_names(lines, separator="; ")
     return f"warning: {len(lines)} images cannot be used, and their objects {fate}: {listed}"

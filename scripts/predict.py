@@ -46,6 +46,7 @@ from models.zoo import title_of
 from sharpcontour.contours.nesting import holes
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
+from sharpcontour.formats.which_image import first_names
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results
 from sharpcontour.io.images import SUFFIXES, looks_like_image, read_image
@@ -105,8 +106,7 @@ def main() -> int:
         shown = sum(record["shown"] for record in records)
         print(f"{len(records)} images, {len(results)} instances, {shown} of them drawn")
         if faults:
-            listed = "; ".join(faults[:LISTED])
-            print(f"{len(faults)} images left out: {listed}{'; ...' if len(faults) > LISTED else ''}")
+            print(f"{len(faults)} images left out: {first_names(faults, LISTED, '; ')}")
         print(f"pictures, results.json and polygons.json are in {out}")
         if args.html:
             print(write_page(args.html, titles_of(predictor), photos, faults))

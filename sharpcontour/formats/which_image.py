@@ -48,7 +48,7 @@ def base_name(image: Mapping[str, Any]) -> str:
     return PureWindowsPath(str(image.get("file_name", ""))).name
 
 
-def first_names(items: Iterable[Any]) -> str:
-    """The first few of many things, for an error message."""
+def first_names(items: Iterable[Any], count: int = LISTED, separator: str = ", ") -> str:
+    """The first ``count`` of many things and how many more there are, for a message."""
     names = [str(item) for item in items]
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    return separator.join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

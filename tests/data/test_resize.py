@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from data.transforms import resize_image, test_size
+from data.transforms import network_size, resize_image
 from engine.recipes import RECIPES
 
 SIZES = [(480, 640), (640, 427), (300, 500), (334, 500), (120, 900), (1500, 1000)]
@@ -27,20 +27,20 @@ def test_as_torchvision_does(height: int, width: int) -> None:
     transform = GeneralizedRCNNTransform(200, 333, [0.0] * 3, [1.0] * 3)
     wanted = transform.resize(torch.from_numpy(image).permute(2, 0, 1) / 255)[0]
     found = resize_image(image, 200, 333, "torchvision")
-    assert found.dtype == np.float32 and found.shape[:2] == test_size(height, width, 200, 333, "torchvision")
+    assert found.dtype == np.float32 and found.shape[:2] == network_size(height, width, 200, 333, "torchvision")
     torch.testing.assert_close(torch.from_numpy(found).permute(2, 0, 1) / 255, wanted, atol=1e-6, rtol=0)
 
 
 def test_torchvisions_sizes_are_rounded_down() -> None:
-    assert test_size(480, 640, 800, 1333, "torchvision") == (800, 1066)
-    assert test_size(300, 500, 800, 1333, "torchvision") == (799, 1333)
-    assert test_size(480, 640, 800, 1333) == (800, 1067)
+    assert network_size(480, 640, 800, 1333, "torchvision") == (800, 1066)
+    assert network_size(300, 500, 800, 1333, "torchvision") == (799, 1333)
+    assert network_size(480, 640, 800, 1333) == (800, 1067)
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_as_pillow_does(height: int, width: int) -> None:
     image = noise(height, width)
-    rows, columns = test_size(height, width, 200, 333, "detectron2")
+    rows, columns = network_size(height, width, 200, 333, "detectron2")
     wanted = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
     found = resize_image(image, 200, 333, "detectron2")
     assert found.dtype == np.uint8 and np.array_equal(found, wanted) and found.flags.writeable
@@ -52,8 +52,8 @@ def test_as_mmcv_does(height: int, width: int) -> None:
     image = noise(height, width)
     factor = min(333 / max(height, width), 200 / min(height, width))
     size = (int(height * factor + 0.5), int(width * factor + 0.5))
-    assert test_size(height, width, 200, 333, "mmcv") == size
-    assert test_size(15, 310, 800, 1333, "mmcv") == (65, 1333) != test_size(15, 310, 800, 1333)
+    assert network_size(height, width, 200, 333, "mmcv") == size
+    assert network_size(15, 310, 800, 1333, "mmcv") == (65, 1333) != network_size(15, 310, 800, 1333)
     wanted = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     assert np.array_equal(resize_image(image, 200, 333, "mmcv"), wanted)
 

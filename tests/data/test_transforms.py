@@ -22,11 +22,11 @@ def dense(crop: Crop, height: int, width: int) -> np.ndarray:
     [((480, 640), (800, 1067)), ((640, 480), (1067, 800)), ((300, 900), (444, 1333)), ((1, 1), (800, 800))],
 )
 def test_resize_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert transforms.test_size(*size, 800, 1333) == expected
+    assert transforms.network_size(*size, 800, 1333) == expected
 
 
 def test_long_thin_images_keep_a_pixel() -> None:
-    assert transforms.test_size(1, 12000, 800, 1333) == (1, 1333)
+    assert transforms.network_size(1, 12000, 800, 1333) == (1, 1333)
 
 
 @pytest.mark.parametrize("seed", range(60))
