@@ -193,9 +193,11 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for argument in map(Path, arguments):
         if argument.is_dir():
-            inside = sorted(path for path in argument.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+            files = sorted(path for path in argument.iterdir() if path.is_file())
+            # What is called an image and is none is told at the end.
+            inside = [path for path in files if path.suffix.lower() in SUFFIXES or looks_like_image(path)]
             if not inside:
-                raise InputError(f"{argument}: holds no image; looked for {' '.join(sorted(SUFFIXES))}")
+                raise InputError(f"{argument}: holds no image of a kind that is read: JPEG, PNG, TIFF, WebP, ...")
             paths += inside
         elif not argument.is_file():
             raise InputError(f"{argument}: no such image or folder")

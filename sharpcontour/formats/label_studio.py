@@ -30,7 +30,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.brush import decode_brush, encode_brush
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
 from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, numbers, whole_in_file
-from sharpcontour.formats.which_image import choose_image
+from sharpcontour.formats.which_image import choose_image, whose
 from sharpcontour.io.files import save_results
 from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
@@ -68,10 +68,16 @@ def read_label_studio(
         InputError: naming the region, where one is broken or of a kind that is not read.
     """
     named = [{"id": task.get("id"), "file_name": _image_of(task, image), "task": task} for task in tasks]
-    task = choose_image(path, named, image, image_id)["task"]
+    chosen = choose_image(path, named, image, image_id)
+    task = chosen["task"]
     results, which = _results_of(path, task)
     regions: dict[Any, NamedMask] = {}
     others = 0
+    images = {(one.get("to_name"), one.get("item_index")) for one in results if isinstance(one, dict) and _shape(one)}
+    if len(images) > 1:
+        raise InputError(
+            f"{path}: the task has regions on {len(images)} images, which are not told apart; export a task an image"
+        )
     for index, result in enumerate(results):
         value = result.get("value") if isinstance(result, dict) else None
         if value is None and isinstance(result, dict) and "type" in result:  # a relation has none
@@ -86,7 +92,7 @@ def read_label_studio(
             known = regions[key]
             known.category = known.category or label
             known.name = known.category or known.name
-        elif any(name in value for name in _SHAPES):
+        elif _shape(result):
             score = result.get("score")
             regions[key] = NamedMask(
                 label or f"{path.stem} {index + 1}",
@@ -97,7 +103,15 @@ def read_label_studio(
         else:
             others += 1
     rest = f"; results that are no shapes: {others}" if others else ""
-    return Reading(list(regions.values()), f"Label Studio, {which}{rest}")
+    name = chosen["file_name"]
+    of = "" if image_id is not None or name in ("", image) else f", of {whose(name, image)}"
+    return Reading(list(regions.values()), f"Label Studio, {which}{of}{rest}")
+
+
+def _shape(result: Mapping[str, Any]) -> bool:
+    """Whether a result is a shape on an image, and no label, relation or text."""
+    value = result.get("value")
+    return isinstance(value, dict) and any(name in value for name in _SHAPES)
 
 
 def _image_of(task: Mapping[str, Any], image: str) -> str:

@@ -134,9 +134,7 @@ def _arrays(path: Path, size: Size) -> Reading:
         check_size(tuple(int(side) for side in array.shape[-2:]), size, where)
         for k, part in enumerate(array if array.ndim == 3 else array[None]):
             entry = f"{where}, mask {k}" if array.ndim == 3 else where
-            # A stack has a mask a layer, whatever number stands for inside.
-            values = part > 0 if array.ndim == 3 and part.dtype.kind in "ui" else part
-            reading = masks_of_values(f"{name} {k + 1}" if len(array) > 1 and array.ndim == 3 else name, values, entry)
+            reading = masks_of_values(f"{name} {k + 1}" if len(array) > 1 and array.ndim == 3 else name, part, entry)
             found += reading.masks
             ways.append(reading.how)
     return Reading(found, ", ".join(dict.fromkeys(ways)) or "no arrays")

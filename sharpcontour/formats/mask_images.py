@@ -56,7 +56,8 @@ def read_image_masks(path: Path, size: Size) -> Reading:
     if values.ndim == 3 and values.shape[2] == 4 and values[..., 3].min() < values[..., 3].max():
         alpha = values[..., 3]
         if indices is None or not _tells_objects(indices, alpha):
-            return one_object(path.stem, _upper_half(alpha), "its alpha channel")
+            seen = alpha > 0 if len(np.unique(alpha[alpha > 0])) == 1 else _upper_half(alpha)
+            return one_object(path.stem, seen, "its alpha channel")
         indices = np.where(alpha > 0, indices, 0)
     if indices is not None:
         return _of_palette(path.stem, indices)
@@ -121,9 +122,12 @@ def _labelled(stem: str, ids: np.ndarray, how: str, name: Callable[[int], str] =
 
 def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
     """Whether values, more than one besides 0, tell how much of an object a pixel is, rather than which object."""
-    # Inside an object on a label map the neighbours have its value; where one shades off, few have.
+    # Inside an object on a label map the neighbours have its value, and a thin one lies alone; where an object shades
+    # off, its neighbours have other values.
     between = (values > 0) & (values < present[-1])
-    shaded = bool(np.count_nonzero(_is_level(values) & between) < LEVEL * np.count_nonzero(between))
+    level, uneven = (np.count_nonzero(where & between) for where in (_is_level(values), _is_uneven(values)))
+    count = np.count_nonzero(between)
+    shaded = bool(level < LEVEL * count and 2 * uneven >= count)
     many = values.dtype == np.uint8 and len(present) > MANY and _is_gradual(values)
     if len(present) >= NEARLY * int(present[-1]):
         return many and shaded
@@ -139,6 +143,16 @@ def _is_level(values: np.ndarray) -> np.ndarray:
     level = np.zeros(values.shape, bool)
     level[:-1, :-1] = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
     return level
+
+
+def _is_uneven(values: np.ndarray) -> np.ndarray:
+    """Where (H, W) values have others but 0 above, below or beside them, (H, W) bool."""
+    uneven = np.zeros(values.shape, bool)
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        found = (values[one] != values[other]) & (values[one] > 0) & (values[other] > 0)
+        uneven[one] |= found
+        uneven[other] |= found
+    return uneven
 
 
 def _is_gradual(values: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ CVAT's COCO has its own meaning of "iscrowd" (``coco_fields.py``); what has 1 th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sharpcontour.formats.coco_fields import id_text, is_crowd, whole_number
 from sharpcontour.formats.label_studio import is_label_studio, read_label_studio
 from sharpcontour.formats.labelme import read_labelme
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
-from sharpcontour.formats.which_image import CHOOSE, base_name, choose_image, first_names
+from sharpcontour.formats.which_image import CHOOSE, base_name, choose_image, first_names, whose
 from sharpcontour.io.files import read_json
 
 _UNKNOWN = (
@@ -41,7 +42,9 @@ def read_json_masks(path: Path, size: Size, image: str, image_id: Any = None) ->
         return read_label_studio(path, contents if isinstance(contents, list) else [contents], size, image, image_id)
     if isinstance(contents, dict):
         if isinstance(contents.get("shapes"), list):
-            return read_labelme(path, contents, size)
+            reading = read_labelme(path, contents, size)
+            name = base_name({"file_name": contents.get("imagePath") or image})
+            return reading if name == image else replace(reading, how=f"{reading.how}, of {whose(name, image)}")
         if isinstance(contents.get("annotations"), list):
             return _annotations(path, contents, size, image, image_id)
         if "counts" in contents or "segmentation" in contents:
@@ -69,12 +72,14 @@ def _annotations(path: Path, contents: Mapping[str, Any], size: Size, image: str
     if "images" not in contents:
         own = contents.get("image")
         _check_image_size(path, own if isinstance(own, dict) else {}, size)
-        return Reading(_entries(path, annotations, size, names), "annotations of one image")
+        mine, which = _of_photograph(path, annotations, image, image_id)
+        return Reading(_entries(path, mine, size, names), f"annotations; {which}" if which else "annotations")
     chosen = choose_image(path, contents["images"], image, image_id)
     _check_image_size(path, chosen, size)
     wanted = id_text(chosen.get("id"))
     mine = {k: entry for k, entry in annotations.items() if id_text(entry.get("image_id")) == wanted}
-    how = f"COCO annotations; {len(mine)} of {len(annotations)} are of {chosen.get('file_name', 'this image')}"
+    name = base_name(chosen) if image_id is None else image  # by its id it was meant, whatever its name
+    how = f"COCO annotations; {len(mine)} of {len(annotations)} are of {whose(name or image, image)}"
     return Reading(_entries(path, mine, size, names), how)
 
 
@@ -87,20 +92,43 @@ def _results(path: Path, contents: Sequence[Any], size: Size, image: str, image_
     """Results of a detector on many images, or a list of masks of one, such as SAM's."""
     for index, entry in enumerate(contents):
         _check_entry(path, index, entry)
-    ids = list(dict.fromkeys(entry["image_id"] for entry in contents if "image_id" in entry))
-    mine = dict(enumerate(contents))
-    if image_id is None and len(ids) > 1:
-        named = {entry["image_id"] for entry in contents if "image_id" in entry and base_name(entry) == image}
-        stem = Path(image).stem
-        image_id = next((one for one in ids if one in named or id_text(one) == id_text(stem)), None)
-        if image_id is None:
-            raise InputError(f"{path}: holds masks of {len(ids)} images, ids {first_names(ids)}; {CHOOSE}")
-    if image_id is not None and ids:
-        mine = {k: entry for k, entry in mine.items() if id_text(entry.get("image_id")) == id_text(image_id)}
-        if not mine:
-            raise InputError(f"{path}: has no masks of image {image_id}, but of {first_names(ids)}; {CHOOSE}")
-    how = f"a list; {len(mine)} of {len(contents)} are of this photograph" if ids else "a list of masks"
-    return Reading(_entries(path, mine, size, {}), how)
+    mine, which = _of_photograph(path, dict(enumerate(contents)), image, image_id)
+    return Reading(_entries(path, mine, size, {}), f"a list; {which}" if which else "a list of masks")
+
+
+def _of_photograph(
+    path: Path, entries: dict[int, Mapping[str, Any]], image: str, image_id: Any
+) -> tuple[dict[int, Mapping[str, Any]], str]:
+    """The entries that are of a photograph, and how many of all are of which image; all where none names an image.
+
+    Those of the only image there is are taken, whatever it is called. Of several, the photograph's are told by its id,
+    its file name, or without one by the number that its name is.
+    """
+    groups: dict[str, dict[int, Mapping[str, Any]]] = {}  # by id, where there is one, else by file name
+    for index, entry in entries.items():
+        key = id_text(entry["image_id"]) if "image_id" in entry else base_name(entry)
+        groups.setdefault(key, {})[index] = entry
+    names = {key: {base_name(entry) for entry in group.values()} - {""} for key, group in groups.items()}
+    if set(groups) <= {""}:
+        return entries, ""
+    known = f"ids {first_names(filter(None, groups))}"
+    stem = id_text(Path(image).stem)
+    if image_id is not None:
+        found = [key for key in groups if key == id_text(image_id)]
+    else:
+        found = [key for key in groups if image in names[key]]
+        found = found or [key for key in groups if key == stem and not names[key]]
+        found = found or (list(groups) if len(groups) == 1 else [])
+    if not found and image_id is not None:
+        raise InputError(f"{path}: has no masks of image {image_id}, but of {known}; {CHOOSE}")
+    if not found:
+        raise InputError(f"{path}: holds masks of {len(groups)} images, {known}; {CHOOSE}")
+    if len(found) > 1:
+        raise InputError(f"{path}: {len(found)} images have the name {image}, ids {first_names(found)}; {CHOOSE}")
+    key, mine = found[0], groups[found[0]]
+    ours = image_id is not None or image in names[key] or (key == stem and not names[key])
+    name = image if ours else next(iter(sorted(names[key])), f"image {key}")
+    return mine, f"{len(mine)} of {len(entries)} are of {whose(name, image)}"
 
 
 def _check_entry(path: Path, index: int, entry: Any) -> None:

@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
+from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.contours.types import Rings
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -31,6 +31,8 @@ _TOKEN = re.compile(r"([A-Za-z])|([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|[\s
 _STEPS = {"M": 2, "L": 2, "H": 1, "V": 1, "Z": 0}  # numbers behind each command
 HIDDEN = "hidden"  # in the place of a fill-rule
 _NOT_DRAWN = ("defs", "clipPath", "mask", "marker", "pattern", "symbol", "metadata")
+_GROUPS = ("g", "a", "switch")
+_IN_SHEETS = re.compile(r"\b(fill-rule|transform|clip-path|mask|display|visibility)\s*:")
 _SHAPES = ("path", "polygon", "rect", "circle", "ellipse", "polyline", "line", "text", "use")
 
 
@@ -47,11 +49,13 @@ def read_svg(path: Path, root: Element, size: Size) -> Reading:
         InputError: naming the shape, where it is broken, has curves, or is transformed.
     """
     _check_view(path, root, size)
-    if any("fill-rule" in (element.text or "") for element in root.iter("style")):
+    sheets = " ".join(element.text or "" for element in root.iter("style"))
+    if found := _IN_SHEETS.search(sheets):
         raise InputError(
-            f"{path}: a style sheet in it sets fill-rule, which is not read; write it on each path instead"
+            f"{path}: a style sheet in it sets {found[1]}, which is not read; write it on each path instead"
         )
-    found, hidden = [], 0
+    _check_untransformed(path, root)
+    masks, hidden = [], 0
     for index, (shape, rule) in enumerate(_shapes(path, root)):
         if rule == HIDDEN:
             hidden += 1
@@ -65,8 +69,8 @@ def read_svg(path: Path, root: Element, size: Size) -> Reading:
         score = _attribute(shape, "data-score", where)
         number = _attribute(shape, "data-category-id", where)
         crowd = shape.get("data-iscrowd") == "1"
-        found.append(NamedMask(name, mask, category, None if number is None else int(number), score, crowd))
-    return Reading(found, "SVG" + (f"; hidden, left out: {hidden}" if hidden else ""))
+        masks.append(NamedMask(name, mask, category, None if number is None else int(number), score, crowd))
+    return Reading(masks, "SVG" + (f"; hidden, left out: {hidden}" if hidden else ""))
 
 
 def _check_view(path: Path, root: Element, size: Size) -> None:
@@ -87,17 +91,31 @@ def _shapes(path: Path, parent: Element, rule: str = "nonzero") -> Iterator[tupl
     for element in parent:
         if element.tag in _NOT_DRAWN:
             continue
-        if element.get("transform"):
-            raise InputError(f"{path}: a {element.tag} has a transform, which is not read; apply it and save again")
+        drawn = [child for child in element if child.tag in (*_SHAPES, *_GROUPS)]
+        if element.tag == "svg" or (element.tag == "switch" and len(drawn) > 1):
+            raise InputError(f"{path}: has a {element.tag} inside, which is not read; make it a group, and save again")
+        if element.tag in (*_SHAPES, *_GROUPS):
+            _check_untransformed(path, element)
         if element.tag in _SHAPES:
             yield element, _ruled(element, rule)
-        elif element.tag in ("g", "svg", "a", "switch"):
+        elif element.tag in _GROUPS:
             yield from _shapes(path, element, rule)
+
+
+def _check_untransformed(path: Path, element: Element) -> None:
+    for name in ("transform", "clip-path", "mask"):
+        if (_property(element, name) or "none") != "none":
+            raise InputError(f"{path}: a {element.tag} has a {name}, which is not read; apply it and save again")
 
 
 def _ruled(element: Element, rule: str) -> str:
     """The fill-rule of an element in a group of ``rule``; nothing in what is hidden is shown."""
-    if rule == HIDDEN or _property(element, "display") == "none":
+    # What is visible in a group that is not would be shown; nobody draws masks so.
+    if (
+        rule == HIDDEN
+        or _property(element, "display") == "none"
+        or _property(element, "visibility") in ("hidden", "collapse")
+    ):
         return HIDDEN
     own = _property(element, "fill-rule")
     return rule if own in (None, "inherit") else own
@@ -188,14 +206,28 @@ def _filled(flat: list[list[float]], rule: str, size: Size, where: str) -> Any:
         checked([ring], size, where)
     rings = [np.array(ring, np.float64).reshape(-1, 2) for ring in flat]
     even = rings_to_rles([rings], *size)[0]
-    if rule == "evenodd" or len(rings) < 2:
-        return rings_or_pixels(rings, even)
-    winding = np.zeros(size, np.int32)
-    for points in rings:
-        x, y = points.T
-        sign = np.sign(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
-        winding += int(sign) * rings_to_masks([[points]], *size)[0]
-    return rings_or_pixels(rings, crop_to_rle(winding != 0, 0, 0, *size))
+    if rule != "evenodd":
+        winding = _windings(rings, size)
+        if (np.abs(winding) > 1).any():  # else both rules fill the same
+            return rings_or_pixels(rings, crop_to_rle(winding != 0, 0, 0, *size))
+    return rings_or_pixels(rings, even)
+
+
+def _windings(rings: Rings, size: Size) -> np.ndarray:
+    """How often the rings go around the centre of each pixel, one way less the other: (H, W) int32."""
+    changes = np.zeros((size[0], size[1] + 1), np.int32)
+    for ring in rings:
+        begin, end = ring, np.roll(ring, -1, 0)
+        # Rows whose centres an edge passes, each a crossing of the row's line through the centres.
+        first, last = (np.ceil(np.clip(part[:, 1], 0, size[0]) - 0.5).astype(int) for part in (begin, end))
+        low, count = np.minimum(first, last), np.abs(last - first)
+        edge = np.repeat(np.arange(len(ring)), count)
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + low[edge]
+        share = (row + 0.5 - begin[edge, 1]) / (end - begin)[edge, 1]
+        x = begin[edge, 0] + share * (end - begin)[edge, 0]
+        column = np.ceil(np.clip(x, 0, size[1]) - 0.5).astype(int)
+        np.add.at(changes, (row, column), np.sign(last - first)[edge])
+    return changes.cumsum(1)[:, :-1]
 
 
 def write_svg(path: str | Path, found: Detections, given: Sequence[NamedMask], photo: Path | None = None) -> list[str]:

@@ -48,6 +48,11 @@ def base_name(image: Mapping[str, Any]) -> str:
     return PureWindowsPath(str(image.get("file_name", ""))).name
 
 
+def whose(name: str, image: str) -> str:
+    """The image that masks are of, as a file calls it; said where the photograph ``image`` has another name."""
+    return "this photograph" if name == image else f"{name}, which is not the photograph's name"
+
+
 def first_names(items: Iterable[Any], count: int = LISTED, separator: str = ", ") -> str:
     """The first ``count`` of many things and how many more there are, for a message."""
     names = [str(item) for item in items]

@@ -114,14 +114,16 @@ def write_yolo(path: str | Path, found: Detections, given: Sequence[NamedMask], 
         path: of the file; YOLO knows the photograph by its name.
         found: the objects.
         given: their classes; "object" for what has none.
-        photo: not used: the file does not name it.
+        photo: of the photograph, for the error message: the file does not name it.
 
     Returns:
         The numbers of the classes, and what the format cannot hold, a line each.
 
     Raises:
-        InputError: where a file cannot be written, or "classes.txt" not be read.
+        InputError: where a file cannot be written, is "classes.txt" itself, or that cannot be read.
     """
+    if Path(path).name.casefold() == CLASSES:
+        raise InputError(f"{path}: is where YOLO has the names of the classes; rename the photograph {photo.name}")
     numbers = _known_numbers(Path(path).with_name(CLASSES), given)
     rles, lines, kept = found.rles(), [], []
     for rings, rle, mask in zip(found.rings, rles, given, strict=True):

@@ -141,6 +141,19 @@ def _avif(data: bytes) -> Size | None:
     return max((height, width) for width, height in sizes) if sizes else None
 
 
+def avif_turn(data: bytes) -> tuple[int, int | None]:
+    """How an AVIF is to be turned to be upright: by so many quarters to the left, then mirrored along an axis or not.
+
+    The axis is that of the array, 0 to exchange top and bottom and 1 to exchange left and right; (0, None) for other
+    files (ISO/IEC 23008-12, "irot" and "imir").
+    """
+    if _kind(data) is not _avif:
+        return 0, None
+    head = data[:65536]
+    turn, mirror = (head.find(name) for name in (b"irot", b"imir"))
+    return (head[turn + 4] & 3 if turn >= 0 else 0), (head[mirror + 4] & 1 if mirror >= 0 else None)
+
+
 _KINDS: list[tuple[re.Pattern[bytes], Callable[[bytes], Size | None]]] = [
     (re.compile(pattern, re.DOTALL), read)
     for pattern, read in (

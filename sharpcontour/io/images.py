@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sharpcontour.errors import InputError
-from sharpcontour.io.headers import LENGTH, Size, header_size, is_image, tiff_orientation
+from sharpcontour.io.headers import LENGTH, Size, avif_turn, header_size, is_image, tiff_orientation
 
 T = TypeVar("T")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -124,8 +124,10 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
                 f"{path}: the image has {stored[1]} x {stored[0]} pixels, more than the {MAX_PIXELS} that are read; "
                 "make it smaller, or cut it into parts"
             )
+    # OpenCV leaves an AVIF as it is stored; should a later one turn it, not twice.
+    decoded = flags | cv2.IMREAD_IGNORE_ORIENTATION if avif_turn(data) != (0, None) else flags
     try:
-        image = None if stored is None else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = None if stored is None else cv2.imdecode(np.frombuffer(data, np.uint8), decoded)
     except cv2.error:
         image = None
     if image is None:
@@ -133,11 +135,18 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
         if data[:2] in (b"II", b"MM"):  # OpenCV makes colours of no other TIFF
             kind = "is cut short, or a TIFF of floats or other samples that are no colours; save it in 8 or 16 bits"
         raise UnreadableError(f"{path}: the file {kind}")
-    if flags != cv2.IMREAD_COLOR:  # all others are of pixels as stored, but OpenCV turns a TIFF all the same
+    if flags == cv2.IMREAD_COLOR:
+        image = _turned(image, *avif_turn(data))
+    else:  # all others are of pixels as stored, but OpenCV turns a TIFF all the same
         image = _as_stored(image, tiff_orientation(data))
     if size is not None and image.shape[:2] != tuple(size):
         raise _wrong_size(path, image.shape, size, words)
     return image
+
+
+def _turned(image: np.ndarray, quarters: int, axis: int | None) -> np.ndarray:
+    turned = np.rot90(image, quarters)
+    return np.ascontiguousarray(turned if axis is None else np.flip(turned, axis))
 
 
 def _as_stored(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -83,6 +83,16 @@ def test_names_that_differ_by_capitals_have_pictures_of_their_own(command: Comma
     assert {path.name for path in Path("out").glob("*_compare.png")} == {"scene_compare.png", "Scene_2_compare.png"}
 
 
+def test_a_folders_images_are_all_that_can_be_read(command: Command) -> None:
+    Path("c").mkdir()
+    for name in ("one.ppm", "two", "three.png"):
+        pixels = cv2.imencode(Path(name).suffix or ".png", np.full((40, 50, 3), 120, np.uint8))[1]
+        Path("c", name).write_bytes(pixels.tobytes())
+    Path("c/broken.jpg").write_text("no image")
+    code, shown, _ = command("c")
+    assert code == 0 and "3 images, " in shown and "1 images left out: c/broken.jpg: " in shown
+
+
 def _read(path: str) -> Any:
     return json.loads(Path(path).read_text())
 

@@ -387,14 +387,14 @@ def test_from_python(tmp_path: Path) -> None:
         refiner.refine(path, [DISC[1:, 1:]])
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "YCbCr", "1", "I;16", "LA"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "YCbCr", "1", "I;16", "I", "LA"])
 def test_images_of_pil(tmp_path: Path, mode: str) -> None:
     rgb = Image.open(photograph(tmp_path / "photo.jpg"))
     gray = rgb.convert("L")
     image = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257) if mode == "I;16" else rgb.convert(mode)
     pixels = as_pixels(image)
     assert pixels.dtype == np.uint8 and pixels.shape == (H, W, 3)
-    if mode in ("L", "LA", "I;16"):
+    if mode in ("L", "LA", "I;16", "I"):
         assert (pixels == np.asarray(gray)[..., None]).all()
     if mode in ("RGBA", "YCbCr"):
         assert abs(pixels.astype(int) - np.asarray(rgb)).max() < 5

@@ -21,6 +21,7 @@ from sharpcontour.contours.nesting import parts_of
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
 from sharpcontour.formats.brush import decode_brush, encode_brush
 from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask, mask_rle
@@ -247,6 +248,10 @@ def test_label_studio_as_it_exports(tmp_path: Path) -> None:
     cat, dog = pixels(masks)
     assert (cat == rings_to_masks([[np.array([[30, 45], [60, 45], [60, 90.0]])]], H, W)[0]).all()
     assert dog.sum() == 9 * 12 and dog[:9, :12].all() and "results that are no shapes: 2" in notes[0]
+    results[1]["item_index"] = 1
+    path.write_text(json.dumps(tasks))
+    with pytest.raises(InputError, match="the task has regions on 2 images, which are not told apart"):
+        read(path)
 
 
 def test_pixels_of_labelme(tmp_path: Path) -> None:
@@ -353,6 +358,49 @@ def test_svg_of_other_programs(tmp_path: Path) -> None:
         ('<g id="layer"><polygon points="10,10 30,10 30 30 10,30"/></g><defs><path d="M0 0L9 9L0 9"/></defs>', 400),
         ('<path d="M10,10 30,10 30,30 10,30"/>', 400),
         ('<path d="M1e1 10V30H30v-20z M10 10"/>', 400),
+        (f'<g visibility="hidden"><path d="{inner}"/></g><path d="{square}"/>', 400),
+        ('<path d="M10,10L40,40L40,10L10,40Z M60,60L80,60L80,80L60,80Z"/>', 450 + 400),  # its turns cancel out
+        ('<path d="M10 10h40v40h-40z h20v20h-20z"/>', 1600),
+        ('<path d="M10 10h30v10h-10v-20h10v30h-30z"/>', 700),  # once around what lies twice inside
     ]:
         path.write_text(f'<!DOCTYPE svg><svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}">{shapes}</svg>')
         assert [int(mask.sum()) for mask in pixels(read(path))] == [area], shapes
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ('<path style="transform:translate(20px,20px)" d="M1 1h5v5z"/>', "a path has a transform"),
+        ('<g clip-path="url(#a)"><path d="M1 1h5v5z"/></g>', "a g has a clip-path"),
+        ("<style>path{transform:scale(2)}</style>", "a style sheet in it sets transform"),
+        ("<style>.h{display:none}</style>", "a style sheet in it sets display"),
+        ('<svg x="30" y="30"><path d="M1 1h5v5z"/></svg>', "has a svg inside"),
+        ('<switch><path d="M1 1h5v5z"/><path d="M1 1h5v5z"/></switch>', "has a switch inside"),
+    ],
+)
+def test_svg_that_would_lie_elsewhere_is_refused(shapes: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.svg"
+    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}">{shapes}</svg>')
+    with pytest.raises(InputError, match=message):
+        read(path)
+
+
+def test_svg_fills_what_is_gone_around_at_all(tmp_path: Path) -> None:
+    angle = np.arange(5) * 4 * np.pi / 5
+    star = np.stack([60 + 40 * np.sin(angle), 45 - 40 * np.cos(angle)], 1)
+    path = tmp_path / "a.svg"
+    points = " ".join(f"{x},{y}" for x, y in star)
+    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}"><polygon points="{points}"/></svg>')
+    (filled,) = pixels(read(path))
+    middle = disc(60, 45, 14)
+    assert filled[middle].all()
+    assert (filled == (rings_to_masks([[star]], H, W)[0] | middle))[~disc(60, 45, 13) & disc(60, 45, 60)].mean() > 0.98
+
+
+def test_yolo_keeps_the_names_of_classes(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("cat\n")
+    with pytest.raises(
+        InputError, match=r"classes\.txt: is where YOLO has the names of the classes; rename the photog"
+    ):
+        FORMATS["yolo"][1](tmp_path / "classes.txt", found(OBJECTS), GIVEN, tmp_path / "classes.jpg")
+    assert (tmp_path / "classes.txt").read_text() == "cat\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 
 from sharpcontour import InputError
 from sharpcontour.io import images
@@ -111,6 +111,21 @@ def test_a_tiff_that_is_to_be_turned_is_read_as_stored_all_the_same(orientation:
     assert (upright.shape == pixels.shape) == (orientation < 5) and (upright[0, 0] == pixels[0, 0]).all() == (
         orientation in (1, 5)
     )
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avif_is_turned_upright(orientation: int, tmp_path: Path) -> None:
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:20, :30], pixels[40:, :10], pixels[:10, 60:] = 255, (255, 0, 0), (0, 255, 0)
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = tmp_path / "a.avif"
+    Image.fromarray(pixels).save(path, exif=exif)
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")).astype(int)
+    upright = read_image(path, upright=True)
+    assert upright.shape == wanted.shape and np.abs(upright - wanted).mean() < 2
+    assert np.abs(read_image(path).astype(int) - pixels).mean() < 20
 
 
 def test_a_photograph_of_floats_is_told(tmp_path: Path) -> None:

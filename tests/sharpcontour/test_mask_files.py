@@ -182,6 +182,40 @@ def test_thin_objects_of_few_ids_are_objects() -> None:
     assert [mask.name for mask in masks_of_values("m", values, "m").masks] == ["m 1", "m 2", "m 4"]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [k for k in range(1, 21) if k % 4],
+        [20 * k for k in range(1, 13)],
+        [24000 + 91 * k for k in range(12)],
+        [100, 200],
+    ],
+)
+def test_thin_objects_that_lie_alone_are_objects(values: list[int]) -> None:
+    ids = np.zeros((H, W), np.uint16 if max(values) > 255 else np.uint8)
+    for row, value in enumerate(values):
+        ids[2 * row + 1 : 2 * row + 2, 5:75] = value
+    found = masks_of_values("thin", ids, "thin.png")
+    assert same(found.masks, *(ids == value for value in values))
+    soft = np.clip(255 * (16 - np.hypot(COLUMNS - 25, ROWS - 30)), 0, 255).astype(np.uint8)  # edges of a pixel
+    assert same(masks_of_values("soft", soft, "soft.png").masks, soft >= 128)
+
+
+def test_a_cut_out_of_one_faint_alpha_is_its_object(tmp_path: Path) -> None:
+    values = np.dstack([np.full((H, W, 3), 90, np.uint8), np.where(LEFT, 100, 0).astype(np.uint8)])
+    assert same(read(png(tmp_path / "faint.png", values))[0], LEFT)
+
+
+def test_a_stack_of_one_layer_is_read_as_that_layer(tmp_path: Path) -> None:
+    soft = (255 / (1 + np.exp(np.hypot(COLUMNS - 25, ROWS - 30) - 15))).astype(np.uint8)
+    for layer in (IDS.astype(np.uint8), soft):
+        alone, stacked = tmp_path / "alone.npy", tmp_path / "stacked.npy"
+        np.save(alone, layer)
+        np.save(stacked, layer[None])
+        wanted = pixels(read(alone)[0])
+        assert same(read(stacked)[0], *wanted)
+
+
 def test_lossy_masks_are_soft(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "mask.jpg"), LEFT.astype(np.uint8) * 255)
     masks, _ = read(tmp_path / "mask.jpg")
@@ -286,7 +320,7 @@ def test_coco_annotations_of_the_photograph(tmp_path: Path) -> None:
     masks, notes = read(path)
     assert same(masks, square(), RIGHT, RIGHT & False)
     assert [(mask.name, mask.category_id) for mask in masks] == [("cat", 3), ("dog", 5), ("category 9", 9)]
-    assert "3 of 4 are of train\\photo.jpg; 1 with iscrowd 1, kept as given" in notes[0]
+    assert "3 of 4 are of this photograph; 1 with iscrowd 1, kept as given" in notes[0]
     assert [mask.crowd for mask in masks] == [False, True, False]
     # By id, by a name that only ends otherwise, and because there is no other.
     assert same(read_mask_files([path], (H, W), "9.png", "7")[0][:1], square())
@@ -366,12 +400,37 @@ def test_results_of_the_photograph(tmp_path: Path) -> None:
     assert same(read(path, image_id="139")[0], LEFT, RIGHT)
     with pytest.raises(InputError, match="holds masks of 2 images, ids 139, 7; give the id"):
         read(path)
-    with pytest.raises(InputError, match="has no masks of image 8, but of 139, 7"):
+    with pytest.raises(InputError, match="has no masks of image 8, but of ids 139, 7"):
         read(path, image_id=8)
     write(path, [{**entry, "file_name": f"a/{entry['image_id']}.jpg"} for entry in entries])
     assert same(read_mask_files([path], (H, W), "139.jpg")[0], LEFT, RIGHT)
     write(path, entries[::2])
-    assert same(read(path)[0], LEFT, RIGHT)  # of one image alone, whatever its id
+    masks, notes = read(path)
+    assert same(masks, LEFT, RIGHT)  # of one image alone, whatever its id
+    assert "2 of 2 are of image 139, which is not the photograph's name" in notes[0]
+
+
+def test_entries_of_other_photographs_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+
+    def entry(mask: np.ndarray, **fields: Any) -> dict[str, Any]:
+        return {"category_id": 1, "segmentation": rle(mask), **fields}
+
+    twice = [entry(LEFT, image_id=1, file_name="a/photo.jpg"), entry(RIGHT, image_id=2, file_name="b/photo.jpg")]
+    with pytest.raises(InputError, match=r"2 images have the name photo\.jpg, ids 1, 2; give the id"):
+        read(write(path, twice))
+    assert same(read(path, image_id=2)[0], RIGHT)
+    numbered = [entry(LEFT, image_id=5, file_name="x.jpg"), entry(RIGHT, image_id=7, file_name="5.jpg")]
+    masks, notes = read_mask_files([write(path, numbered)], (H, W), "5.jpg")
+    assert same(masks, RIGHT) and "1 of 2 are of this photograph" in notes[0]  # a name before a number
+    for contents in (
+        [entry(LEFT, file_name="photo.jpg"), entry(RIGHT, file_name="other.jpg")],
+        {"annotations": [entry(LEFT, image_id="photo"), entry(RIGHT, image_id=2)], "image": {"height": H, "width": W}},
+        [entry(LEFT, image_id="photo"), entry(RIGHT)],
+    ):
+        masks, notes = read(write(path, contents))
+        assert same(masks, LEFT) and "1 of 2 are of this photograph" in notes[0]
+    assert "of other.jpg, which is not" in read(write(path, [entry(LEFT, image_id=1, file_name="other.jpg")]))[1][0]
 
 
 def test_single_segmentations_and_lists_of_masks(tmp_path: Path) -> None:
@@ -405,7 +464,7 @@ def test_labelme(tmp_path: Path) -> None:
     contents = {"shapes": shapes, "imageData": "no picture", "imageHeight": H, "imageWidth": W, "imagePath": "p.jpg"}
     path = write(tmp_path / "lm.json", contents)
     masks, notes = read(path)
-    assert "(LabelMe, 4 shapes)" in notes[0]
+    assert "(LabelMe, 4 shapes, of p.jpg, which is not the photograph's name)" in notes[0]
     part = (abs(COLUMNS - 45) < 5) & (abs(ROWS - 45) < 5)
     low = (abs(COLUMNS - 45) < 5) & (abs(ROWS - 52.5) < 2.5)
     assert [mask.name for mask in masks] == ["cat", "disc", "cat"] and masks[1].category == "disc"
