@@ -99,4 +99,5 @@ def _change(found: Detections, k: int, before: RLE, after: RLE) -> str:
     if found.rings[k] is found.coarse.rings[k]:
         return "kept as it is"
     iou = float(coco_mask.iou([after], [before], [0])[0, 0])
-    return f"{100 * (1 - iou):.1f} % changed (IoU {iou:.3f} with the given mask)"
+    share = f"{100 * (1 - iou):.1f} %" if iou < 0.9995 else "less than 0.1 %"
+    return f"{share} changed (IoU {iou:.3f} with the given mask)"

@@ -24,7 +24,7 @@ from pycocotools import mask as coco_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, add_part, check_crop, check_size, checked
-from sharpcontour.formats.outlines import class_of, not_held, plain, rings_in_file
+from sharpcontour.formats.outlines import class_of, counted, not_held, plain, rings_in_file
 from sharpcontour.formats.which_image import choose_image
 from sharpcontour.formats.xml_files import text_for_xml
 from sharpcontour.io.files import write_whole
@@ -66,7 +66,7 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
         group = shape.get("group_id", "0")
         key = index if group == "0" else (label, group)
         add_part(objects, key, NamedMask(label or f"{path.stem} {index + 1}", mask, label or None), size)
-    how = f"CVAT, {len(chosen['of'])} shapes" + (f"; tags of the image, no shapes: {tags}" if tags else "")
+    how = f"CVAT, {counted(len(chosen['of']), 'shape')}" + (f"; tags of the image, no shapes: {tags}" if tags else "")
     return Reading(list(objects.values()), how)
 
 

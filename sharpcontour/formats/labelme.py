@@ -85,7 +85,7 @@ def read_labelme(
         name = label or f"{path.stem} {index + 1}"
         add_part(objects, key, NamedMask(name, mask, label or None, crowd=_is_crowd(shape)), size)
     unnamed = sum(mask.category is None for mask in objects.values())
-    how = f"LabelMe, {len(contents['shapes'])} shapes" + (f", {unnamed} without a label" if unnamed else "")
+    how = f"LabelMe, {counted(len(contents['shapes']), 'shape')}" + (f", {unnamed} without a label" if unnamed else "")
     return Reading(list(objects.values()), how)
 
 

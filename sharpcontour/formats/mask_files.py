@@ -156,6 +156,8 @@ def _check_shape(file: IO[bytes], size: Size, where: str) -> None:
         shape, _, kind = np.lib.format.read_array_header_1_0(file)
         if kind.hasobject:
             return  # told for what it is
+        if len(shape) == 3 and shape[:2] == tuple(size) != shape[1:]:
+            raise InputError(f"{where}: has the shape {shape}; save array.transpose(2, 0, 1), a mask a layer")
         if len(shape) in (2, 3, 4):
             check_size(shape[-2:], size, where)
         elif shape:

@@ -109,9 +109,13 @@ def size_fault(size: object, height: int, width: int) -> str:
     """What is wrong with the size of a mask in words, "" if it is the image's."""
     if not isinstance(size, (list, tuple)) or len(size) != 2:
         return "an RLE needs 'size': [height, width]"
-    if list(size) != [height, width]:
-        return f"the mask is {size[1]} x {size[0]} pixels, the image {width} x {height}; give masks of this image"
-    return ""
+    if list(size) == [height, width]:
+        return ""
+    said = f"the mask is {size[1]} x {size[0]} pixels, the image {width} x {height}"
+    sides = all(isinstance(side, int) and side > 1 for side in size)
+    if sides and abs(size[0] * width - size[1] * height) <= max(height, width) and abs(size[0] - height) > height / 10:
+        return f"{said}; enlarge or shrink it without smoothing (cv2.INTER_NEAREST)"
+    return f"{said}; give masks of this image"
 
 
 def read_runs(rle: Mapping[str, object], height: int, width: int) -> np.ndarray:

@@ -38,6 +38,7 @@ def test_images_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "6 training images; 3 updates of 2 go over them 1 times" in done.stdout
     assert "1 unreadable images replaced" in done.stdout
+    assert done.stdout.count("first update done, in ") == 1
     assert "warning: 1 unreadable training images were replaced by others" in done.stdout
     assert "2 validation images in" in done.stdout
     assert "warning: 1 images cannot be used, and their objects count as missed: 2.png: the file is" in done.stdout
