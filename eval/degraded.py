@@ -29,6 +29,7 @@ from sharpcontour.masks.segmentation import to_rle
 MEASURES = ("IoU", "Boundary IoU 2 %", "Boundary IoU 0.5 %")
 RATIOS = (0.02, 0.005)  # of the image diagonal: widths of the two boundary bands
 SMALLEST = 400.0  # px^2, annotated area of the objects that are judged
+SIZES = (20, 40, 60, 80, 120, 200)  # px, square roots of areas, from which objects are told apart
 WORST = 10  # masks that lost most, by name
 
 Masks = list[np.ndarray]
@@ -38,12 +39,16 @@ Method = Callable[[np.ndarray, Masks], Masks]
 
 @dataclass
 class Judged:
-    """One worse mask, and its scores (2, 3), 0 to 1: before and after, by each of :data:`MEASURES`."""
+    """One worse mask, and its scores (2, 3), 0 to 1: before and after, by each of :data:`MEASURES`.
+
+    ``area`` is the annotated one of its object, in square pixels.
+    """
 
     image_id: int
     annotation_id: int
     source: str
     kind: str
+    area: float
     scores: np.ndarray
 
 
@@ -66,10 +71,11 @@ def evaluate_degraded(
     Returns:
         The same on every process. "masks": of each kind and :data:`MEASURES` the means "before" and "after" in percent;
         of Boundary IoU 2 % also "improved" and "harmed", shares of the masks in percent, and "worst", the largest loss.
-        "sources": the same for the images of each "source", where the annotations tell one. "worst": the ten masks that
-        lost most, "image_id", "annotation_id", "kind" and "gain" in Boundary IoU 2 %. "others": of each name "masks"
-        and "seconds". "objects", "images", and "seconds" of the refinement alone, over all processes. "left_out": what
-        was wrong with each image that cannot be used.
+        "sources": the same for the images of each "source", where the annotations tell one. "sizes": the same for
+        objects of each of :data:`SIZES` and more, as "20 to 40 px". "worst": the ten masks that lost most, "image_id",
+        "annotation_id", "kind" and "gain" in Boundary IoU 2 %. "others": of each name "masks" and "seconds".
+        "objects", "images", and "seconds" of the refinement alone, over all processes. "left_out": what was wrong with
+        each image that cannot be used.
 
     Raises:
         InputError: where no object is large enough, or no image can be used.
@@ -103,6 +109,7 @@ def evaluate_degraded(
     return {
         "masks": _table(rows[""], kinds),
         "sources": {source: _table([row for row in rows[""] if row.source == source], kinds) for source in sources},
+        "sizes": _by_size(rows[""], kinds),
         "worst": _worst(rows[""]),
         "others": {name: {"masks": _table(rows[name], kinds), "seconds": spent[name]} for name in methods if name},
         "objects": len(rows[""]) // max(len(kinds), 1),
@@ -158,7 +165,8 @@ def _judge(
             refined = method(image, masks)
             seconds[name] += time.perf_counter() - begin
             for one, own, first, mask in zip(annotations, wanted, before, refined, strict=True):
-                rows[name].append(Judged(entry["id"], one["id"], source, kind, np.array([first, _scores(mask, own)])))
+                scores = np.array([first, _scores(mask, own)])
+                rows[name].append(Judged(entry["id"], one["id"], source, kind, float(one["area"]), scores))
 
 
 def _scores(mask: np.ndarray, wanted: np.ndarray) -> list[float]:
@@ -178,6 +186,15 @@ def _worst(rows: Sequence[Judged]) -> list[dict[str, Any]]:
         {"image_id": row.image_id, "annotation_id": row.annotation_id, "kind": row.kind, "gain": _gain(row)}
         for row in lost
     ]
+
+
+def _by_size(rows: Sequence[Judged], kinds: Sequence[str]) -> dict[str, Any]:
+    tables = {}
+    for low, high in zip(SIZES, (*SIZES[1:], None), strict=True):
+        chosen = [row for row in rows if low**2 <= row.area and (high is None or row.area < high**2)]
+        name = f"{low} px and more" if high is None else f"{low} to {high} px"
+        tables[name] = {"objects": len(chosen) // max(len(kinds), 1), **_table(chosen, kinds)}
+    return {name: table for name, table in tables.items() if table["objects"]}
 
 
 def _table(rows: Sequence[Judged], kinds: Sequence[str]) -> dict[str, Any]:

@@ -327,6 +327,7 @@ def _exports(folder: Path) -> None:
     assert list(found["others"]) == ["grabcut", "run"] and list(found["sources"]) == ["drawn"]
     assert found["masks"]["as_given"]["IoU"]["before"] == 100 and (folder / "p" / "worst.png").is_file()
     assert found["images"] == 1 and len(found["left_out"]) == 1 and "gone.png" in done.stdout
+    assert found["sizes"] == {"20 to 40 px": {"objects": 1, **found["masks"]}}
     assert len(found["worst"]) == 2 and found["worst"][0]["gain"] <= found["worst"][1]["gain"]
     assert found["others"]["grabcut"]["masks"]["dilated"]["IoU"]["after"] > 99  # two colours are easy for it
 
