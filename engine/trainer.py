@@ -91,7 +91,7 @@ class Trainer:
         self._batches, self._evaluate, self._extra, self._replaced = batches, evaluate, extra, replaced
         self._per_pass = images_per_pass(config, world)
         self._verdicts, self._means, self._clock = Verdicts[StepRecord](world), Means(), Clock()
-        self._saved_at, self._began_at = -1, 0  # steps
+        self._saved_at = -1
 
     def replaced(self) -> int:
         """Unreadable images that all processes together have replaced by others so far."""
@@ -129,7 +129,6 @@ class Trainer:
         log = RunLog(self.folder, self.step, self.world.main)
         batches = self._batches(self.images_seen // (self._per_pass * self.world.size))
         period = config.eval_period or config.iterations
-        self._began_at = self.step
         try:
             self.model.train()
             if 0 < self.step < config.iterations and self.step % period == 0 and not any(gather_objects(log.evaluated)):
@@ -159,8 +158,8 @@ class Trainer:
         begin = time.perf_counter()
         while self.step < until:
             self._train_step(batches, signals)
-            going = self._settle()
-            if self.step == self._began_at + 1:
+            going = self._settle(everything=self.step == 1)
+            if self.step == 1:
                 spent = time.perf_counter() - begin
                 say(self.world, f"first update done, in {spent:.0f} s; a line comes every {config.log_period} of them")
             if self.step % config.log_period == 0 or self.step == until:

@@ -152,6 +152,11 @@ def read_checkpoint(path: Path, required: Sequence[str] = _REQUIRED) -> dict[str
     if name := not_finite(state["model"]):
         raise InputError(f"{path}: its weight {name} is not finite; use an earlier checkpoint")
     state["model"] = {_present_name(key): value for key, value in state["model"].items()}
+    config = state.get("config")
+    host = config.get("host") if isinstance(config, dict) else None
+    if isinstance(host, dict) and host.get("mask_input") is False:  # earlier ones have weights that nothing used
+        for name in [key for key in state["model"] if key.startswith("host.window.sides.")]:
+            del state["model"][name]
     return cast(dict[str, Any], state)
 
 

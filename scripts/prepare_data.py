@@ -23,6 +23,7 @@ import os
 import shlex
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -264,14 +265,16 @@ def check_data(args: argparse.Namespace) -> None:
     config = DataConfig(name="coco" if args.data == "shapes" else args.data, root=args.root, **values)
     splits = [split for split in ("train", "val") if args.root or values[f"{split}_json"]]
     if args.data == "lvis":
-        there = [s for s in splits if values[f"{s}_json"] or files_below(args.root, "lvis", s)[0].is_file()]
-        splits = [s for s in splits if s == "val" or s in there]  # AP* needs only LVIS' validation images
+        # AP* needs only LVIS' validation images.
+        splits = [
+            s for s in splits if s == "val" or values[f"{s}_json"] or files_below(args.root, "lvis", s)[0].is_file()
+        ]
     if not splits:
         raise InputError(f"{args.data} --check: give --root DIR, or --train-json and --train-images, or those of val")
     datasets: list[CocoSplit] = []
     broken: list[str] = []
     for split in splits:
-        datasets.append(CocoSplit(config, split))
+        datasets.append(CocoSplit(replace(config, keep_empty=True), split))
         broken += check_split(datasets[-1])
     if len(datasets) == 2:
         train, val = datasets

@@ -145,6 +145,6 @@ def _attach(found: list[Detections], objects: list[Rings], steps: list[list[Ring
     for coarse in found:
         part = slice(begin, begin + len(coarse))
         begin += len(coarse)
-        course = None if steps is None else [step[part] for step in steps]
-        refined.append(replace(coarse, shapes=objects[part], coarse=coarse, steps=course))
+        own = None if steps is None else [step[part] for step in steps]
+        refined.append(replace(coarse, shapes=objects[part], coarse=coarse, steps=own))
     return refined

@@ -219,7 +219,7 @@ def as_pixels(image: Any) -> np.ndarray:
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.dtype == np.uint16 or mode in ("I", "I;16B"):
-        wide = pixels.max(initial=0) > 255  # else 8 bits in a wider type
+        wide = mode != "I" or pixels.max(initial=0) > 255  # else PIL has widened 8 bits
         pixels = (pixels.astype(np.int64) >> (8 if wide else 0)).clip(0, 255).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise InputError(f"an image must be an array of uint8 or uint16; this one is {pixels.dtype}")

@@ -73,10 +73,11 @@ def read_label_studio(
     results, which = _results_of(path, task)
     regions: dict[Any, NamedMask] = {}
     others = 0
-    images = {(one.get("to_name"), one.get("item_index")) for one in results if isinstance(one, dict) and _shape(one)}
-    if len(images) > 1:
+    shapes = [result for result in results if isinstance(result, dict) and _is_shape(result)]
+    count = max(len({str(one[key]) for one in shapes if key in one}) for key in ("to_name", "item_index"))
+    if count > 1:
         raise InputError(
-            f"{path}: the task has regions on {len(images)} images, which are not told apart; export a task an image"
+            f"{path}: the task has regions on {count} images, which are not told apart; make a task of each image"
         )
     for index, result in enumerate(results):
         value = result.get("value") if isinstance(result, dict) else None
@@ -92,7 +93,7 @@ def read_label_studio(
             known = regions[key]
             known.category = known.category or label
             known.name = known.category or known.name
-        elif _shape(result):
+        elif _is_shape(result):
             score = result.get("score")
             regions[key] = NamedMask(
                 label or f"{path.stem} {index + 1}",
@@ -108,7 +109,7 @@ def read_label_studio(
     return Reading(list(regions.values()), f"Label Studio, {which}{of}{rest}")
 
 
-def _shape(result: Mapping[str, Any]) -> bool:
+def _is_shape(result: Mapping[str, Any]) -> bool:
     """Whether a result is a shape on an image, and no label, relation or text."""
     value = result.get("value")
     return isinstance(value, dict) and any(name in value for name in _SHAPES)

@@ -19,7 +19,7 @@ import numpy as np
 
 from sharpcontour.errors import InputError
 from sharpcontour.formats.cvat import read_cvat
-from sharpcontour.formats.mask_images import masks_of_values, read_image_masks
+from sharpcontour.formats.mask_images import is_soft, masks_of_values, read_image_masks
 from sharpcontour.formats.mask_json import read_json_masks
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size
 from sharpcontour.formats.svg import read_svg
@@ -134,7 +134,10 @@ def _arrays(path: Path, size: Size) -> Reading:
         check_size(tuple(int(side) for side in array.shape[-2:]), size, where)
         for k, part in enumerate(array if array.ndim == 3 else array[None]):
             entry = f"{where}, mask {k}" if array.ndim == 3 else where
-            reading = masks_of_values(f"{name} {k + 1}" if len(array) > 1 and array.ndim == 3 else name, part, entry)
+            stacked = array.ndim == 3 and len(array) > 1
+            # Such a layer is one mask, whatever number stands for inside.
+            values = part > 0 if stacked and part.dtype.kind in "ui" and not is_soft(part) else part
+            reading = masks_of_values(f"{name} {k + 1}" if stacked else name, values, entry)
             found += reading.masks
             ways.append(reading.how)
     return Reading(found, ", ".join(dict.fromkeys(ways)) or "no arrays")

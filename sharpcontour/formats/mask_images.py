@@ -56,7 +56,7 @@ def read_image_masks(path: Path, size: Size) -> Reading:
     if values.ndim == 3 and values.shape[2] == 4 and values[..., 3].min() < values[..., 3].max():
         alpha = values[..., 3]
         if indices is None or not _tells_objects(indices, alpha):
-            seen = alpha > 0 if len(np.unique(alpha[alpha > 0])) == 1 else _upper_half(alpha)
+            seen = alpha > 0 if alpha[alpha > 0].min() == alpha.max() else _upper_half(alpha)
             return one_object(path.stem, seen, "its alpha channel")
         indices = np.where(alpha > 0, indices, 0)
     if indices is not None:
@@ -105,7 +105,7 @@ def masks_of_values(stem: str, values: np.ndarray, where: str) -> Reading:
     present = np.unique(values[values > 0])
     if len(present) <= 1:
         return one_object(stem, values > 0, "a mask")
-    if values.dtype in (np.uint8, np.uint16) and _is_soft(values, present):
+    if is_soft(values):
         how = f"a soft mask of {len(present)} values, cut at {_half(values.dtype)}"
         return one_object(stem, _upper_half(values), how)
     return _labelled(stem, values, "each value an object")
@@ -120,8 +120,11 @@ def _labelled(stem: str, ids: np.ndarray, how: str, name: Callable[[int], str] =
     return Reading([NamedMask(f"{stem} {name(number)}", rle) for number, rle in label_rles(ids).items()], how)
 
 
-def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
-    """Whether values, more than one besides 0, tell how much of an object a pixel is, rather than which object."""
+def is_soft(values: np.ndarray) -> bool:
+    """Whether values (H, W), uint8 or uint16, tell how much of an object a pixel is, rather than which object."""
+    present = np.unique(values[values > 0])
+    if values.dtype not in (np.uint8, np.uint16) or len(present) < 2:
+        return False
     # Inside an object on a label map the neighbours have its value, and a thin one lies alone; where an object shades
     # off, its neighbours have other values.
     between = (values > 0) & (values < present[-1])

@@ -15,7 +15,7 @@ from sharpcontour.formats.coco_fields import id_text, is_crowd, whole_number
 from sharpcontour.formats.label_studio import is_label_studio, read_label_studio
 from sharpcontour.formats.labelme import read_labelme
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
-from sharpcontour.formats.which_image import CHOOSE, base_name, choose_image, first_names, whose
+from sharpcontour.formats.which_image import base_name, choose_image, whose
 from sharpcontour.io.files import read_json
 
 _UNKNOWN = (
@@ -101,33 +101,22 @@ def _of_photograph(
 ) -> tuple[dict[int, Mapping[str, Any]], str]:
     """The entries that are of a photograph, and how many of all are of which image; all where none names an image.
 
-    Those of the only image there is are taken, whatever it is called. Of several, the photograph's are told by its id,
-    its file name, or without one by the number that its name is.
+    They are told as :func:`choose_image` tells images; one that no entry names is called by its id.
     """
     groups: dict[str, dict[int, Mapping[str, Any]]] = {}  # by id, where there is one, else by file name
     for index, entry in entries.items():
         key = id_text(entry["image_id"]) if "image_id" in entry else base_name(entry)
         groups.setdefault(key, {})[index] = entry
-    names = {key: {base_name(entry) for entry in group.values()} - {""} for key, group in groups.items()}
     if set(groups) <= {""}:
         return entries, ""
-    known = f"ids {first_names(filter(None, groups))}"
-    stem = id_text(Path(image).stem)
-    if image_id is not None:
-        found = [key for key in groups if key == id_text(image_id)]
-    else:
-        found = [key for key in groups if image in names[key]]
-        found = found or [key for key in groups if key == stem and not names[key]]
-        found = found or (list(groups) if len(groups) == 1 else [])
-    if not found and image_id is not None:
-        raise InputError(f"{path}: has no masks of image {image_id}, but of {known}; {CHOOSE}")
-    if not found:
-        raise InputError(f"{path}: holds masks of {len(groups)} images, {known}; {CHOOSE}")
-    if len(found) > 1:
-        raise InputError(f"{path}: {len(found)} images have the name {image}, ids {first_names(found)}; {CHOOSE}")
-    key, mine = found[0], groups[found[0]]
-    ours = image_id is not None or image in names[key] or (key == stem and not names[key])
-    name = image if ours else next(iter(sorted(names[key])), f"image {key}")
+    images = []
+    for key, group in groups.items():
+        names = [name for entry in group.values() if (name := base_name(entry))]
+        unnamed = image if key == id_text(Path(image).stem) else key
+        images.append({"id": key, "file_name": image if image in names else names[0] if names else unnamed})
+    chosen = choose_image(path, images, image, image_id)
+    mine = groups[str(chosen["id"])]
+    name = image if image_id is not None else base_name(chosen)  # by its id it was meant, whatever its name
     return mine, f"{len(mine)} of {len(entries)} are of {whose(name, image)}"
 
 

@@ -32,7 +32,8 @@ _STEPS = {"M": 2, "L": 2, "H": 1, "V": 1, "Z": 0}  # numbers behind each command
 HIDDEN = "hidden"  # in the place of a fill-rule
 _NOT_DRAWN = ("defs", "clipPath", "mask", "marker", "pattern", "symbol", "metadata")
 _GROUPS = ("g", "a", "switch")
-_IN_SHEETS = re.compile(r"\b(fill-rule|transform|clip-path|mask|display|visibility)\s*:")
+_IN_SHEETS = re.compile(r"(?<![\w-])(fill-rule|transform|clip-path|mask|display|visibility)\s*:")
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _SHAPES = ("path", "polygon", "rect", "circle", "ellipse", "polyline", "line", "text", "use")
 
 
@@ -46,10 +47,10 @@ def read_svg(path: Path, root: Element, size: Size) -> Reading:
 
     Raises:
         WrongSizeError: naming both sizes, where its "viewBox" is not that of the photograph.
-        InputError: naming the shape, where it is broken, has curves, or is transformed.
+        InputError: naming the shape, where it is broken, has curves, or is transformed, clipped or masked.
     """
     _check_view(path, root, size)
-    sheets = " ".join(element.text or "" for element in root.iter("style"))
+    sheets = _COMMENT.sub("", " ".join(element.text or "" for element in root.iter("style")))
     if found := _IN_SHEETS.search(sheets):
         raise InputError(
             f"{path}: a style sheet in it sets {found[1]}, which is not read; write it on each path instead"
@@ -207,27 +208,37 @@ def _filled(flat: list[list[float]], rule: str, size: Size, where: str) -> Any:
     rings = [np.array(ring, np.float64).reshape(-1, 2) for ring in flat]
     even = rings_to_rles([rings], *size)[0]
     if rule != "evenodd":
-        winding = _windings(rings, size)
-        if (np.abs(winding) > 1).any():  # else both rules fill the same
-            return rings_or_pixels(rings, crop_to_rle(winding != 0, 0, 0, *size))
+        x0, y0, winding = _windings(rings, size)
+        if winding.max(initial=0) > 1 or winding.min(initial=0) < -1:  # else both rules fill the same
+            return rings_or_pixels(rings, crop_to_rle(winding != 0, x0, y0, *size))
     return rings_or_pixels(rings, even)
 
 
-def _windings(rings: Rings, size: Size) -> np.ndarray:
-    """How often the rings go around the centre of each pixel, one way less the other: (H, W) int32."""
-    changes = np.zeros((size[0], size[1] + 1), np.int32)
-    for ring in rings:
+def _windings(rings: Rings, size: Size) -> tuple[int, int, np.ndarray]:
+    """How often the rings go around the centre of each pixel of their box, one way less the other.
+
+    Returns:
+        First column and row of the box on the image, and (box height, box width) int32.
+    """
+    if not rings:
+        return 0, 0, np.zeros((0, 0), np.int32)
+    points = np.concatenate(rings)
+    low = np.floor(points.min(0)).clip(0, size[::-1]).astype(int)
+    high = np.ceil(points.max(0)).clip(low, size[::-1]).astype(int)
+    width, height = (high - low).tolist()
+    changes = np.zeros((height, width + 1), np.int32)
+    for ring in (ring - low for ring in rings):
         begin, end = ring, np.roll(ring, -1, 0)
         # Rows whose centres an edge passes, each a crossing of the row's line through the centres.
-        first, last = (np.ceil(np.clip(part[:, 1], 0, size[0]) - 0.5).astype(int) for part in (begin, end))
-        low, count = np.minimum(first, last), np.abs(last - first)
+        first, last = (np.ceil(np.clip(part[:, 1], 0, height) - 0.5).astype(int) for part in (begin, end))
+        top, count = np.minimum(first, last), np.abs(last - first)
         edge = np.repeat(np.arange(len(ring)), count)
-        row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + low[edge]
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + top[edge]
         share = (row + 0.5 - begin[edge, 1]) / (end - begin)[edge, 1]
         x = begin[edge, 0] + share * (end - begin)[edge, 0]
-        column = np.ceil(np.clip(x, 0, size[1]) - 0.5).astype(int)
+        column = np.ceil(np.clip(x, 0, width) - 0.5).astype(int)
         np.add.at(changes, (row, column), np.sign(last - first)[edge])
-    return changes.cumsum(1)[:, :-1]
+    return int(low[0]), int(low[1]), changes.cumsum(1, dtype=np.int32)[:, :-1]
 
 
 def write_svg(path: str | Path, found: Detections, given: Sequence[NamedMask], photo: Path | None = None) -> list[str]:

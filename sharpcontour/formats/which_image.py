@@ -45,7 +45,7 @@ def choose_image(path: Path, images: Any, name: str, image_id: Any = None) -> Ma
 
 def base_name(image: Mapping[str, Any]) -> str:
     """The "file_name" of an entry without its folders, whichever slashes it has."""
-    return PureWindowsPath(str(image.get("file_name", ""))).name
+    return PureWindowsPath(str(image.get("file_name") or "")).name
 
 
 def whose(name: str, image: str) -> str:

@@ -150,8 +150,8 @@ def avif_turn(data: bytes) -> tuple[int, int | None]:
     if _kind(data) is not _avif:
         return 0, None
     head = data[:65536]
-    turn, mirror = (head.find(name) for name in (b"irot", b"imir"))
-    return (head[turn + 4] & 3 if turn >= 0 else 0), (head[mirror + 4] & 1 if mirror >= 0 else None)
+    turn, mirror = (re.search(name + b"(.)", head, re.DOTALL) for name in (b"irot", b"imir"))
+    return (turn[1][0] & 3 if turn else 0), (mirror[1][0] & 1 if mirror else None)
 
 
 _KINDS: list[tuple[re.Pattern[bytes], Callable[[bytes], Size | None]]] = [

@@ -14,7 +14,7 @@ from sharpcontour.io.headers import LENGTH, Size, avif_turn, header_size, is_ima
 
 T = TypeVar("T")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-"""Endings, in small letters, of the files of a folder that are taken for images."""
+"""Endings, in small letters, of the files of a folder that are taken for images before they are looked at."""
 
 MAX_PIXELS = 2**28  # of one image: 16384 x 16384, 768 MiB as RGB
 
@@ -125,7 +125,8 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
                 "make it smaller, or cut it into parts"
             )
     # OpenCV leaves an AVIF as it is stored; should a later one turn it, not twice.
-    decoded = flags | cv2.IMREAD_IGNORE_ORIENTATION if avif_turn(data) != (0, None) else flags
+    turn = avif_turn(data)
+    decoded = flags if turn == (0, None) else flags | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = None if stored is None else cv2.imdecode(np.frombuffer(data, np.uint8), decoded)
     except cv2.error:
@@ -136,7 +137,7 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
             kind = "is cut short, or a TIFF of floats or other samples that are no colours; save it in 8 or 16 bits"
         raise UnreadableError(f"{path}: the file {kind}")
     if flags == cv2.IMREAD_COLOR:
-        image = _turned(image, *avif_turn(data))
+        image = _turned(image, *turn)
     else:  # all others are of pixels as stored, but OpenCV turns a TIFF all the same
         image = _as_stored(image, tiff_orientation(data))
     if size is not None and image.shape[:2] != tuple(size):

@@ -114,7 +114,7 @@ def size_fault(size: object, height: int, width: int) -> str:
     said = f"the mask is {size[1]} x {size[0]} pixels, the image {width} x {height}"
     sides = all(isinstance(side, int) and side > 1 for side in size)
     if sides and abs(size[0] * width - size[1] * height) <= max(height, width) and abs(size[0] - height) > height / 10:
-        return f"{said}; enlarge or shrink it without smoothing (cv2.INTER_NEAREST)"
+        return f"{said}; scale it to that (pixels: cv2.INTER_NEAREST), or give masks of this image"
     return f"{said}; give masks of this image"
 
 

@@ -51,6 +51,12 @@ def test_shapes_are_written_and_pass_the_check(tmp_path: Path) -> None:
     renamed.write_text(json.dumps(val))
     other = run_script("prepare_data.py", "coco", *same, cwd=tmp_path)
     assert other.returncode == 2 and "and dog in " in other.stderr and "renamed.json, so what" in other.stderr
+    train = tmp_path / "set" / "annotations" / "instances_train2017.json"
+    text = json.loads(train.read_text())
+    empty = [one for one in text["annotations"] if one["image_id"] != 2]
+    train.write_text(json.dumps(text | {"annotations": empty}))
+    told = run_script("prepare_data.py", "coco", "--root", root, "--check", cwd=tmp_path)
+    assert told.returncode == 0 and "3 images, 1 of them without objects" in told.stdout
     (tmp_path / "set" / "val2017" / "shapes_val_000001.png").write_text("<html>")
     broken = run_script("prepare_data.py", "coco", "--root", root, "--check", cwd=tmp_path)
     assert broken.returncode == 2 and broken.stderr.count("\n") == 1 and "shapes_val_000001.png" in broken.stderr

@@ -48,6 +48,7 @@ def _scenarios(rank: int, port: int, folder: Path) -> None:
         "statistics": _statistics(world, folder / "statistics"),
         "signal": _signal(world, folder / "signal"),
         "gathered": gather_objects(rank),
+        "replaced": _replaced(world, folder / "replaced"),
         "broadcast": broadcast_object(f"from {rank}"),
     }
     distributed.barrier()
@@ -66,6 +67,12 @@ def _accumulated(world: distributed.World, folder: Path) -> dict[str, torch.Tens
     one = toy.trainer(folder, toy.config(iterations=3, accumulation=2), world, model=_plain_model())
     assert one.fit()
     return one.model.state_dict()
+
+
+def _replaced(world: distributed.World, folder: Path) -> int:
+    one = toy.trainer(folder, toy.config(iterations=1), world)
+    one._replaced = lambda: [4, world.rank]  # an image that both met, and one each
+    return one.replaced()
 
 
 def _plain_model() -> toy.ToyModel:
@@ -239,7 +246,7 @@ def test_two_processes_score_as_one_does(run: tuple[Path, list[dict[str, Any]]])
 
 def test_objects_travel(run: tuple[Path, list[dict[str, Any]]]) -> None:
     for result in run[1]:
-        assert result["gathered"] == [0, 1] and result["broadcast"] == "from 0"
+        assert result["gathered"] == [0, 1] and result["broadcast"] == "from 0" and result["replaced"] == 3
 
 
 def test_one_process_alone() -> None:

@@ -248,7 +248,7 @@ def test_label_studio_as_it_exports(tmp_path: Path) -> None:
     cat, dog = pixels(masks)
     assert (cat == rings_to_masks([[np.array([[30, 45], [60, 45], [60, 90.0]])]], H, W)[0]).all()
     assert dog.sum() == 9 * 12 and dog[:9, :12].all() and "results that are no shapes: 2" in notes[0]
-    results[1]["item_index"] = 1
+    results[0]["item_index"], results[1]["item_index"] = 0, 1
     path.write_text(json.dumps(tasks))
     with pytest.raises(InputError, match="the task has regions on 2 images, which are not told apart"):
         read(path)
@@ -373,7 +373,7 @@ def test_svg_of_other_programs(tmp_path: Path) -> None:
         ('<path style="transform:translate(20px,20px)" d="M1 1h5v5z"/>', "a path has a transform"),
         ('<g clip-path="url(#a)"><path d="M1 1h5v5z"/></g>', "a g has a clip-path"),
         ("<style>path{transform:scale(2)}</style>", "a style sheet in it sets transform"),
-        ("<style>.h{display:none}</style>", "a style sheet in it sets display"),
+        ("<style>/* mask: a dog */ text{text-transform:none} .h{display:none}</style>", "sheet in it sets display"),
         ('<svg x="30" y="30"><path d="M1 1h5v5z"/></svg>', "has a svg inside"),
         ('<switch><path d="M1 1h5v5z"/><path d="M1 1h5v5z"/></switch>', "has a switch inside"),
     ],

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, features
 from sharpcontour import InputError
 from sharpcontour.io import images
 from sharpcontour.io.command_line import _message
-from sharpcontour.io.headers import LENGTH, header_size, is_image
+from sharpcontour.io.headers import LENGTH, avif_turn, header_size, is_image
 from sharpcontour.io.images import UnreadableError, WrongSizeError, looks_like_image, read_image, read_values
 from tests.sharpcontour.helpers import huge_png, not_utf8
 
@@ -126,6 +126,9 @@ def test_an_avif_is_turned_upright(orientation: int, tmp_path: Path) -> None:
     upright = read_image(path, upright=True)
     assert upright.shape == wanted.shape and np.abs(upright - wanted).mean() < 2
     assert np.abs(read_image(path).astype(int) - pixels).mean() < 20
+    data = path.read_bytes()
+    for end in range(16, 400):
+        avif_turn(data[:end])  # cut short anywhere
 
 
 def test_a_photograph_of_floats_is_told(tmp_path: Path) -> None:

@@ -214,6 +214,11 @@ def test_a_stack_of_one_layer_is_read_as_that_layer(tmp_path: Path) -> None:
         np.save(stacked, layer[None])
         wanted = pixels(read(alone)[0])
         assert same(read(stacked)[0], *wanted)
+    several = tmp_path / "several.npy"
+    np.save(several, np.stack([IDS, 7 * RIGHT]))  # a mask a layer, whatever numbers it has
+    assert same(read(several)[0], LEFT | RIGHT, RIGHT)
+    np.save(several, np.stack([soft, soft[:, ::-1]]))
+    assert same(read(several)[0], soft >= 128, soft[:, ::-1] >= 128)
 
 
 def test_lossy_masks_are_soft(tmp_path: Path) -> None:
@@ -263,7 +268,7 @@ def test_arrays_that_are_no_masks(tmp_path: Path) -> None:
             "holds Python objects, which are not read since they could run code; save",
         ),
         (LEFT[:-1], r"the mask is 80 x 59 pixels, the image 80 x 60; give masks of this image"),
-        (LEFT[::2, ::2], r"the mask is 40 x 30 pixels, the image 80 x 60; enlarge or shrink it without smoothing"),
+        (LEFT[::2, ::2], r"the mask is 40 x 30 pixels, the image 80 x 60; scale it to that"),
         (np.stack([LEFT, RIGHT], 2), "has the shape .*save array.transpose"),
         (LEFT.ravel(), r"has the shape \(4800,\); save \(height, width\) or"),
         (LEFT * 7.5, "its numbers are not from 0 to 1; save bool, for instance logits > 0"),
@@ -399,16 +404,18 @@ def test_results_of_the_photograph(tmp_path: Path) -> None:
         odd_masks, _ = read(write(tmp_path / "odd.json", [{**entries[0], "score": odd}]))
         assert odd_masks[0].score is None
     assert same(read(path, image_id="139")[0], LEFT, RIGHT)
-    with pytest.raises(InputError, match="holds masks of 2 images, ids 139, 7; give the id"):
+    with pytest.raises(
+        InputError, match=r"none of its 2 images has the name photo\.jpg \(there are 139, 7\); give the id"
+    ):
         read(path)
-    with pytest.raises(InputError, match="has no masks of image 8, but of ids 139, 7"):
+    with pytest.raises(InputError, match=r"none of its 2 images has the id 8 \(there are 139, 7\)"):
         read(path, image_id=8)
     write(path, [{**entry, "file_name": f"a/{entry['image_id']}.jpg"} for entry in entries])
     assert same(read_mask_files([path], (H, W), "139.jpg")[0], LEFT, RIGHT)
     write(path, entries[::2])
     masks, notes = read(path)
     assert same(masks, LEFT, RIGHT)  # of one image alone, whatever its id
-    assert "2 of 2 are of image 139, which is not the photograph's name" in notes[0]
+    assert "2 of 2 are of 139, which is not the photograph's name" in notes[0]
 
 
 def test_entries_of_other_photographs_are_told_apart(tmp_path: Path) -> None:
@@ -432,6 +439,10 @@ def test_entries_of_other_photographs_are_told_apart(tmp_path: Path) -> None:
         masks, notes = read(write(path, contents))
         assert same(masks, LEFT) and "1 of 2 are of this photograph" in notes[0]
     assert "of other.jpg, which is not" in read(write(path, [entry(LEFT, image_id=1, file_name="other.jpg")]))[1][0]
+    other_kind = [entry(LEFT, image_id=1, file_name="photo.png"), entry(RIGHT, image_id=2, file_name="b.png")]
+    assert same(read(write(path, other_kind))[0], LEFT)
+    unnamed = [entry(LEFT, image_id=139, file_name=None), entry(RIGHT, image_id=7, file_name=None)]
+    assert same(read_mask_files([write(path, unnamed)], (H, W), "139.jpg")[0], LEFT)
 
 
 def test_single_segmentations_and_lists_of_masks(tmp_path: Path) -> None:
