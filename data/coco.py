@@ -31,13 +31,14 @@ from sharpcontour.host import Target, TargetBuilder
 
 MOST_ENLARGED = 3.0  # times, of an image whose object is small
 LISTED = 10  # unreadable images named in a message
+NOT_READ = {"name", "shapes_size", "train_images_count", "val_images_count"}  # fields of DataConfig
 
 
 class CocoDataset(CocoSplit):
     """A split of a COCO-format set; samples as in ``data/__init__.py``.
 
-    An unreadable image is replaced by the next one in training, up to ``max_unreadable`` of all; in evaluation its
-    sample is an ImageError, and the loader leaves it out.
+    An unreadable image of "train" is replaced by the next one in training, up to ``max_unreadable`` of all; one of
+    "val", and any in evaluation, is an ImageError, and the loader leaves it out.
 
     Args:
         config: paths, sizes and augmentation.
@@ -45,10 +46,7 @@ class CocoDataset(CocoSplit):
         prepare: what the model adds to every training target.
     """
 
-    settings: ClassVar = frozenset(field.name for field in dataclasses.fields(DataConfig)) - {
-        "name",
-        *("shapes_size", "train_images_count", "val_images_count"),
-    }
+    settings: ClassVar = frozenset(field.name for field in dataclasses.fields(DataConfig)) - NOT_READ
 
     def __init__(self, config: DataConfig, split: str, prepare: TargetBuilder | None = None) -> None:
         import torch  # here: the names of the data sets are options of commands, whose --help needs no torch
@@ -61,6 +59,8 @@ class CocoDataset(CocoSplit):
         epoch, index = key
         if epoch < 0:
             return self._evaluation_sample(index)
+        if self.split == "val":
+            return self._training_sample(epoch, index)
         while True:
             if self._unreadable[index]:
                 index = self._replacement(index)

@@ -29,7 +29,7 @@ def replicates(matches: Matches, count: int) -> list[float]:
     """
     entries = matches.entries
     number = len(entries.images)
-    if not number:
+    if not number or not len(entries.truth_category):
         return []
     rng = np.random.default_rng(SEED)
     weights = rng.multinomial(number, np.full(number, 1 / number), size=count)  # (B, images)

@@ -137,7 +137,7 @@ def write_shapes(args: argparse.Namespace) -> None:
     )
     root = Path(args.root)
     for path in (root / "annotations").glob("instances_*2017.json"):
-        if '"shapes_' not in beginning(path):
+        if '"shapes_' not in beginning(path, 2000):
             raise InputError(f"{path}: is there already and of another data set; choose another --root")
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for split in ("train", "val"):
@@ -153,10 +153,10 @@ def write_shapes(args: argparse.Namespace) -> None:
     print(f"train on them with: torchrun scripts/train.py --model dance --refine --data coco --root {root}")
 
 
-def beginning(path: Path) -> str:
-    """The first bytes of a file, which may be a large one, as text: what made it."""
-    with open(path, "rb") as file:
-        return file.read(2000).decode(errors="replace")
+def beginning(path: Path, count: int) -> str:
+    """The first characters of a file, which may be a large one: what made it."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(count)
 
 
 def write_cityscapes(root: Path) -> None:
@@ -200,7 +200,7 @@ def write_labelme(args: argparse.Namespace) -> int:
     files = {split: out / f"{split}.json" for split in labelme.SPLITS}
     for path in files.values():
         check_writable(path)
-        if path.exists() and labelme.MADE not in beginning(path):
+        if path.exists() and labelme.MADE not in beginning(path, 200):
             raise InputError(f"{path}: is there already and was not made of LabelMe files; choose another --out")
     images = Path(args.images) if args.images else None
     found = labelme.convert(root, out, images, args.val, args.seed, progress=True)

@@ -15,17 +15,17 @@ from sharpcontour.io.images import ImageError
 def annotated_samples(dataset: DatasetLike, count: int, what: str) -> Iterator[Sample]:
     """The first images of a data set with their objects, as in its first epoch of training, under a bar.
 
-    An image that cannot be read is told on stderr and left out; in training another one would take its place.
+    An image that cannot be read is told on stderr and left out.
 
     Args:
-        dataset: of :meth:`data.config.DataConfig.at_test_size`.
+        dataset: the split "val" of :meth:`data.config.DataConfig.at_test_size`.
         count: images at most.
         what: title of the bar.
     """
     for index in tqdm(range(min(count, len(dataset))), desc=what, unit="image", disable=None):
         try:
-            dataset.read_image(index)
+            sample = dataset[0, index]
         except ImageError as error:
             print(f"warning: {error}; it is left out", file=sys.stderr, flush=True)
             continue
-        yield dataset[0, index]
+        yield sample

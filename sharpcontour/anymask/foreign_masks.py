@@ -75,10 +75,12 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
         raise InputError(
             f"masks must be an array (K, height, width) or a list with an entry a mask, not {_kind(masks)}"
         )
-    if isinstance(masks, (np.ndarray, Tensor)) and masks.ndim != 3:
-        raise InputError(f"masks must have the shape (K, {height}, {width}); this one has {tuple(masks.shape)}")
-    if isinstance(masks, (np.ndarray, Tensor)) and tuple(masks.shape[:2]) == (height, width) != tuple(masks.shape[1:]):
-        raise InputError(f"masks have the shape {tuple(masks.shape)}; give (K, {height}, {width}), a mask a layer")
+    if isinstance(masks, (np.ndarray, Tensor)):
+        shape = tuple(masks.shape)
+        if len(shape) != 3:
+            raise InputError(f"masks must have the shape (K, {height}, {width}); this one has {shape}")
+        if shape[:2] == (height, width) != shape[1:]:
+            raise InputError(f"masks have the shape {shape}; give (K, {height}, {width}), a mask a layer")
     objects: list[Rings] = []
     parts: list[TracedRings] = []
     for k, mask in enumerate(masks):

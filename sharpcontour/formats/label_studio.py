@@ -30,7 +30,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.brush import decode_brush, encode_brush
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
 from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, numbers, whole_in_file
-from sharpcontour.formats.which_image import choose_image, whose
+from sharpcontour.formats.which_image import choose_image, other_name
 from sharpcontour.io.files import save_results
 from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
@@ -104,8 +104,8 @@ def read_label_studio(
         else:
             others += 1
     rest = f"; results that are no shapes: {others}" if others else ""
-    name = chosen["file_name"]
-    of = "" if image_id is not None or name in ("", image) else f", of {whose(name, image)}"
+    other = other_name(chosen, image, image_id)
+    of = f", of {other}" if other else ""
     return Reading(list(regions.values()), f"Label Studio, {which}{of}{rest}")
 
 

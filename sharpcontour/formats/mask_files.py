@@ -19,7 +19,7 @@ import numpy as np
 
 from sharpcontour.errors import InputError
 from sharpcontour.formats.cvat import read_cvat
-from sharpcontour.formats.mask_images import is_soft, masks_of_values, read_image_masks
+from sharpcontour.formats.mask_images import masks_of_values, read_image_masks
 from sharpcontour.formats.mask_json import read_json_masks
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size
 from sharpcontour.formats.svg import read_svg
@@ -135,9 +135,7 @@ def _arrays(path: Path, size: Size) -> Reading:
         for k, part in enumerate(array if array.ndim == 3 else array[None]):
             entry = f"{where}, mask {k}" if array.ndim == 3 else where
             stacked = array.ndim == 3 and len(array) > 1
-            # Such a layer is one mask, whatever number stands for inside.
-            values = part > 0 if stacked and part.dtype.kind in "ui" and not is_soft(part) else part
-            reading = masks_of_values(f"{name} {k + 1}" if stacked else name, values, entry)
+            reading = masks_of_values(f"{name} {k + 1}" if stacked else name, part, entry, single=stacked)
             found += reading.masks
             ways.append(reading.how)
     return Reading(found, ", ".join(dict.fromkeys(ways)) or "no arrays")

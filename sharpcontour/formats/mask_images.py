@@ -16,8 +16,9 @@ The rules, in this order; 0 or black is always the background:
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,13 +84,14 @@ def _has_more(data: bytes, size: tuple[int, ...]) -> bool:
     return len(pages) > 1 and pages[1].shape[:2] == tuple(size)
 
 
-def masks_of_values(stem: str, values: np.ndarray, where: str) -> Reading:
+def masks_of_values(stem: str, values: np.ndarray, where: str, single: bool = False) -> Reading:
     """The objects of one array of pixels.
 
     Args:
         stem: what to call them, with the value of each behind it where there are several.
         values: (H, W): bool; integers, a label map, a mask or a soft mask; or floats from 0 to 1, a soft mask.
         where: file and entry, for error messages.
+        single: whether integers are one mask, soft or not, whatever number stands for inside.
 
     Raises:
         InputError: for values that are no mask.
@@ -100,15 +102,15 @@ def masks_of_values(stem: str, values: np.ndarray, where: str) -> Reading:
         if not ((values >= 0) & (values <= 1)).all():
             raise InputError(f"{where}: its numbers are not from 0 to 1; save bool, for instance logits > 0")
         return one_object(stem, values >= 0.5, "a soft mask, cut at 0.5")
-    if values.dtype.kind not in "ui" or values.min(initial=0) < 0:
+    if values.dtype.kind not in "ui" or (values.min(initial=0) < 0 and not single):
         raise InputError(f"{where}: is {values.dtype} with negative values or no numbers; save bool, or ids 0, 1, ...")
     present = np.unique(values[values > 0])
     if len(present) <= 1:
         return one_object(stem, values > 0, "a mask")
-    if is_soft(values):
+    if values.dtype in (np.uint8, np.uint16) and _is_soft(values, present):
         how = f"a soft mask of {len(present)} values, cut at {_half(values.dtype)}"
         return one_object(stem, _upper_half(values), how)
-    return _labelled(stem, values, "each value an object")
+    return one_object(stem, values > 0, "a mask") if single else _labelled(stem, values, "each value an object")
 
 
 def one_object(stem: str, inside: np.ndarray, how: str) -> Reading:
@@ -120,11 +122,8 @@ def _labelled(stem: str, ids: np.ndarray, how: str, name: Callable[[int], str] =
     return Reading([NamedMask(f"{stem} {name(number)}", rle) for number, rle in label_rles(ids).items()], how)
 
 
-def is_soft(values: np.ndarray) -> bool:
-    """Whether values (H, W), uint8 or uint16, tell how much of an object a pixel is, rather than which object."""
-    present = np.unique(values[values > 0])
-    if values.dtype not in (np.uint8, np.uint16) or len(present) < 2:
-        return False
+def _is_soft(values: np.ndarray, present: np.ndarray) -> bool:
+    """Whether values, more than one besides 0, tell how much of an object a pixel is, rather than which object."""
     # Inside an object on a label map the neighbours have its value, and a thin one lies alone; where an object shades
     # off, its neighbours have other values.
     between = (values > 0) & (values < present[-1])
@@ -151,8 +150,7 @@ def _is_level(values: np.ndarray) -> np.ndarray:
 def _is_uneven(values: np.ndarray) -> np.ndarray:
     """Where (H, W) values have others but 0 above, below or beside them, (H, W) bool."""
     uneven = np.zeros(values.shape, bool)
-    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        found = (values[one] != values[other]) & (values[one] > 0) & (values[other] > 0)
+    for one, other, found in _meetings(values):
         uneven[one] |= found
         uneven[other] |= found
     return uneven
@@ -161,11 +159,21 @@ def _is_uneven(values: np.ndarray) -> np.ndarray:
 def _is_gradual(values: np.ndarray) -> bool:
     """Whether values other than 0 differ little from unequal ones beside them, as where an object fades, not its id."""
     steps = []
-    for one, other in ((values[1:], values[:-1]), (values[:, 1:], values[:, :-1])):
-        chosen = (one != other) & (one > 0) & (other > 0)
-        steps.append(np.abs(one[chosen].astype(np.int64) - other[chosen]))
-    found = np.concatenate(steps)
-    return len(found) > 0 and float(np.median(found)) <= STEP
+    for one, other, found in _meetings(values):
+        steps.append(np.abs(values[one][found].astype(np.int64) - values[other][found]))
+    together = np.concatenate(steps)
+    return len(together) > 0 and float(np.median(together)) <= STEP
+
+
+def _meetings(values: np.ndarray) -> Iterator[tuple[Any, Any, np.ndarray]]:
+    """Where unequal values (H, W) but 0 lie below, and then where they lie right of one another.
+
+    Yields:
+        Two indices, of the pixels and of their neighbours, and where of these that is so, bool.
+    """
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        here, beside = values[one], values[other]
+        yield one, other, (here != beside) & (here > 0) & (beside > 0)
 
 
 def _upper_half(values: np.ndarray) -> np.ndarray:

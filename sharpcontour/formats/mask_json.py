@@ -15,9 +15,10 @@ from sharpcontour.formats.coco_fields import id_text, is_crowd, whole_number
 from sharpcontour.formats.label_studio import is_label_studio, read_label_studio
 from sharpcontour.formats.labelme import read_labelme
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
-from sharpcontour.formats.which_image import base_name, choose_image, whose
+from sharpcontour.formats.which_image import base_name, choose_image, other_name
 from sharpcontour.io.files import read_json
 
+THIS = "this photograph"
 _UNKNOWN = (
     "is JSON, but no masks that are understood; give COCO annotations or results, a COCO segmentation, a list of "
     "entries with a 'segmentation' each, LabelMe or Label Studio"
@@ -43,8 +44,8 @@ def read_json_masks(path: Path, size: Size, image: str, image_id: Any = None) ->
     if isinstance(contents, dict):
         if isinstance(contents.get("shapes"), list):
             reading = read_labelme(path, contents, size)
-            name = base_name({"file_name": contents.get("imagePath") or image})
-            return reading if name == image else replace(reading, how=f"{reading.how}, of {whose(name, image)}")
+            other = other_name({"file_name": contents.get("imagePath")}, image)
+            return replace(reading, how=f"{reading.how}, of {other}") if other else reading
         if isinstance(contents.get("annotations"), list):
             return _annotations(path, contents, size, image, image_id)
         if "counts" in contents or "segmentation" in contents:
@@ -78,8 +79,8 @@ def _annotations(path: Path, contents: Mapping[str, Any], size: Size, image: str
     _check_image_size(path, chosen, size)
     wanted = id_text(chosen.get("id"))
     mine = {k: entry for k, entry in annotations.items() if id_text(entry.get("image_id")) == wanted}
-    name = base_name(chosen) if image_id is None else image  # by its id it was meant, whatever its name
-    how = f"COCO annotations; {len(mine)} of {len(annotations)} are of {whose(name or image, image)}"
+    whose = other_name(chosen, image, image_id) or THIS
+    how = f"COCO annotations; {len(mine)} of {len(annotations)} are of {whose}"
     return Reading(_entries(path, mine, size, names), how)
 
 
@@ -116,8 +117,7 @@ def _of_photograph(
         images.append({"id": key, "file_name": image if image in names else names[0] if names else unnamed})
     chosen = choose_image(path, images, image, image_id)
     mine = groups[str(chosen["id"])]
-    name = image if image_id is not None else base_name(chosen)  # by its id it was meant, whatever its name
-    return mine, f"{len(mine)} of {len(entries)} are of {whose(name, image)}"
+    return mine, f"{len(mine)} of {len(entries)} are of {other_name(chosen, image, image_id) or THIS}"
 
 
 def _check_entry(path: Path, index: int, entry: Any) -> None:

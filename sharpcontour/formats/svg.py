@@ -206,12 +206,11 @@ def _filled(flat: list[list[float]], rule: str, size: Size, where: str) -> Any:
     for ring in flat:
         checked([ring], size, where)
     rings = [np.array(ring, np.float64).reshape(-1, 2) for ring in flat]
-    even = rings_to_rles([rings], *size)[0]
     if rule != "evenodd":
         x0, y0, winding = _windings(rings, size)
         if winding.max(initial=0) > 1 or winding.min(initial=0) < -1:  # else both rules fill the same
             return rings_or_pixels(rings, crop_to_rle(winding != 0, x0, y0, *size))
-    return rings_or_pixels(rings, even)
+    return rings_or_pixels(rings, rings_to_rles([rings], *size)[0])
 
 
 def _windings(rings: Rings, size: Size) -> tuple[int, int, np.ndarray]:

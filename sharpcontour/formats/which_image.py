@@ -48,9 +48,13 @@ def base_name(image: Mapping[str, Any]) -> str:
     return PureWindowsPath(str(image.get("file_name") or "")).name
 
 
-def whose(name: str, image: str) -> str:
-    """The image that masks are of, as a file calls it; said where the photograph ``image`` has another name."""
-    return "this photograph" if name == image else f"{name}, which is not the photograph's name"
+def other_name(entry: Mapping[str, Any], image: str, image_id: Any = None) -> str:
+    """The name of an entry that was chosen for the photograph ``image``, said to be another one; empty where it is not.
+
+    An entry that was chosen by ``image_id`` was meant, whatever its name.
+    """
+    name = base_name(entry)
+    return "" if image_id is not None or name in ("", image) else f"{name}, which is not the photograph's name"
 
 
 def first_names(items: Iterable[Any], count: int = LISTED, separator: str = ", ") -> str:
