@@ -24,19 +24,20 @@ if TYPE_CHECKING:  # torch.hub.list names whatever is callable here
 dependencies = ["torch", "torchvision", "numpy", "cv2", "pycocotools"]
 
 
-def refiner(path: str | None = None, device: str = "cpu") -> MaskRefiner:
+def refiner(path: str | None = None, device: str = "cpu", zoom: bool = False) -> MaskRefiner:
     """The trained refiner of masks from anywhere: ``refiner.refine(image, masks)``.
 
     Args:
         path: of a file of weights, as ``scripts/export.py`` writes it; None: the weights in the repository.
         device: that it computes on; "auto" takes the first of cuda, mps and cpu that is there.
+        zoom: whether large objects are looked at again, in windows of 256 pixels along their outlines.
 
     Raises:
         InputError: where the file cannot be used, and where the device is not there.
     """
     from sharpcontour import load_refiner
 
-    return load_refiner(path, device)
+    return load_refiner(path, device, zoom)
 
 
 def _entry(name: str, title: str) -> Callable[..., Predictor]:

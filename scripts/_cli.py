@@ -17,7 +17,9 @@ from sharpcontour.io.command_line import add_device, run, tell_missing_package  
 
 sys.excepthook = tell_missing_package
 
-__all__ = ["ROOT", "add_device", "add_refiner_set", "add_set", "add_speed", "is_faster", "run", "speed_of"]
+NO_ZOOM = "--zoom is for the package's refiner and for --weights, which scripts/export.py makes of an anymask run"
+
+__all__ = ["NO_ZOOM", "ROOT", "add_device", "add_refiner_set", "add_set", "add_speed", "is_faster", "run", "speed_of"]
 
 
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:

@@ -28,6 +28,7 @@ from data import DataConfig, build_dataset
 from data.degrade import KINDS
 from engine.config import change_refiner
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import add_zoom
 from sharpcontour.io.files import check_writable, save_results
 
 if TYPE_CHECKING:  # --help needs no torch: what does is imported by the functions that use it
@@ -55,7 +56,9 @@ def main() -> int:
     config = DataConfig(name="coco", val_json=args.val_json, val_images=args.val_images)
     dataset = build_dataset(config, "val")
     refiner: Any = (
-        load_model(args.checkpoint, world.device) if args.checkpoint else load_refiner(args.weights, world.device)
+        load_model(args.checkpoint, world.device)
+        if args.checkpoint
+        else load_refiner(args.weights, world.device, args.zoom)
     )
     change_refiner(refiner.model, args.overrides)
     others = {name: method_of(name, world.device) for name in args.against}
@@ -98,8 +101,12 @@ def parse_arguments() -> argparse.Namespace:
     _cli.add_refiner_set(parser)
     add("--pictures", metavar="DIR", help="draw the masks that lost most to DIR")
     add("--json", metavar="OUT", help="write the numbers to this file")
+    add_zoom(parser)
     _cli.add_device(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.checkpoint and args.zoom:
+        parser.error(_cli.NO_ZOOM)
+    return args
 
 
 def method_of(name: str, device: torch.device) -> Method:

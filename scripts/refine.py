@@ -40,6 +40,7 @@ from eval.refined_results import PICTURES, RefinedResults
 from eval.results import format_table
 from sharpcontour.app.command import DEFAULT_FORMATS, add_output_options, refine_files
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import add_zoom
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 
@@ -73,7 +74,7 @@ def load(args: argparse.Namespace) -> Predictor | MaskRefiner:
 
     device = choose_device(args.device)
     if not args.checkpoint:
-        return load_refiner(args.weights, device)
+        return load_refiner(args.weights, device, args.zoom)
     predictor = load_model(args.checkpoint, device)
     if not isinstance(predictor.model, RefinedModel):
         raise InputError(f"{args.checkpoint}: this checkpoint has no refiner; train with --refine")
@@ -98,7 +99,8 @@ def refine_results(args: argparse.Namespace) -> int:
     weights = args.checkpoint or args.weights or WEIGHTS
     files = (weights, args.results, *([args.annotations] if args.annotations else []))
     begin = time.perf_counter()
-    with Journal(args.out, {"files": [fingerprint_of(path) for path in files], "images": args.images}) as journal:
+    about = {"files": [fingerprint_of(path) for path in files], "images": args.images, "zoom": args.zoom}
+    with Journal(args.out, about) as journal:
         fresh = results.run(journal)
         pace = f", {(time.perf_counter() - begin) / fresh:.2f} s each" if fresh else ""
         save_results(results.output, args.out)
@@ -139,6 +141,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--pictures", metavar="DIR", help=f"draw the {PICTURES} images that changed most, before and after, to DIR")
     add("--html", metavar="PAGE.html", help="also one file for a browser, before and after (default: none)")
     add_output_options(parser)
+    add_zoom(parser)
     _cli.add_device(parser)
     args = parser.parse_args()
     if args.results is not None and not (args.images and args.out):
@@ -153,6 +156,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--format and --simplify are for --image; leave them out with --results")
     if args.checkpoint and args.weights:
         parser.error("--checkpoint and --weights are two refiners; give one")
+    if args.checkpoint and args.zoom:
+        parser.error(_cli.NO_ZOOM)
     return args
 
 

@@ -93,6 +93,11 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
     return GivenObjects(objects, _join(parts))
 
 
+def given_traced(parts: Sequence[TracedRings]) -> GivenObjects:
+    """The rings of one mask each, in pixels of one image, as objects to refine."""
+    return GivenObjects([part.split() for part in parts], _join(parts))
+
+
 def _read(mask: Any, height: int, width: int) -> tuple[list[Ring], TracedRings]:
     """One mask; ValueError or TypeError where it is broken."""
     if isinstance(mask, (list, tuple)):

@@ -16,6 +16,7 @@ from sharpcontour.anymask.foreign_masks import GivenObjects, read_masks, valid_b
 from sharpcontour.anymask.host import MaskHost
 from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.network import AnyMaskConfig
+from sharpcontour.anymask.zoom import refine_zoomed
 from sharpcontour.config import SharpContourConfig
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -44,6 +45,7 @@ class MaskRefiner:
     Args:
         model: its host is a :class:`~sharpcontour.anymask.host.MaskHost`.
         about: how it was trained.
+        zoom: whether large objects are looked at again, see :func:`sharpcontour.anymask.zoom.refine_zoomed`.
 
     Attributes:
         category_ids, class_names: of the classes that it tells apart: none.
@@ -52,8 +54,8 @@ class MaskRefiner:
     category_ids: Sequence[int] = ()
     class_names: Sequence[str] = ()
 
-    def __init__(self, model: RefinedModel, about: dict[str, Any] | None = None) -> None:
-        self.model, self.about = model.eval(), about or {}
+    def __init__(self, model: RefinedModel, about: dict[str, Any] | None = None, zoom: bool = False) -> None:
+        self.model, self.about, self.zoom = model.eval(), about or {}, zoom
 
     def refine(
         self, image: Any, masks: Any, boxes: Any = None, *, scores: Any = None, labels: Any = None
@@ -79,15 +81,18 @@ class MaskRefiner:
                 scores and labels that are not K numbers.
         """
         pixels, given, coarse = read_given(image, masks, boxes, scores, labels)
-        return replace(coarse, shapes=refine_in_windows(self.model, pixels, given), coarse=coarse)
+        refine = refine_zoomed if self.zoom else refine_in_windows
+        return replace(coarse, shapes=refine(self.model, pixels, given), coarse=coarse)
 
 
-def load_refiner(path: str | Path | None = None, device: str | torch.device = "cpu") -> MaskRefiner:
+def load_refiner(path: str | Path | None = None, device: str | torch.device = "cpu", zoom: bool = False) -> MaskRefiner:
     """The trained refiner of the package, or one from another file of its kind.
 
     Args:
         path: of the file; None: the package's own.
         device: that it computes on; "auto" takes the first of cuda, mps and cpu that is there.
+        zoom: whether objects whose window is 320 pixels or more are looked at again, in windows of 256 pixels along
+            their outlines: finer, and 3 times as slow or slower. It can be switched later, ``refiner.zoom = True``.
 
     Raises:
         InputError: where the file is missing, is none of its kind, or does not fit this version, and where the device
@@ -116,7 +121,7 @@ def load_refiner(path: str | Path | None = None, device: str | torch.device = "c
     except (KeyError, TypeError, AttributeError, RuntimeError, InputError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: does not fit this version ({reason}); export it anew") from error
-    return MaskRefiner(model.to(choose_device(device)), state.get("about"))
+    return MaskRefiner(model.to(choose_device(device)), state.get("about"), zoom)
 
 
 def save_refiner(model: RefinedModel, about: dict[str, Any], path: str | Path) -> None:

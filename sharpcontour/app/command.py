@@ -33,7 +33,7 @@ from sharpcontour.contours.simplify import simplified
 from sharpcontour.detections import Detections
 from sharpcontour.formats import output_files
 from sharpcontour.formats.named_masks import NamedMask
-from sharpcontour.io.command_line import add_device, between, run
+from sharpcontour.io.command_line import add_device, add_zoom, between, run
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
 
@@ -59,7 +59,7 @@ def _main() -> int:
     def load() -> MaskRefinerLike:
         from sharpcontour.anymask.refiner import load_refiner  # takes seconds, and what is wrong is told before
 
-        return load_refiner(args.weights, choose_device(args.device))
+        return load_refiner(args.weights, choose_device(args.device), args.zoom)
 
     refine_files(
         load,
@@ -86,6 +86,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--weights", metavar="FILE", help="of another refiner (default: that of the package)")
     add("--image-id", metavar="ID", help="of the photograph in a COCO file that has it under another name")
     add_output_options(parser)
+    add_zoom(parser)
     add_device(parser)
     return parser.parse_args(arguments)
 

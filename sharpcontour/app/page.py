@@ -26,7 +26,7 @@ from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from sharpcontour.app.page_work import MOST_PIXELS, GoneError, Work
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import add_device
+from sharpcontour.io.command_line import add_device, add_zoom
 from sharpcontour.io.device import choose_device
 from sharpcontour.pictures.panels import PALETTE
 
@@ -232,7 +232,7 @@ def serve(arguments: Sequence[str]) -> int:
     def load() -> MaskRefinerLike:
         from sharpcontour.anymask.refiner import load_refiner  # takes seconds, while the page already shows
 
-        return load_refiner(args.weights, choose_device(args.device))
+        return load_refiner(args.weights, choose_device(args.device), args.zoom)
 
     with PageServer(load, args.port) as server:
         with contextlib.suppress(KeyboardInterrupt):
@@ -262,5 +262,6 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     add("--port", type=int, default=PORT, help="to serve on, 0 for any that is free (default: %(default)s)")
     add("--no-browser", dest="browser", action="store_false", help="only print the address")
     add("--weights", metavar="FILE", help="of another refiner (default: that of the package)")
+    add_zoom(parser)
     add_device(parser)
     return parser.parse_args(arguments)

@@ -330,6 +330,8 @@ def _exports(folder: Path) -> None:
     assert found["sizes"] == {"20 to 40 px": {"objects": 1, **found["masks"]}}
     assert len(found["worst"]) == 2 and found["worst"][0]["gain"] <= found["worst"][1]["gain"]
     assert found["others"]["grabcut"]["masks"]["dilated"]["IoU"]["after"] > 99  # two colours are easy for it
+    run_of_its_own = [*command[:1], "--checkpoint", "run", *command[3:], "--zoom"]
+    assert "--zoom is for the package's refiner" in run_script(*run_of_its_own, cwd=folder).stderr
 
 
 def _photo(folder: Path) -> Path:

@@ -8,6 +8,7 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from torch import Tensor
 
 import sharpcontour
 from sharpcontour.anymask.host import MaskHost
-from sharpcontour.anymask.refiner import as_pixels
-from sharpcontour.app import command
+from sharpcontour.anymask.refiner import MaskRefiner, as_pixels, read_given
+from sharpcontour.app import command, page
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -283,6 +284,21 @@ def test_refine_py_does_the_same(call: Command, tmp_path: Path) -> None:
     assert (rles_to_masks([refined["segmentation"]], H, W)[0] == mask).all()
 
 
+def test_a_closer_look_is_asked_for(call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bool] = []
+
+    def look(self: Any, image: Any, masks: Any) -> Detections:
+        looked.append(self.zoom)
+        found = read_given(image, masks, None, None, None)[2]
+        return replace(found, coarse=found)
+
+    monkeypatch.setattr(MaskRefiner, "refine", look)
+    save("rough.png", DISC)
+    assert call("photo.jpg", "rough.png", "--zoom")[0] == 0 and looked == [True]
+    assert call("photo.jpg", "rough.png")[0] == 0 and looked[1:] == [False]
+    assert page.parse_arguments(["--zoom"]).zoom and not page.parse_arguments([]).zoom
+
+
 def test_options_of_refine_py_that_mean_nothing_together(tmp_path: Path) -> None:
     results = ["--results", "r.json", "--images", "images", "--out", "r2.json"]
     one = ["--image", "photo.jpg", "--masks", "rough.png"]
@@ -290,6 +306,7 @@ def test_options_of_refine_py_that_mean_nothing_together(tmp_path: Path) -> None
         (["--results", "r.json"], "needs --images"),
         (["--image", "photo.jpg"], "needs --masks"),
         ([*results, "--checkpoint", "c.pt", "--weights", "w.pt"], "two refiners"),
+        ([*results, "--checkpoint", "c.pt", "--zoom"], "--zoom is for the package's refiner"),
         ([*results, "--masks", "rough.png"], "leave them out with --results"),
         ([*results, "--image-id", "3"], "leave them out with --results"),
         ([*results, "--format", "cvat"], "leave them out with --results"),
