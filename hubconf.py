@@ -30,7 +30,7 @@ def refiner(path: str | None = None, device: str = "cpu", zoom: bool = False) ->
     Args:
         path: of a file of weights, as ``scripts/export.py`` writes it; None: the weights in the repository.
         device: that it computes on; "auto" takes the first of cuda, mps and cpu that is there.
-        zoom: whether large objects are looked at again, in windows of 256 pixels along their outlines.
+        zoom: whether large objects are looked at again, in tiles of 256 pixels along their outlines.
 
     Raises:
         InputError: where the file cannot be used, and where the device is not there.

@@ -74,7 +74,10 @@ class Journal:
             number += 1
         self._file.close()
         os.rename(self.path, other)
-        print(f"{self.path} is of other work (other files, or changed ones); it is kept as {other}", flush=True)
+        print(
+            f"{self.path} is of other work (other files, changed ones, or another choice); it is kept as {other}",
+            flush=True,
+        )
         self._file = self._open()
 
     def add(self, name: str, record: object) -> None:

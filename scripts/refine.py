@@ -99,8 +99,8 @@ def refine_results(args: argparse.Namespace) -> int:
     weights = args.checkpoint or args.weights or WEIGHTS
     files = (weights, args.results, *([args.annotations] if args.annotations else []))
     begin = time.perf_counter()
-    about = {"files": [fingerprint_of(path) for path in files], "images": args.images, "zoom": args.zoom}
-    with Journal(args.out, about) as journal:
+    work = {"files": [fingerprint_of(path) for path in files], "images": args.images}
+    with Journal(args.out, work | ({"zoom": True} if args.zoom else {})) as journal:
         fresh = results.run(journal)
         pace = f", {(time.perf_counter() - begin) / fresh:.2f} s each" if fresh else ""
         save_results(results.output, args.out)
