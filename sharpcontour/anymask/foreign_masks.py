@@ -20,6 +20,7 @@ from sharpcontour.contours.tracing import TracedRings, trace_window
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
 from sharpcontour.host import at_least_one_pixel
+from sharpcontour.masks.run_lengths import decode_columns
 from sharpcontour.masks.segmentation import (
     flat_polygons,
     polygon_fault,
@@ -188,10 +189,7 @@ def _trace_runs(runs: np.ndarray, height: int) -> TracedRings:
     if len(inside) == 0:
         return trace_window(np.zeros((0, 0), bool))
     first = (ends[inside[0]] - runs[inside[0]]) // height
-    last = -(-ends[inside[-1]] // height)
-    within = np.diff(np.clip(ends, first * height, last * height), prepend=first * height)
-    columns = np.repeat(np.arange(len(runs)) % 2 == 1, within).reshape(-1, height)
-    rings = trace_window(columns.T)
+    rings = trace_window(decode_columns(runs, height, first, -(-ends[inside[-1]] // height)))
     rings.points[:, 0] += first
     return rings
 

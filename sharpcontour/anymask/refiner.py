@@ -91,9 +91,9 @@ def load_refiner(path: str | Path | None = None, device: str | torch.device = "c
     Args:
         path: of the file; None: the package's own.
         device: that it computes on; "auto" takes the first of cuda, mps and cpu that is there.
-        zoom: whether objects of about 250 pixels and more are looked at again, in tiles of 256 pixels along their
-            outlines: finer and slower, and what changes then has its outline along the pixels' edges. It can be
-            switched later, ``refiner.zoom = True``.
+        zoom: whether objects whose longer side is about 250 pixels or more are looked at again, in tiles of 256 pixels
+            along their outlines: finer and slower. The whole outline of one that this changes runs along the pixels'
+            edges. It can be switched later, ``refiner.zoom = True``.
 
     Raises:
         InputError: where the file is missing, is none of its kind, or does not fit this version, and where the device

@@ -19,10 +19,11 @@ from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.network import SIDE
 from sharpcontour.anymask.windows import windows_around
 from sharpcontour.config import EvolutionConfig
-from sharpcontour.contours.rasterize import rings_to_masks
+from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
 from sharpcontour.contours.tracing import TracedRings, trace_mask, trace_window
 from sharpcontour.contours.types import Rings
 from sharpcontour.masks.distance import signed_distance
+from sharpcontour.masks.run_lengths import decode_columns, decode_counts
 from sharpcontour.refined_model import RefinedModel
 
 LEAST = 1.25  # times as large as a tile is the window of an object that gains by a closer look
@@ -32,7 +33,7 @@ def refine_zoomed(model: RefinedModel, image: np.ndarray, given: GivenObjects) -
     """Refine K objects on one image, and those that are large again, in ever smaller tiles along their outlines.
 
     The tiles of the last look are 256 pixels wide, before it those of larger objects 512, 1024, ... They overlap by
-    half. The window around a tile is a little larger, so that it is seen at three quarters of its resolution or more.
+    half. The window around a tile is a little larger, so that one of 256 is seen at three quarters of its resolution.
 
     Args:
         model: its host is a :class:`~sharpcontour.anymask.host.MaskHost`; in evaluation mode.
@@ -63,7 +64,10 @@ def _sides(width: float) -> list[int]:
 
 
 def _farthest(evolution: EvolutionConfig) -> float:
-    """How far a vertex marches at most, in parts of the object's size: a step is lambda |phi - 0.5| of it (eq. 1)."""
+    """How far a vertex marches at most, in parts of the object's size: a step is lambda |phi - 0.5| of it (eq. 1).
+
+    A regression (Table 9) may go farther, and is cut off there.
+    """
     return 0.5 * evolution.ratio * evolution.max_steps * evolution.iterations
 
 
@@ -88,9 +92,12 @@ class Tiles:
         begin = (np.floor(points.min(0)).astype(int) - reach).clip(0, limits - 1)
         end = (np.ceil(points.max(0)).astype(int) + reach).clip(begin + 1, limits)
         self._begin = begin.astype(np.float32)
-        # Of the whole image: moved by the corner, coordinates with decimals would be rounded otherwise.
-        self.mask = rings_to_masks([rings], *size)[0, begin[1] : end[1], begin[0] : end[0]].copy()
-        self._near = np.abs(signed_distance(self.mask)) <= reach
+        # In pixels of the image: moved by the corner, coordinates with decimals would be rounded otherwise.
+        runs = decode_counts(rings_to_rles([rings], *size)[0]["counts"])
+        self.mask = decode_columns(runs, size[0], begin[0], end[0])[begin[1] : end[1]].copy()
+        self._near = np.zeros_like(self.mask)  # pixels within reach of the outline
+        if self.mask.any():
+            self._near = np.abs(signed_distance(self.mask)) <= reach
         rows, columns = (np.arange(0, length, self.cell) for length in self.mask.shape)
         found = np.logical_or.reduceat(np.logical_or.reduceat(self._near, rows, 0), columns, 1)
         self.cells = [(int(row), int(column)) for row, column in np.argwhere(found)]

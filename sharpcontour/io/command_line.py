@@ -128,8 +128,9 @@ def add_zoom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--zoom",
         action="store_true",
-        help="look at objects of about 250 pixels and more again, in tiles of 256 pixels along their outlines: finer "
-        "and slower, and what changes then runs along the pixels' edges (default: each object once, at 256 pixels)",
+        help="look at objects whose longer side is about 250 pixels or more again, in tiles of 256 pixels along their "
+        "outlines: finer and slower; the whole outline of one that this changes runs along the pixels' edges (default: "
+        "each object once, at 256 pixels)",
     )
 
 

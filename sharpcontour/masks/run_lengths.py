@@ -71,6 +71,12 @@ def decode_counts(counts: bytes | str) -> np.ndarray:
     return run_lengths([data])[0]
 
 
+def decode_columns(runs: np.ndarray, height: int, first: int, last: int) -> np.ndarray:
+    """The columns ``first`` to ``last`` - 1 of run lengths (n,) of an image, (height, last - first) bool."""
+    ends = np.cumsum(runs).clip(first * height, last * height)
+    return np.repeat(np.arange(len(runs)) % 2 == 1, np.diff(ends, prepend=first * height)).reshape(-1, height).T
+
+
 def run_lengths(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Decode the counts of many well-formed RLEs in one pass.
 
