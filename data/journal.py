@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from sharpcontour.errors import InputError
@@ -40,7 +42,7 @@ class Journal:
     """
 
     def __init__(self, result: str | Path, work: Mapping[str, object]) -> None:
-        self.path, self.failed = Path(f"{result}.part"), 0
+        self.path, self.failed, self._interrupted = Path(f"{result}.part"), 0, False
         head = json.dumps({"work": work}, sort_keys=True)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,7 @@ class Journal:
         except UnwritableError:
             raise
         except Exception as error:
+            self._check_interruption()
             self.failed += not isinstance(error, ImageError)
             return _bare(error)
         self.add(name, record)
@@ -173,6 +176,7 @@ class Journal:
         except UnwritableError:
             raise
         except Exception as error:
+            self._check_interruption()
             return partial(_raise, _bare(error))
 
     def finish(self) -> int:
@@ -189,10 +193,24 @@ class Journal:
         if finished:
             self.path.unlink(missing_ok=True)
 
+    def _check_interruption(self) -> None:
+        """Raise what a library took for an error of its own, as numpy does where it converts others' arrays."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
+
     def __enter__(self) -> Journal:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody else's, or another thread's
+            with contextlib.suppress(ValueError):
+                signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if kind is not None and not self._file.closed:
             self.close(finished=False)
             print(f"what is done so far is in {self.path}; the same command goes on from there", flush=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from sharpcontour.anymask.foreign_masks import GivenObjects, given_traced
@@ -95,9 +96,8 @@ class Tiles:
         # In pixels of the image: moved by the corner, coordinates with decimals would be rounded otherwise.
         runs = decode_counts(rings_to_rles([rings], *size)[0]["counts"])
         self.mask = decode_columns(runs, size[0], begin[0], end[0])[begin[1] : end[1]].copy()
-        self._near = np.zeros_like(self.mask)  # pixels within reach of the outline
-        if self.mask.any():
-            self._near = np.abs(signed_distance(self.mask)) <= reach
+        distance = np.abs(signed_distance(self.mask)) if self.mask.any() else np.full(self.mask.shape, np.inf)
+        self._near, self._beside = distance <= reach, distance < 1  # pixels within reach of the outline, and next to it
         rows, columns = (np.arange(0, length, self.cell) for length in self.mask.shape)
         found = np.logical_or.reduceat(np.logical_or.reduceat(self._near, rows, 0), columns, 1)
         self.cells = [(int(row), int(column)) for row, column in np.argwhere(found)]
@@ -124,7 +124,10 @@ class Tiles:
             inside = rings_to_masks([[ring - self._corner(tile) for ring in rings]], *self.mask[tile].shape)[0]
             weight = np.outer(*(self._weight(part, place) for part, place in zip(tile, cell, strict=True)))
             balance[tile] += np.where(inside, weight, -weight)
-        mask = np.where(self._near, balance > 0, self.mask)
+        changed = self._near & ((balance > 0) != self.mask)
+        # An outline moves from where it is: what changes apart from it is where tiles disagree, a speck or a pinhole.
+        _, parts = cv2.connectedComponents(changed.astype(np.uint8), connectivity=4)
+        mask = self.mask ^ (changed & np.isin(parts, np.unique(parts[self._beside & changed])))
         if not mask.any() or np.array_equal(mask, self.mask):
             return self.rings
         return [ring + self._begin for ring in trace_mask(mask)]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
+import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -268,6 +271,31 @@ def test_an_image_is_ended_while_the_next_one_begins(tmp_path: Path) -> None:
     assert told == [None, "out of memory", "2.png: cannot be read"] and journal.failed == 1
     # The interruption came with the last image; the one before it was ended and written down.
     assert Journal(tmp_path / "out.json", {}).done == {"0": 0, "3": 30}
+
+
+@pytest.mark.parametrize("when", ["begin", "end"])
+def test_an_interruption_that_a_library_swallows_is_one(tmp_path: Path, when: str) -> None:
+    def swallow() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            raise TypeError("__array__() got an unexpected keyword argument 'copy'") from None
+
+    def begin(k: int) -> Callable[[], int]:
+        if k == 1 and when == "begin":
+            swallow()
+        return lambda: k
+
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "out.json", {}) as journal:
+        if when == "begin":
+            list(journal.attempts((str(k), partial(begin, k)) for k in range(3)))
+        else:
+            assert journal.attempt("0", lambda: 0) is None
+            journal.attempt("1", swallow)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert journal.failed == 0 and Journal(tmp_path / "out.json", {}).done == {"0": 0}
 
 
 def test_counts_of_a_failed_image_are_of_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

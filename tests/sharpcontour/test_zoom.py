@@ -71,6 +71,18 @@ def test_what_lies_farther_than_a_vertex_comes_stays() -> None:
     assert changed.any() and np.abs(signed_distance(mask))[changed].max() <= 3
 
 
+def test_no_specks_and_no_pinholes_come() -> None:
+    mask = odd_shape()
+    tiles = Tiles(trace_mask(mask), SIZE, 256, 12)
+    spoiled = mask.copy()
+    spoiled[206:208, 400:402] = False  # six pixels from the straight edge
+    spoiled[192:194, 500:503] = True
+    spoiled[196:200, 350:360] = True  # grows out of it
+    refined = [trace_mask(spoiled & pixels_of([p.split()])[0] | spoiled & ~mask) for p in tiles.pieces()]
+    changed = pixels_of([tiles.joined(refined)])[0] != mask
+    assert changed[196:200, 350:360].all() and changed.sum() == 40
+
+
 def test_an_object_is_not_lost() -> None:
     rings = trace_mask(disc(400, 400, 8, *SIZE))
     tiles = Tiles(rings, SIZE, 256, 12)
