@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -203,9 +204,9 @@ class Journal:
         raise KeyboardInterrupt
 
     def __enter__(self) -> Journal:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody else's, or another thread's
-            with contextlib.suppress(ValueError):
-                signal.signal(signal.SIGINT, self._interrupt)
+        main = threading.current_thread() is threading.main_thread()  # Python allows handlers there only
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # another one is somebody's choice
+            signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

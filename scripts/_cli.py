@@ -13,13 +13,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sharpcontour.io.command_line import add_device, run, tell_missing_package  # noqa: E402
+from sharpcontour.io.command_line import add_device, add_zoom, run, tell_missing_package  # noqa: E402
 
 sys.excepthook = tell_missing_package
 
 NO_ZOOM = "--zoom is for the package's refiner and for --weights, which scripts/export.py makes of an anymask run"
 
-__all__ = ["NO_ZOOM", "ROOT", "add_device", "add_refiner_set", "add_set", "add_speed", "is_faster", "run", "speed_of"]
+__all__ = [
+    "NO_ZOOM",
+    "ROOT",
+    "add_device",
+    "add_refiner_set",
+    "add_set",
+    "add_speed",
+    "add_zoom",
+    "is_faster",
+    "run",
+    "speed_of",
+]
 
 
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:

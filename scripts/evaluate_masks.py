@@ -28,7 +28,6 @@ from data import DataConfig, build_dataset
 from data.degrade import KINDS
 from engine.config import change_refiner
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import add_zoom
 from sharpcontour.io.files import check_writable, save_results
 
 if TYPE_CHECKING:  # --help needs no torch: what does is imported by the functions that use it
@@ -101,7 +100,7 @@ def parse_arguments() -> argparse.Namespace:
     _cli.add_refiner_set(parser)
     add("--pictures", metavar="DIR", help="draw the masks that lost most to DIR")
     add("--json", metavar="OUT", help="write the numbers to this file")
-    add_zoom(parser)
+    _cli.add_zoom(parser)
     _cli.add_device(parser)
     args = parser.parse_args()
     if args.checkpoint and args.zoom:

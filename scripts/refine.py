@@ -40,7 +40,6 @@ from eval.refined_results import PICTURES, RefinedResults
 from eval.results import format_table
 from sharpcontour.app.command import DEFAULT_FORMATS, add_output_options, refine_files
 from sharpcontour.errors import InputError
-from sharpcontour.io.command_line import add_zoom
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
 
@@ -141,7 +140,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--pictures", metavar="DIR", help=f"draw the {PICTURES} images that changed most, before and after, to DIR")
     add("--html", metavar="PAGE.html", help="also one file for a browser, before and after (default: none)")
     add_output_options(parser)
-    add_zoom(parser)
+    _cli.add_zoom(parser)
     _cli.add_device(parser)
     args = parser.parse_args()
     if args.results is not None and not (args.images and args.out):

@@ -96,7 +96,7 @@ class Tiles:
         # In pixels of the image: moved by the corner, coordinates with decimals would be rounded otherwise.
         runs = decode_counts(rings_to_rles([rings], *size)[0]["counts"])
         self.mask = decode_columns(runs, size[0], begin[0], end[0])[begin[1] : end[1]].copy()
-        distance = np.abs(signed_distance(self.mask)) if self.mask.any() else np.full(self.mask.shape, np.inf)
+        distance = np.abs(signed_distance(self.mask))
         self._near, self._beside = distance <= reach, distance < 1  # pixels within reach of the outline, and next to it
         rows, columns = (np.arange(0, length, self.cell) for length in self.mask.shape)
         found = np.logical_or.reduceat(np.logical_or.reduceat(self._near, rows, 0), columns, 1)
@@ -126,8 +126,10 @@ class Tiles:
             balance[tile] += np.where(inside, weight, -weight)
         changed = self._near & ((balance > 0) != self.mask)
         # An outline moves from where it is: what changes apart from it is where tiles disagree, a speck or a pinhole.
-        _, parts = cv2.connectedComponents(changed.astype(np.uint8), connectivity=4)
-        mask = self.mask ^ (changed & np.isin(parts, np.unique(parts[self._beside & changed])))
+        count, parts = cv2.connectedComponents(changed.astype(np.uint8), connectivity=4)
+        moved = np.zeros(count, bool)
+        moved[parts[changed & self._beside]] = True
+        mask = self.mask ^ moved[parts]
         if not mask.any() or np.array_equal(mask, self.mask):
             return self.rings
         return [ring + self._begin for ring in trace_mask(mask)]
