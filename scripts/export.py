@@ -4,6 +4,8 @@
     # elsewhere, and with settings of the evolution that were chosen after training
     python scripts/export.py --checkpoint CKPT --out my_refiner.pt --trained-on TEXT \\
         --set sharpcontour.evolution.ratio=0.02
+    # after a training that began from such a file, the mean of both, in which the former weights count 0.3
+    python scripts/export.py --checkpoint CKPT --out my_refiner.pt --trained-on TEXT --mean-with former.pt 0.3
 
 The file holds the network's weights in 16 bits, its configuration, and "about": how it was trained. It is loaded by
 sharpcontour.load_refiner(FILE); without --out it takes the place of the package's own weights.
@@ -15,10 +17,15 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.config import change_refiner
 from sharpcontour.errors import InputError
+from sharpcontour.io.command_line import between
 from sharpcontour.io.files import check_writable
+
+if TYPE_CHECKING:
+    from sharpcontour.refined_model import RefinedModel
 
 
 def main() -> int:
@@ -38,16 +45,32 @@ def main() -> int:
             f"{path}: only --model anymask --refine can be exported; this is {checkpoint['config']['model']}"
         )
     change_refiner(model, args.overrides)
+    former = take_mean(model, *args.mean_with) if args.mean_with else {}
     train = checkpoint["config"]["train"]
     about = {
         "trained_on": args.trained_on,
         "updates": checkpoint["step"],
         "images_per_update": train["images_per_batch"],
         "optimizer": f"{train['optimizer']}, rate {train['base_lr']}, {train['schedule']}",
+        **former,
     }
     save_refiner(model, about, out)
     print(f"{out}: {Path(out).stat().st_size / 2**20:.1f} MiB, after {checkpoint['step']} updates")
     return 0
+
+
+def take_mean(model: RefinedModel, path: str, share: float) -> dict[str, Any]:
+    """Let a model have the mean of its own weights and a file's, which count ``share``; what is to be told of it."""
+    from sharpcontour.anymask.refiner import load_refiner
+
+    former, own = load_refiner(path), model.state_dict()
+    theirs = former.model.state_dict()
+    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in theirs.items()}:
+        raise InputError(f"{path}: is of another network than the checkpoint; take the file that it began from")
+    for key, value in own.items():
+        if value.is_floating_point():
+            value.lerp_(theirs[key], share)
+    return {"mean_with": {"share": share, **former.about}}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -62,8 +85,20 @@ def parse_arguments() -> argparse.Namespace:
         help="what the images were and their terms; it is kept in the file",
     )
     add("--out", metavar="FILE", help="to write (default: the package's own weights)")
+    add(
+        "--mean-with",
+        nargs=2,
+        metavar=("FILE", "SHARE"),
+        help="write the mean of the run's weights and those of FILE, which count SHARE, between 0 and 1",
+    )
     _cli.add_refiner_set(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.mean_with:
+        try:
+            args.mean_with[1] = between(0, 1, "not between 0 and 1")(args.mean_with[1])
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument --mean-with: {error}")
+    return args
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from models.anymask import AnyMask
 from sharpcontour import InputError, SharpContourConfig
 from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.network import SIDE, AnyMaskConfig
-from sharpcontour.anymask.refiner import load_refiner
+from sharpcontour.anymask.refiner import WEIGHTS, load_refiner
 from sharpcontour.anymask.views import LARGEST, plan_views
 from sharpcontour.anymask.windows import distance_maps, to_window, windows_around
 from sharpcontour.contours.carry import carry
@@ -294,6 +294,25 @@ def test_it_trains_evaluates_and_is_loaded_again(tmp_path: Path) -> None:
     assert refused.returncode == 2 and "anymask detects nothing; give it masks" in refused.stderr
 
 
+def _exports_means(folder: Path) -> None:
+    """The mean with weights of w.pt that are twice as large is half as much larger; others are refused."""
+    contents = torch.load(folder / "w.pt", weights_only=True)
+    doubled = {key: value * 2 if value.is_floating_point() else value for key, value in contents["model"].items()}
+    torch.save({**contents, "model": doubled}, folder / "twice.pt")
+    command = ["export.py", "--checkpoint", "run", "--trained-on", "discs", "--out", "mean.pt", "--mean-with"]
+    done = run_script(*command, "twice.pt", "0.5", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found = torch.load(folder / "mean.pt", weights_only=True)
+    assert found["about"]["mean_with"] == {"share": 0.5, **contents["about"]}
+    for key, value in found["model"].items():
+        wanted = contents["model"][key] * (1.5 if value.is_floating_point() else 1)
+        assert torch.allclose(value.float(), wanted.float(), rtol=2e-3, atol=1e-6), key
+    refused = run_script(*command, "twice.pt", "1", cwd=folder)
+    assert refused.returncode == 2 and "argument --mean-with: 1 is not between 0 and 1" in refused.stderr
+    other = run_script(*command, str(WEIGHTS), "0.5", cwd=folder)
+    assert other.returncode == 2 and "weights.pt: is of another network than the checkpoint" in other.stderr
+
+
 def _exports(folder: Path) -> None:
     """The file of weights refines as the checkpoint does, and is judged beside GrabCut and the checkpoint itself."""
     none = run_script("export.py", "--checkpoint", "run", "--out", "none/w.pt", cwd=folder)
@@ -303,6 +322,7 @@ def _exports(folder: Path) -> None:
         "export.py", "--checkpoint", "run", "--trained-on", "discs", "--out", "w.pt", *settings, cwd=folder
     )
     assert done.returncode == 0 and "after 2 updates" in done.stdout, done.stderr
+    _exports_means(folder)
     refiner = load_refiner(folder / "w.pt")
     assert refiner.about["trained_on"] == "discs" and refiner.model.refiner.config.evolution.ratio == 0.02
     mask, image = disc(32, 30, 14, 64, 64), np.zeros((64, 64, 3), np.uint8)
