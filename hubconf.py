@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch.hub.list names whatever is callable here
     from models import Predictor
     from sharpcontour import MaskRefiner
 
-dependencies = ["torch", "torchvision", "numpy", "cv2", "pycocotools"]
+dependencies = ["torch", "torchvision", "numpy", "cv2", "pycocotools", "tqdm"]
 
 
 def refiner(path: str | None = None, device: str = "cpu", zoom: bool = False) -> MaskRefiner:

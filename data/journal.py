@@ -20,6 +20,7 @@ from types import FrameType
 from typing import IO, Any
 
 from sharpcontour.errors import InputError
+from sharpcontour.formats.outlines import counted
 from sharpcontour.io.files import UnwritableError, write_error
 from sharpcontour.io.images import ImageError
 from sharpcontour.io.lock import try_lock
@@ -184,7 +185,8 @@ class Journal:
         """Close the journal at the end of the work: the exit status, 0, or 1 where images failed, which is said."""
         self.close(finished=not self.failed)
         if self.failed:
-            print(f"{self.failed} images failed; the same command tries these again, and only these", flush=True)
+            failed = counted(self.failed, "image")
+            print(f"{failed} failed; the same command tries what failed again, and only that", flush=True)
         return 1 if self.failed else 0
 
     def close(self, finished: bool) -> None:

@@ -61,7 +61,8 @@ class ClassifierConfig:
     # What it tells of a point: phi, the method; vector or distance, the regression designs of Table 9 (regression.py).
     # polygon is another method, PolyTransform, which tells the way of all points of a ring (models/polytransform.py).
     output: Literal["phi", "vector", "distance", "polygon"] = "phi"
-    # The MLP also reads how far a point lies from the given contour and on which side of it; for hosts given contours.
+    # Not in the paper: the MLP also reads how far a point lies from the given contour and on which side of it; for
+    # hosts given contours.
     distance: bool = False
     # Not in the paper: the shared map that f is read from is brought to mean 0 and variance 1 for every image, its
     # padding in the batch included, then scaled and shifted by channel (group norm of one group).
@@ -78,10 +79,10 @@ class PointConfig:
 
     points: int = 128  # per instance; paper silent: a batch has many instances
     sigma: float = 0.02  # of sqrt(A): spread across the boundary; paper silent: about half of the evolution's reach
-    min_sigma: float = 1.0  # px, its floor
+    min_sigma: float = 1.0  # px, its floor; paper silent: pixels are what a point can be told apart by
     uniform: float = 0.1  # share drawn uniformly from the enlarged box; paper silent: phi must be defined there too
-    given: float = 0.0  # share of all points drawn around the given contour, of hosts that have one in training
-    enlarge: float = 0.1  # of width and height, by which that box is larger on every side
+    given: float = 0.0  # not in the paper: share drawn around the given contour, of hosts that have one in training
+    enlarge: float = 0.1  # of width and height, by which that box is larger on every side; paper silent, as above
 
 
 @dataclass

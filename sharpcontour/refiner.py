@@ -42,7 +42,7 @@ class SharpContour(nn.Module):
         evolve: moves contours by its verdicts; called like :func:`sharpcontour.evolution.evolve`.
 
     Raises:
-        InputError: where ``config.classifier.output`` is of another refiner.
+        InputError: where ``config.classifier.output`` is of another refiner, and for settings that exclude each other.
     """
 
     outputs: ClassVar[tuple[str, ...]] = ("phi",)  # values of classifier.output that this refiner is made for
@@ -61,6 +61,8 @@ class SharpContour(nn.Module):
             raise InputError(
                 f"{type(self).__name__} has no classifier.output={config.classifier.output}; it has {self.outputs}"
             )
+        if config.points.sigma == 0 and config.classifier.output != "phi":
+            raise InputError("sharpcontour.points.sigma=0: offsets are told in units of it; set it above 0")
         if config.tracing.carry_back and config.evolution.resample_iterations:
             raise InputError(CARRY_BACK)
         self.config = config

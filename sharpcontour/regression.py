@@ -5,8 +5,9 @@ Both read the same feature and place, through the same MLP with generated weight
 iteration asks anew where the vertices are then.
 
 Paper silent on units and loss. Offsets are in units of ``points.sigma`` sqrt(A), A being the area of the instance's
-box: about the spread of the training points. The loss is smooth L1, and the target of a training point is the nearest
-of all samples of its object's boundary, among them the one that it was drawn beside.
+box: the spread of the training points where that is above its floor ``points.min_sigma``; of smaller objects more
+targets are cut at ``MAX_OFFSET``. The loss is smooth L1, and the target of a training point is the nearest of all
+samples of its object's boundary, which have the one that a point in the band was drawn beside.
 
 Shapes: K instances, Q points of each, R rings, N vertices.
 """

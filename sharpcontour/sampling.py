@@ -1,5 +1,8 @@
 """Bilinear look-up at points of any image of a batch (section 3.2, the fine-grained feature).
 
+Paper silent: it extracts the feature "for each vertex", which lies between the cells of the map. Bilinear look-up is
+what Mask R-CNN's pooling and PointRend do.
+
 Shapes: K instances (or rings), Q points of each, B images.
 """
 

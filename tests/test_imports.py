@@ -19,7 +19,7 @@ ALLOWED = {
     "scripts": {"sharpcontour", "data", "models", "eval", "engine", "_cli"},
 }
 # What may be imported from elsewhere; the refiner stands alone with these.
-REFINER = {"torch", "numpy", "cv2", "pycocotools"}
+REFINER = {"torch", "numpy", "cv2", "pycocotools", "tqdm"}
 RUNTIME = {*REFINER, "torchvision", "PIL", "scipy", "tensorboard", "tqdm"}
 
 

@@ -166,7 +166,9 @@ def cell_centres(windows: Tensor) -> Tensor:
 
 
 def window_features(features: Tensor, view: Tensor, windows: Tensor) -> Tensor:
-    """Image features at the centres of the cells of windows, bilinear; beyond a view its border goes on.
+    """Image features at the centres of the cells of windows, bilinear.
+
+    Beyond a view lies the padding of its batch, and beyond that the border of the padding goes on.
 
     Args:
         features: (B, C, H/4, W/4) of the views.

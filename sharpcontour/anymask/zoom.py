@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from sharpcontour.anymask.foreign_masks import GivenObjects, given_traced
 from sharpcontour.anymask.in_windows import refine_in_windows
@@ -47,11 +48,11 @@ def refine_zoomed(model: RefinedModel, image: np.ndarray, given: GivenObjects) -
     """
     objects, size = refine_in_windows(model, image, given), (image.shape[0], image.shape[1])
     windows = windows_around(given.boxes().numpy().clip(0, [*size[::-1]] * 2))
-    for k, width in enumerate((windows[:, 2] - windows[:, 0]).tolist()):
-        for side in _sides(width):
-            tiles = Tiles(objects[k], size, side, math.ceil(side * _farthest(model.refiner.config.evolution)))
-            pieces = given_traced(tiles.pieces())
-            objects[k] = tiles.joined(refine_in_windows(model, image, pieces))
+    looks = [(k, side) for k, width in enumerate((windows[:, 2] - windows[:, 0]).tolist()) for side in _sides(width)]
+    for k, side in tqdm(looks, desc="closer", unit="look", disable=None, delay=1, leave=False):
+        tiles = Tiles(objects[k], size, side, math.ceil(side * _farthest(model.refiner.config.evolution)))
+        pieces = given_traced(tiles.pieces())
+        objects[k] = tiles.joined(refine_in_windows(model, image, pieces))
     return objects
 
 

@@ -152,7 +152,7 @@ def test_an_image_that_fails_costs_no_other(folder: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Predictor, "refine", fails)
     done = refine(folder)
-    assert done.returncode == 1 and "1 images failed; the same command tries these again" in done.stdout
+    assert done.returncode == 1 and "1 image failed; the same command tries what failed again" in done.stdout
     assert "3 x image that cannot be read, 2.png (first: entry 3)" in done.stdout
     assert "3 x image that failed, 3.png (MemoryError: too much) (first: entry 6)" in done.stdout
     assert [entry["segmentation"] for entry in read_json(folder / "out.json")[3:9]] == [SQUARE] * 6
@@ -193,7 +193,7 @@ def test_an_image_that_fails_is_predicted_again(folder: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Predictor, "predict", fails)
     done = predict(folder)
-    assert done.returncode == 1 and "1 images failed; the same command tries these again" in done.stdout
+    assert done.returncode == 1 and "1 image failed; the same command tries what failed again" in done.stdout
     assert "2 images left out: img/3.png: MemoryError: too much; img/5.png: the file is empty" in done.stdout
     assert {entry["image_id"] for entry in read_json(folder / "found" / "results.json")} <= {1, 2, 4}
     monkeypatch.undo()
@@ -311,7 +311,7 @@ def test_counts_of_a_failed_image_are_of_no_other(folder: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Predictor, "refine", fails)
     done = refine(folder)
-    assert done.returncode == 1 and "1 images failed" in done.stdout
+    assert done.returncode == 1 and "1 image failed" in done.stdout
     counts = re.search(r"(\d+) would have got worse", done.stdout)
     assert counts is not None and int(counts[1]) <= 1
 

@@ -351,7 +351,7 @@ def test_an_interrupted_refinement_goes_on(run: Command, tmp_path: Path, monkeyp
     good = Path("3.png").read_bytes()
     Path("3.png").write_bytes(good[:60])
     code, out, err = run(*command)
-    assert code == 1 and "1 images failed; the same command tries these again" in out, err
+    assert code == 1 and "1 image failed; the same command tries what failed again" in out, err
     assert "1 x image that cannot be read, 3.png (first: entry 2)" in out
     assert "1 x image that failed, 4.png (MemoryError: too much) (first: entry 3)" in out
     assert json.loads(Path("o.json").read_text()) == expected[:2] + entries[2:]

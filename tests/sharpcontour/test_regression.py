@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpcontour.config import ClassifierConfig, SharpContourConfig
+from sharpcontour.config import ClassifierConfig, PointConfig, SharpContourConfig
 from sharpcontour.errors import InputError
 from sharpcontour.ipc import parameter_count
 from sharpcontour.refined_model import build_refiner
@@ -96,6 +97,8 @@ def test_it_is_a_switch_of_the_refiner(output: Output, outputs: int) -> None:
 def test_a_refiner_refuses_what_is_another_ones() -> None:
     with pytest.raises(InputError, match=r"SharpContour has no classifier\.output=vector"):
         SharpContour(config("vector"), 8, (8, 3, 3))
+    with pytest.raises(InputError, match=r"points\.sigma=0: offsets are told in units of it"):
+        OffsetRegression(replace(config("vector"), points=PointConfig(sigma=0)), 8, (8, 3, 3))
     with pytest.raises(InputError, match=r"OffsetRegression has no classifier\.output=phi"):
         OffsetRegression(SharpContourConfig(), 8, (8, 3, 3))
     with pytest.raises(InputError, match=r"classifier\.output='polygon' means nothing here; choose distance, phi, vec"):
