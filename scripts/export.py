@@ -37,7 +37,7 @@ def main() -> int:
     from sharpcontour.refined_model import RefinedModel
 
     out = args.out or WEIGHTS
-    check_writable(out, (args.checkpoint,))
+    check_writable(out, (args.checkpoint, *args.mean_with[:1]))
     path, checkpoint = find_checkpoint(Path(args.checkpoint))
     model = predictor_of(path, checkpoint, "cpu").model
     if not isinstance(model, RefinedModel) or not isinstance(model.host, MaskHost):
@@ -88,6 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--mean-with",
         nargs=2,
+        default=(),
         metavar=("FILE", "SHARE"),
         help="write the mean of the run's weights and those of FILE, which count SHARE, between 0 and 1",
     )

@@ -79,10 +79,11 @@ class PointConfig:
 
     points: int = 128  # per instance; paper silent: a batch has many instances
     sigma: float = 0.02  # of sqrt(A): spread across the boundary; paper silent: about half of the evolution's reach
-    min_sigma: float = 1.0  # px, its floor; paper silent: pixels are what a point can be told apart by
+    min_sigma: float = 1.0  # px, its floor; paper silent: below a pixel the sides cannot be told apart
     uniform: float = 0.1  # share drawn uniformly from the enlarged box; paper silent: phi must be defined there too
-    given: float = 0.0  # not in the paper: share drawn around the given contour, of hosts that have one in training
-    enlarge: float = 0.1  # of width and height, by which that box is larger on every side; paper silent, as above
+    # Not in the paper: share of all points drawn around the given contour, of hosts that have one in training.
+    given: float = 0.0
+    enlarge: float = 0.1  # of width and height, how much larger on every side that box is; paper silent, as "uniform"
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 OTHER = torch.device("lazy", 0)
 _COPIES = ("aten::copy_", "aten::_to_copy")
 _INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
-_JOINING = ("aten::cat", "aten::stack")
+# These take no tensor from the CPU, not even one without dimensions; nor does what goes over lists of tensors.
+_STRICT = (
+    *("aten::cat", "aten::concat", "aten::concatenate", "aten::stack", "aten::hstack", "aten::vstack", "aten::dstack"),
+    *("aten::index_select", "aten::gather", "aten::scatter", "aten::scatter_", "aten::linear"),
+    *("aten::_foreach_", "aten::_fused_"),
+)
 
 
 class Elsewhere(Tensor):
@@ -36,7 +41,7 @@ class Elsewhere(Tensor):
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()
 
-    def numpy(self, **_: Any) -> Any:
+    def numpy(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"a tensor on {OTHER} is not an array; copy it to the CPU first")
 
     __array__ = numpy
@@ -79,19 +84,23 @@ def other_device() -> Iterator[torch.device]:
 def _compute(function: Any, args: Any, kwargs: Any) -> Any:
     """Compute on the CPU what a GPU would compute, on the device that it would be on; RuntimeError where it would not.
 
-    A GPU takes tensors without dimensions from the CPU, unless they are joined with others, and indices.
+    A GPU takes indices from the CPU, and into most operations one tensor without dimensions that is only read.
     """
     name = function._schema.name
     tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
     there = any(isinstance(tensor, Elsewhere) for tensor in tensors)
     if name in _INDEXING:
-        rest = [args[0], *args[2:3]]
         there = isinstance(args[0], Elsewhere)
-        _check_together(name, [value for value in [*rest, *(() if there else args[1])] if value is not None])
+        read = [args[0], *args[2:3], *(() if there else args[1])]
+        _check_together(name, [value for value in read if value is not None], args[:1])
+    elif name == "aten::copy_":
+        there = isinstance(args[0], Elsewhere)
     elif name not in _COPIES:
-        _check_together(name, tensors)
-    if name == "aten::copy_":
-        there = isinstance(args[0], Elsewhere)
+        written = args[:1] if name.endswith("_") else ()
+        _check_together(name, tensors, (*tree_leaves(written), kwargs.get("out")))
+    generator = kwargs.get("generator")
+    if generator is not None and torch.device(kwargs.get("device") or "cpu").type != generator.device.type:
+        raise RuntimeError(f"{name}: a generator and a tensor of two devices: {generator.device}")
     if kwargs.get("device") is not None:
         there = torch.device(kwargs["device"]).type == OTHER.type
         kwargs = {**kwargs, "device": torch.device("cpu")}
@@ -112,10 +121,11 @@ def _here(value: Any) -> Any:
     return value.here if isinstance(value, Elsewhere) else value
 
 
-def _check_together(name: str, tensors: list[Any]) -> None:
-    there = [isinstance(tensor, Elsewhere) for tensor in tensors]
-    if any(there) and any(
-        not far and (tensor.dim() > 0 or name in _JOINING) for far, tensor in zip(there, tensors, strict=True)
-    ):
+def _check_together(name: str, tensors: list[Any], written: Sequence[Any]) -> None:
+    near = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere)]
+    if len(near) == len(tensors):
+        return
+    changed = any(tensor is one for tensor in near for one in written)
+    if changed or any(tensor.dim() for tensor in near) or len(near) > (0 if name.startswith(_STRICT) else 1):
         shapes = [f"{tuple(tensor.shape)} on {tensor.device}" for tensor in tensors]
         raise RuntimeError(f"{name}: tensors of two devices: {', '.join(shapes)}")
