@@ -39,6 +39,7 @@ def main() -> int:
     out = args.out or WEIGHTS
     check_writable(out, (args.checkpoint, *args.mean_with[:1]))
     path, checkpoint = find_checkpoint(Path(args.checkpoint))
+    check_writable(out, (path,))  # the newest of a folder
     model = predictor_of(path, checkpoint, "cpu").model
     if not isinstance(model, RefinedModel) or not isinstance(model.host, MaskHost):
         raise InputError(

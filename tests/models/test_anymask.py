@@ -309,8 +309,10 @@ def _exports_means(folder: Path) -> None:
         assert torch.allclose(value.float(), wanted.float(), rtol=2e-3, atol=1e-6), key
     refused = run_script(*command, "twice.pt", "1", cwd=folder)
     assert refused.returncode == 2 and "argument --mean-with: 1 is not between 0 and 1" in refused.stderr
-    over = run_script(*command, "mean.pt", "0.5", cwd=folder)
-    assert over.returncode == 2 and "mean.pt" in over.stderr
+    newest = max((folder / "run" / "checkpoints").glob("step_*.pt"))
+    for name, read in (("mean.pt", "mean.pt"), (str(newest), "twice.pt")):
+        over = run_script(*command[:6], name, "--mean-with", read, "0.5", cwd=folder)
+        assert over.returncode == 2 and "also reads or writes this file" in over.stderr
     other = run_script(*command, str(WEIGHTS), "0.5", cwd=folder)
     assert other.returncode == 2 and "weights.pt: is of another network than the checkpoint" in other.stderr
 
