@@ -15,13 +15,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 # Any kind of which torch has no operations of its own would do; gradients flow on few of them.
 OTHER = torch.device("lazy", 0)
-_COPIES = ("aten::copy_", "aten::_to_copy")
 _INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
-# These take no tensor from the CPU, not even one without dimensions; nor does what goes over lists of tensors.
+# What begins like this takes no tensor from the CPU, not even one without dimensions: joining, choosing, lists.
 _STRICT = (
-    *("aten::cat", "aten::concat", "aten::concatenate", "aten::stack", "aten::hstack", "aten::vstack", "aten::dstack"),
-    *("aten::index_select", "aten::gather", "aten::scatter", "aten::scatter_", "aten::linear"),
-    *("aten::_foreach_", "aten::_fused_"),
+    *("aten::cat", "aten::concat", "aten::stack", "aten::hstack", "aten::vstack", "aten::dstack"),
+    *("aten::index_select", "aten::gather", "aten::scatter", "aten::linear", "aten::_foreach_", "aten::_fused_"),
 )
 
 
@@ -95,7 +93,7 @@ def _compute(function: Any, args: Any, kwargs: Any) -> Any:
         _check_together(name, [value for value in read if value is not None], args[:1])
     elif name == "aten::copy_":
         there = isinstance(args[0], Elsewhere)
-    elif name not in _COPIES:
+    elif name != "aten::_to_copy":
         written = args[:1] if name.endswith("_") else ()
         _check_together(name, tensors, (*tree_leaves(written), kwargs.get("out")))
     generator = kwargs.get("generator")

@@ -20,7 +20,7 @@ ALLOWED = {
 }
 # What may be imported from elsewhere; the refiner stands alone with these.
 REFINER = {"torch", "numpy", "cv2", "pycocotools", "tqdm"}
-RUNTIME = {*REFINER, "torchvision", "PIL", "scipy", "tensorboard", "tqdm"}
+RUNTIME = {*REFINER, "torchvision", "PIL", "scipy", "tensorboard"}
 
 
 def _imports(path: Path) -> set[tuple[str, str]]:
