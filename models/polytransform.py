@@ -32,6 +32,7 @@ from sharpcontour.evolution import Evolution
 from sharpcontour.host import RefinerInputs, Target
 from sharpcontour.ipc import feature_encoder, relative_places
 from sharpcontour.refiner import SharpContour
+from sharpcontour.regression import offset_unit
 from sharpcontour.sampling import sample_features
 
 MIN_IOU = 0.5  # of a detection's box with an object's, to be learned from
@@ -101,7 +102,7 @@ class PolyTransform(SharpContour):
             return {"loss_ipc": self._nothing(inputs)}
         boundary = torch.cat([target["boundary"] for target in targets])[inputs.target_index, :, :2]
         end = self.refine(inputs).steps[-1]
-        unit = self._unit(inputs.areas()[contours.instance])
+        unit = offset_unit(self.config, inputs.areas()[contours.instance])[:, None, None]
         wanted = boundary[contours.instance] / unit
         loss = polygon_loss(end / unit, contours.instance, wanted, len(inputs.boxes), self.config.transformer.spread)
         return {"loss_ipc": loss}
@@ -118,12 +119,8 @@ class PolyTransform(SharpContour):
         """
         assert inputs.contours is not None
         offsets = self.classifier(self.classifier.describe(inputs), inputs.contours.instance, vertices)
-        end = vertices + offsets * self._unit(area)
+        end = vertices + offsets * offset_unit(self.config, area)[:, None, None]
         return Evolution([vertices, end.clamp(min=0).minimum(limits[:, None])])
-
-    def _unit(self, area: Tensor) -> Tensor:
-        """The unit of offsets in pixels, ``points.sigma`` sqrt(A), of boxes with A = ``area`` (R,): (R, 1, 1)."""
-        return self.config.points.sigma * area.sqrt()[:, None, None]
 
 
 @dataclass

@@ -51,7 +51,7 @@ class OffsetRegression(SharpContour):
         """
         instance = torch.arange(len(points), device=points.device)
         found = self.classifier.evaluate(self.classifier.describe(inputs), instance, points)
-        unit = self.config.points.sigma * inputs.areas().sqrt()
+        unit = offset_unit(self.config, inputs.areas())
         return {"loss_ipc": regression_loss(found, points, labels, boundary, unit)}
 
     def move(self, inputs: RefinerInputs, vertices: Tensor, hole: Tensor, area: Tensor, limits: Tensor) -> Evolution:
@@ -71,6 +71,11 @@ class OffsetRegression(SharpContour):
             return self.classifier.evaluate(described, instance, points)
 
         return regress(vertices, hole, area, limits, predict, self.config)
+
+
+def offset_unit(config: SharpContourConfig, area: Tensor) -> Tensor:
+    """The pixels that an offset of 1 stands for, ``points.sigma`` sqrt(A), of boxes with A = ``area`` (R,): (R,)."""
+    return config.points.sigma * area.sqrt()
 
 
 def regression_loss(found: Tensor, points: Tensor, labels: Tensor, boundary: Tensor, unit: Tensor) -> Tensor:
@@ -117,7 +122,7 @@ def regress(
     """
     course = Evolution([vertices])
     away = torch.where(hole, -1.0, 1.0)[:, None, None]
-    unit = config.points.sigma * area.sqrt()[:, None, None]
+    unit = offset_unit(config, area)[:, None, None]
     for _ in range(config.evolution.iterations):
         start = course.steps[-1]
         offset = predict(start).transpose(1, 2) * unit
