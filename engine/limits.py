@@ -23,6 +23,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("train.seed", "data.seed"), (0, 2**32 - 1)),
     **dict.fromkeys(("data.flip", "data.max_unreadable"), (0, 1)),
     "data.shapes_size": (64, 4096),
+    "data.object_share": (0.01, 10),
     "sharpcontour.evolution.vertices": (3, math.inf),
     "sharpcontour.evolution.temperature": (1e-4, math.inf),
     "sharpcontour.evolution.margin": (0, 0.5),
@@ -34,7 +35,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 HOST_LIMITS = {"host.steps": (1, math.inf), "host.box_head.num_fcs": (1, math.inf)}
 """The same of settings that some hosts have."""
 NOT_EMPTY = ("data.short_sides",)  # lists
-FROM_TO = ("sharpcontour.loss.alpha_limits", "data.object_share")  # the first value is not above the second
+FROM_TO = ("sharpcontour.loss.alpha_limits", "data.object_share", "train.steps")  # no value is above the next
 
 
 def range_fault(key: str, value: object) -> str:
@@ -46,7 +47,7 @@ def range_fault(key: str, value: object) -> str:
     if not all(map(_is_finite, numbers)):
         return "choose a finite number"
     if key in FROM_TO and list(values) != sorted(values):
-        return "name the smaller one first"
+        return "name smaller ones first"
     low, high = (LIMITS | HOST_LIMITS).get(key, (-math.inf, math.inf))
     if all(low <= number <= high for number in numbers):
         return ""

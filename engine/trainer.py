@@ -22,6 +22,7 @@ from models.loading import load_weights
 from sharpcontour.errors import InputError
 from sharpcontour.host import Target
 from sharpcontour.io.device import to_device
+from sharpcontour.io.files import write_whole
 from sharpcontour.io.signals import StopSignals
 
 Batch = tuple[list[Tensor], list[Target]]
@@ -217,7 +218,7 @@ class Trainer:
         path = self.folder / "bad_batch.json"
         if self.world.main:
             report = {"scale": scaler.get_scale(), "processes": records}
-            path.write_text(json.dumps(report, indent=1), encoding="utf-8")
+            write_whole(json.dumps(report, indent=1).encode(), path)
         say(self.world, f"warning: loss or gradient of step {record['step']} is not finite, update skipped; see {path}")
         if self.skipped_in_a_row >= MAX_SKIPPED:
             images = [image for r in records for image in r["image_ids"]]

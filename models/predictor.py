@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,6 @@ class Predictor:
         """The image (H, W, 3) at network-input size: (3, h, w), uint8 or float32."""
         return to_tensor(resize_image(image, self.short_side, self.max_side, self.resize))
 
-    @torch.inference_mode()
     def predict(self, image: Any, trace: bool = False) -> Detections:
         """Detections in the pixels of ``image``; ``coarse`` set where a refiner ran.
 
@@ -71,10 +69,12 @@ class Predictor:
         pixels = as_pixels(image)
         height, width = pixels.shape[:2]
         images = [self.resized(pixels)]
-        if trace and isinstance(self.model, RefinedModel):
-            found = self.model.detect(images, trace=True)
-        else:
-            found = self.model(images)
+        self.model.eval()  # a module that holds this one may have been set to training since
+        with torch.no_grad():  # no inference_mode: what comes out may be used in somebody's training
+            if trace and isinstance(self.model, RefinedModel):
+                found = self.model.detect(images, trace=True)
+            else:
+                found = self.model(images)
         return found[0].scaled_to((height, width))
 
     def refine(
@@ -108,9 +108,10 @@ class Predictor:
         """
         if not isinstance(self.model, RefinedModel):
             raise InputError("this checkpoint has no refiner; train with --refine")
+        self.model.eval()
         pixels, given, coarse = read_given(image, masks, boxes, scores, labels)
         if self.finds:
             shapes = refine_by_boxes(self.model, self.resized(pixels), given, coarse.boxes, coarse.size)
         else:
             shapes = refine_in_windows(self.model, pixels, given)
-        return replace(coarse, shapes=shapes, coarse=coarse)
+        return coarse.refined(shapes)

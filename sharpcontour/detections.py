@@ -12,6 +12,7 @@ import numpy as np
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.contours.types import Rings
+from sharpcontour.errors import InputError
 from sharpcontour.masks.run_lengths import RLE, rles_to_masks
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class CocoResult(TypedDict):
     segmentation: RLE
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Detections:
     """K instances on one image: a model's best score first, given ones in the order in which they were given.
 
@@ -67,7 +68,7 @@ class Detections:
 
     def rles(self) -> list[RLE]:
         """K compressed COCO RLEs of ``size``; an instance without rings has an empty mask."""
-        return list(self._rles)
+        return [rle.copy() for rle in self._rles]
 
     @cached_property
     def _rles(self) -> list[RLE]:
@@ -93,13 +94,33 @@ class Detections:
         steps = None if self.steps is None else [_scaled(objects, scale) for objects in self.steps]
         return replace(self, boxes=boxes, shapes=shapes, size=size, coarse=coarse, steps=steps)
 
+    def refined(self, shapes: list[Rings]) -> Detections:
+        """The same instances with other shapes, ``coarse`` being these; boxes, scores and labels are copies."""
+        boxes, scores, labels = self.boxes.clone(), self.scores.clone(), self.labels.clone()
+        return replace(self, boxes=boxes, scores=scores, labels=labels, shapes=shapes, coarse=self)
+
     def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[CocoResult]:
-        """COCO result entries. ``category_ids[c]`` is the data set's id of class index c; None: labels are ids."""
+        """COCO result entries.
+
+        Args:
+            image_id: of the image.
+            category_ids: the data set's ids of class indices 0, 1, ...; None or none at all: labels are ids.
+
+        Raises:
+            InputError: where a label has no category.
+        """
         boxes, scores, labels = self.boxes.tolist(), self.scores.tolist(), self.labels.tolist()
+        if category_ids is not None and len(category_ids):
+            odd = [label for label in labels if not 0 <= label < len(category_ids)]
+            if odd:
+                raise InputError(
+                    f"label {odd[0]} has no category: category_ids are of classes 0 to {len(category_ids) - 1}"
+                )
+            labels = [int(category_ids[label]) for label in labels]
         return [
             {
                 "image_id": image_id,
-                "category_id": label if category_ids is None else int(category_ids[label]),
+                "category_id": label,
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "score": score,
                 "segmentation": rle,

@@ -147,8 +147,9 @@ class Part:
             inputs = model.host.look(features, seen)
         contours = Contours(given["contours"], given["instance"], given["hole"], [[] for _ in self.chosen])
         inputs = replace(inputs, fine=inputs.fine.float(), feats=inputs.feats.float(), contours=contours)
-        course = model.refiner.refine(inputs)
-        _, restored = model.finish(inputs, course)
+        with torch.autocast(device.type, enabled=False):  # whatever the caller's precision is
+            course = model.refiner.refine(inputs)
+            _, restored = model.finish(inputs, course)
         end = self.in_image(course.steps[-1].float().cpu().numpy())
         return self._carried(end, set(restored), model.refiner.config.tracing.min_move)
 

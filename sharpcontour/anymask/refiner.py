@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,9 +79,10 @@ class MaskRefiner:
             InputError: for an image that cannot be read, for masks and boxes that are broken or do not fit it, and for
                 scores and labels that are not K numbers.
         """
+        self.model.eval()  # a module that holds this one may have been set to training since
         pixels, given, coarse = read_given(image, masks, boxes, scores, labels)
         refine = refine_zoomed if self.zoom else refine_in_windows
-        return replace(coarse, shapes=refine(self.model, pixels, given), coarse=coarse)
+        return coarse.refined(refine(self.model, pixels, given))
 
 
 def load_refiner(path: str | Path | None = None, device: str | torch.device = "cpu", zoom: bool = False) -> MaskRefiner:
@@ -188,8 +188,11 @@ def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:
         return default
     kind = "number" if default.is_floating_point() else "whole number"
     try:
-        found = torch.as_tensor(values).cpu()
-        usable = kind == "number" or not bool(found.double().frac().any())
+        # An array as a copy: torch takes none whose bytes or strides run backwards, and hands on the caller's memory.
+        found = values.detach().cpu() if isinstance(values, Tensor) else torch.as_tensor(_copied(values))
+        usable = not found.is_complex() and (
+            kind == "number" or bool((found.double() == found.to(default.dtype).double()).all())
+        )
     except (TypeError, ValueError, RuntimeError):
         usable = False
     if not usable:
@@ -199,7 +202,12 @@ def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:
         raise InputError(
             f"{name} must be one {kind} for each of the {count} masks; their shape is {tuple(found.shape)}"
         )
-    return found.to(default.dtype)
+    return found.to(default.dtype, copy=True)
+
+
+def _copied(values: Any) -> Any:
+    array = np.array(values)
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def as_pixels(image: Any) -> np.ndarray:
@@ -218,7 +226,7 @@ def as_pixels(image: Any) -> np.ndarray:
         raise InputError(
             "an image must be an array, and this one is a tensor; give image.numpy(), of uint8 and (height, width, 3)"
         )
-    mode = getattr(image, "mode", None)  # of a PIL image
+    mode = getattr(image, "mode", None) if hasattr(image, "convert") else None  # of a PIL image
     if mode is None and not hasattr(image, "__array__"):
         raise InputError(f"an image must be a path, a PIL image or an array; this is a {type(image).__name__}")
     pixels = np.asarray(image if mode is None or mode in _AS_ARRAYS else image.convert("RGB"))

@@ -10,6 +10,7 @@ Shapes: K objects, T tiles of one of them.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 import cv2
@@ -49,7 +50,7 @@ def refine_zoomed(model: RefinedModel, image: np.ndarray, given: GivenObjects) -
     objects, size = refine_in_windows(model, image, given), (image.shape[0], image.shape[1])
     windows = windows_around(given.boxes().numpy().clip(0, [*size[::-1]] * 2))
     looks = [(k, side) for k, width in enumerate((windows[:, 2] - windows[:, 0]).tolist()) for side in _sides(width)]
-    for k, side in tqdm(looks, desc="closer", unit="look", disable=None if looks else True, leave=False):
+    for k, side in tqdm(looks, desc="closer", unit="look", disable=None if looks and sys.stderr else True, leave=False):
         tiles = Tiles(objects[k], size, side, math.ceil(side * _farthest(model.refiner.config.evolution)))
         pieces = given_traced(tiles.pieces())
         objects[k] = tiles.joined(refine_in_windows(model, image, pieces))

@@ -27,9 +27,10 @@ def counts_of(rle: RLE) -> bytes:
 
 def rles_to_masks(rles: Sequence[RLE], height: int, width: int) -> np.ndarray:
     """K compressed COCO RLEs as (K, height, width) bool."""
-    if not rles:
-        return np.zeros((0, height, width), bool)
-    return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1)).astype(bool)
+    masks = np.zeros((len(rles), height, width), bool)
+    for mask, rle in zip(masks, rles, strict=True):  # pycocotools' own decoding warns under NumPy 2
+        mask[:] = decode_columns(decode_counts(rle["counts"]), height, 0, width)
+    return masks
 
 
 def changes_to_rle(changes: np.ndarray, height: int, width: int) -> RLE:

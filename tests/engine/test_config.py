@@ -97,7 +97,9 @@ def test_mistakes_are_told(text: str, message: str) -> None:
         ("data.shapes_size=100000", "choose a number from 64 to 4096"),
         ("data.short_sides=640,0", "choose 1 or more"),
         ("data.short_sides=", "name at least one value"),
-        ("sharpcontour.loss.alpha_limits=0.9,0.1", "name the smaller one first"),
+        ("sharpcontour.loss.alpha_limits=0.9,0.1", "name smaller ones first"),
+        ("train.steps=80000,60000", "name smaller ones first"),
+        ("data.object_share=0,0", "choose a number from 0.01 to 10"),
         ("host.steps=0", "choose 1 or more"),
     ],
 )
