@@ -94,10 +94,11 @@ class Detections:
         steps = None if self.steps is None else [_scaled(objects, scale) for objects in self.steps]
         return replace(self, boxes=boxes, shapes=shapes, size=size, coarse=coarse, steps=steps)
 
-    def refined(self, shapes: list[Rings]) -> Detections:
+    def refined(self, shapes: list[Rings], steps: list[list[Rings]] | None = None) -> Detections:
         """The same instances with other shapes, ``coarse`` being these; boxes, scores and labels are copies."""
-        boxes, scores, labels = self.boxes.clone(), self.scores.clone(), self.labels.clone()
-        return replace(self, boxes=boxes, scores=scores, labels=labels, shapes=shapes, coarse=self)
+        return Detections(
+            self.boxes.clone(), self.scores.clone(), self.labels.clone(), shapes, self.size, coarse=self, steps=steps
+        )
 
     def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[CocoResult]:
         """COCO result entries.

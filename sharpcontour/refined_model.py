@@ -146,5 +146,5 @@ def _attach(found: list[Detections], objects: list[Rings], steps: list[list[Ring
         part = slice(begin, begin + len(coarse))
         begin += len(coarse)
         own = None if steps is None else [step[part] for step in steps]
-        refined.append(replace(coarse, shapes=objects[part], coarse=coarse, steps=own))
+        refined.append(coarse.refined(objects[part], own))
     return refined

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import box_iou
 
@@ -21,7 +20,7 @@ from data.degrade import noisy_roi, soft_roi
 from eval.boundary import boundary_iou
 from eval.diagnostics.probe import Probe, objects_inputs, probe
 from sharpcontour.config import TracingConfig
-from sharpcontour.contours.rasterize import rings_to_rles
+from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import contours_from_masks, contours_from_rings, trace_mask
 from sharpcontour.contours.types import Contours
 from sharpcontour.host import RefinerInputs
@@ -127,6 +126,6 @@ def _course_scores(
     size = masks[0].shape
     rows = []
     for k, mask in enumerate(masks):
-        found = coco_mask.decode(rings_to_rles([step[k] for step in steps], *size)).transpose(2, 0, 1).astype(bool)
+        found = rings_to_masks([step[k] for step in steps], *size)
         rows.append([((m & mask).sum() / max((m | mask).sum(), 1), boundary_iou(m, mask)) for m in found])
     return rows

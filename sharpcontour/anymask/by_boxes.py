@@ -71,5 +71,5 @@ def refine_by_boxes(
                 if id(ring) not in unmoved
             }
             if new:
-                objects[k] = [new.get(place, ring) for place, ring in enumerate(given.objects[k])]
+                objects[k] = given.with_moved(k, new, *size)
     return objects

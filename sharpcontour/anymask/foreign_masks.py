@@ -16,11 +16,12 @@ from torch import Tensor
 
 from sharpcontour.contours.keyholes import has_bridges
 from sharpcontour.contours.nesting import holes
+from sharpcontour.contours.rasterize import union_of_parts
 from sharpcontour.contours.tracing import TracedRings, trace_window
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
 from sharpcontour.host import at_least_one_pixel
-from sharpcontour.masks.run_lengths import decode_columns
+from sharpcontour.masks.run_lengths import decode_columns, decode_counts
 from sharpcontour.masks.segmentation import (
     flat_polygons,
     polygon_fault,
@@ -56,6 +57,22 @@ class GivenObjects:
             low, high = (edge.reduceat(self.rings.points, begin) for edge in (np.minimum, np.maximum))
             boxes[which] = np.concatenate([low, high], 1)
         return torch.from_numpy(boxes)
+
+    def with_moved(self, k: int, moved: dict[int, Ring], height: int, width: int) -> Rings:
+        """Object ``k`` after some of its rings have moved; outlines along pixel edges where these have grown together.
+
+        Args:
+            k: its place among all.
+            moved: the new rings by their place among those of the object.
+            height, width: of the image, pixels.
+        """
+        given = self.objects[k]
+        rings = [moved.get(place, ring) for place, ring in enumerate(given)]
+        hole = self.rings.hole[slice(*np.searchsorted(self.rings.mask, [k, k + 1]))]
+        union = union_of_parts(rings, hole, height, width)
+        if union is None or union_of_parts(given, hole, height, width) is not None:  # they were given so
+            return rings
+        return _trace_runs(decode_counts(union["counts"]), height).split()
 
 
 def read_masks(masks: Any, height: int, width: int) -> GivenObjects:

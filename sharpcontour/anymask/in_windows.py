@@ -17,7 +17,7 @@ from sharpcontour.anymask.windows import distance_maps, windows_around
 from sharpcontour.config import TracingConfig
 from sharpcontour.contours.carry import carry
 from sharpcontour.contours.tracing import refinable, resample_rings
-from sharpcontour.contours.types import Contours, Rings
+from sharpcontour.contours.types import Contours, Ring, Rings
 from sharpcontour.errors import InputError
 from sharpcontour.refined_model import RefinedModel
 from sharpcontour.refiner import CARRY_BACK
@@ -181,7 +181,7 @@ class Part:
 
     def _carried(self, end: np.ndarray, restored: set[int], min_move: float) -> dict[int, Rings]:
         """The given outlines after their evenly spaced points have moved to ``end`` by more than ``min_move``."""
-        moved: dict[int, Rings] = {}
+        moved: dict[int, dict[int, Ring]] = {}
         for row, k, before, after in zip(self.rows.tolist(), self.owner.tolist(), self.even, end, strict=True):
             if k in restored:
                 continue
@@ -190,5 +190,5 @@ class Part:
             ring = self.given.objects[number][place]
             new = carry(ring, before, after, max(STILL / float(self.scale[k, 0]), min_move))
             if new is not ring:
-                moved.setdefault(number, list(self.given.objects[number]))[place] = new
-        return moved
+                moved.setdefault(number, {})[place] = new
+        return {number: self.given.with_moved(number, rings, *self.size) for number, rings in moved.items()}

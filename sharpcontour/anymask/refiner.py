@@ -188,11 +188,11 @@ def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:
         return default
     kind = "number" if default.is_floating_point() else "whole number"
     try:
-        # An array as a copy: torch takes none whose bytes or strides run backwards, and hands on the caller's memory.
-        found = values.detach().cpu() if isinstance(values, Tensor) else torch.as_tensor(_copied(values))
-        usable = not found.is_complex() and (
-            kind == "number" or bool((found.double() == found.to(default.dtype).double()).all())
-        )
+        found = values.detach().cpu() if isinstance(values, Tensor) else _from_array(np.asarray(values))
+        if found.is_complex():
+            raise TypeError("complex")
+        given = found.to(default.dtype, copy=True)
+        usable = kind == "number" or torch.equal(found.double(), given.double())
     except (TypeError, ValueError, RuntimeError):
         usable = False
     if not usable:
@@ -202,12 +202,12 @@ def _numbers(name: str, values: Any, count: int, default: Tensor) -> Tensor:
         raise InputError(
             f"{name} must be one {kind} for each of the {count} masks; their shape is {tuple(found.shape)}"
         )
-    return found.to(default.dtype, copy=True)
+    return given
 
 
-def _copied(values: Any) -> Any:
-    array = np.array(values)
-    return array.astype(array.dtype.newbyteorder("="))
+def _from_array(array: np.ndarray) -> Tensor:
+    """An array as a tensor of its own memory; torch takes none whose bytes or strides run backwards."""
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
 def as_pixels(image: Any) -> np.ndarray:

@@ -27,7 +27,7 @@ def counts_of(rle: RLE) -> bytes:
 
 def rles_to_masks(rles: Sequence[RLE], height: int, width: int) -> np.ndarray:
     """K compressed COCO RLEs as (K, height, width) bool."""
-    masks = np.zeros((len(rles), height, width), bool)
+    masks = np.empty((len(rles), height, width), bool)
     for mask, rle in zip(masks, rles, strict=True):  # pycocotools' own decoding warns under NumPy 2
         mask[:] = decode_columns(decode_counts(rle["counts"]), height, 0, width)
     return masks

@@ -228,6 +228,25 @@ def test_outlines_stay_on_the_image() -> None:
     assert ring.min() >= 0 and ring[:, 0].min() == 0 and ring[:, 0].max() > 32
 
 
+def test_parts_that_grow_together_leave_no_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    centres = torch.tensor([[30.0, 40], [70, 40]])
+
+    def classify(self: Any, described: Any, instance: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        on_image = points * (98.8 / SIDE) + torch.tensor([50 - 49.4, 40 - 49.4])
+        return (on_image[..., None, :] - centres).norm(dim=-1).amin(-1) - 22  # two discs that overlap
+
+    monkeypatch.setattr(PointClassifier, "forward", classify)
+    predictor = Predictor(model(), [{"id": 1, "name": "object"}], 96, 160)
+    photograph = np.full((80, 130, 3), 90, np.uint8)
+    apart = [disc(x, 40, 18, 80, 130) for x in (30, 70)]
+    found = predictor.refine(photograph, [apart[0] | apart[1]])
+    wanted = disc(30, 40, 22, 80, 130) | disc(70, 40, 22, 80, 130)
+    assert len(found.rings[0]) == 1 and (found.masks()[0] ^ wanted).sum() < 0.07 * wanted.sum()
+    crossed = [trace_mask(disc(x, 40, 18, 80, 130))[0] for x in (30, 61)] + [trace_mask(apart[1])[0]]
+    kept = predictor.refine(photograph, [crossed])  # rings whose even-odd rule was meant
+    assert len(kept.rings[0]) == 3 and not kept.masks()[0][40, 66]
+
+
 def test_it_finds_nothing_by_itself() -> None:
     one = model().eval()
     with pytest.raises(InputError, match="anymask detects nothing; give it masks"):

@@ -10,7 +10,7 @@ import torch
 from sharpcontour.config import TracingConfig
 from sharpcontour.contours.carry import carried_back
 from sharpcontour.contours.nesting import holes
-from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles
+from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles, union_of_parts
 from sharpcontour.contours.tracing import (
     contours_from_masks,
     contours_from_rings,
@@ -18,6 +18,7 @@ from sharpcontour.contours.tracing import (
     trace_mask,
     trace_masks,
 )
+from sharpcontour.masks.run_lengths import rles_to_masks
 from tests.sharpcontour.helpers import EVALGT, coco_masks
 
 
@@ -137,6 +138,31 @@ def test_rings_combine_by_the_even_odd_rule() -> None:
     areas = rings_to_masks(objects, 12, 12).sum((1, 2))
     assert areas.tolist() == [64 - 9, 0, 144, 25 + 49, 0]
     assert rings_to_masks([], 12, 12).shape == (0, 12, 12) and rings_to_rles([], 12, 12) == []
+
+
+def test_the_union_of_parts_that_have_grown_together() -> None:
+    def square(x: float, y: float, side: float) -> np.ndarray:
+        return np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]], np.float32)
+
+    def masks(*rings: np.ndarray) -> np.ndarray:
+        return rings_to_masks([[ring] for ring in rings], 40, 50)
+
+    def union(rings: list[np.ndarray], hole: list[bool]) -> np.ndarray | None:
+        rle = union_of_parts(rings, np.array(hole), 40, 50)
+        return None if rle is None else rles_to_masks([rle], 40, 50)[0]
+
+    a, b, inner, other = square(2, 2, 20.4), square(15.3, 5, 30), square(5, 5, 8), square(9, 9, 8)
+    first, second, hole, crossing = masks(a, b, inner, other)
+    assert np.array_equal(union([a, b], [False, False]), first | second)
+    assert np.array_equal(union([b, inner, a], [False, True, False]), (first & ~hole) | second)
+    assert np.array_equal(union([a, inner, other], [False, True, True]), first & ~hole & ~crossing)
+    leaving = square(18, 18, 9)  # a hole that has left its outline opens it, and adds nothing outside
+    assert np.array_equal(union([a, leaving], [False, True]), first & ~masks(leaving)[0])
+    corner, beyond = square(40, 20, 30), square(20, 22, 40)  # both with the last pixel, and out of the image
+    assert np.array_equal(union([corner, beyond], [False, False]), np.logical_or(*masks(corner, beyond)))
+    apart = square(2, 25, 12)
+    assert union([a, inner], [False, True]) is None and union([a, apart], [False, False]) is None
+    assert union([a, b[:2]], [False, False]) is None and union([a], [False]) is None and union([], []) is None
 
 
 def test_rings_that_are_not_finite_are_left_out() -> None:
