@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,8 @@ def find_images(
             raise InputError(
                 f"{results}: {len(unknown)} image ids are not in {annotations_name}: {first_names(unknown)}"
             )
-    numbered = by_number(folder) if any(not isinstance(names[key], str) for key in groups) else {}
+    unnamed = {str(key) for key in groups if not isinstance(names[key], str)}
+    numbered = by_number(folder, unnamed) if unnamed else {}
     found, missing = [], []
     for key, indices in groups.items():
         name = names[key]
@@ -177,13 +178,12 @@ def note_left(problems: Problems, image: ImageFile, error: Exception) -> None:
         problems.note(kind, f"entry {index}")
 
 
-def by_number(folder: Path) -> dict[str, Path]:
-    """The files of a folder whose names are numbers, by that number without leading zeros."""
+def by_number(folder: Path, wanted: Set[str]) -> dict[str, Path]:
+    """The images of a folder whose names are the numbers ``wanted``, by that number without leading zeros."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        looks_so = path.suffix.lower() in SUFFIXES
-        if path.stem.isascii() and path.stem.isdigit() and (looks_so or looks_like_image(path)):
-            number = str(int(path.stem))
+        number = str(int(path.stem)) if path.stem.isascii() and path.stem.isdigit() else ""
+        if number in wanted and (path.suffix.lower() in SUFFIXES or looks_like_image(path)):
             if number in found:
                 raise InputError(f"{path} and {found[number].name} are both image {number}; remove one")
             found[number] = path

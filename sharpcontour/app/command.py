@@ -39,6 +39,8 @@ from sharpcontour.io.files import check_writable
 
 PICTURE = "picture"
 DEFAULT_FORMATS = ("coco", "svg", "png", PICTURE)
+YOLO = "yolo"
+AS_STORED = "is of the photograph as stored, and read as of the upright one; save that without its EXIF orientation"
 
 if TYPE_CHECKING:
     from sharpcontour.anymask.refiner import MaskRefinerLike
@@ -142,8 +144,9 @@ def refine_files(
     paths = {name: folder / f"{photo.stem}{_ending(name)}" for name in dict.fromkeys(formats)}
     for path in paths.values():
         check_writable(path, (photo, *masks))
-    pixels, given, notes = read_photograph(photo, masks, image_id)
+    pixels, given, notes, stored = read_photograph(photo, masks, image_id)
     print("\n".join(notes))
+    replaced = [path.name for path in paths.values() if path.exists()]
     found = refine_named(load(), pixels, given)
     report = _report(found, given)
     if simplify is not None:
@@ -154,8 +157,11 @@ def refine_files(
             output_files.write_picture(path, pixels, found, given)
         else:
             report += [f"{path}: {line}" for line in output_files.FORMATS[name][1](path, found, given, photo)]
+    if stored and YOLO in paths:
+        report.append(f"{paths[YOLO]}: {AS_STORED}")
     print("\n".join(report))
-    print(f"{folder}: {', '.join(path.name for path in paths.values())}")
+    names = ", ".join(path.name for path in paths.values())
+    print(f"{folder}: {names}" + (f"; replaced: {', '.join(replaced)}" if replaced else ""))
     return found
 
 

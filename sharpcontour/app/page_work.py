@@ -145,7 +145,7 @@ class Work:
             except InputError:
                 if not alone:
                     raise
-                pixels, given, notes = read_photograph(image, [masks])
+                pixels, given, notes, _ = read_photograph(image, [masks])
                 turned = self._keep(photo.name, photo.data, pixels)
                 photo = self.photograph(turned["id"])
             notes = [_without_folders(note, (image, masks)) for note in notes]

@@ -24,8 +24,8 @@ EMPTY = "empty, kept as it is"
 
 def read_photograph(
     photo: Path, masks: Sequence[str | Path], image_id: Any = None
-) -> tuple[np.ndarray, list[NamedMask], list[str]]:
-    """A photograph, in that orientation that its masks fit, these masks, and notes on how they were understood.
+) -> tuple[np.ndarray, list[NamedMask], list[str], bool]:
+    """A photograph in that orientation that its masks fit, these masks, how they were understood, and if as stored.
 
     See :func:`~sharpcontour.io.images.read_fitting`.
 
@@ -44,7 +44,7 @@ def read_photograph(
     if stored:
         height, width = pixels.shape[:2]
         notes = [f"{photo}: taken as stored, not turned upright, for the masks are {width} x {height} pixels", *notes]
-    return pixels, given, notes
+    return pixels, given, notes, stored
 
 
 def refine_named(refiner: MaskRefinerLike, pixels: np.ndarray, given: Sequence[NamedMask]) -> Detections:

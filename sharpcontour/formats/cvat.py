@@ -23,7 +23,16 @@ from pycocotools import mask as coco_mask
 
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
-from sharpcontour.formats.named_masks import NamedMask, Reading, Size, add_part, check_crop, check_size, checked
+from sharpcontour.formats.named_masks import (
+    NamedMask,
+    Reading,
+    Size,
+    add_part,
+    check_crop,
+    check_size,
+    checked,
+    not_kept,
+)
 from sharpcontour.formats.outlines import class_of, counted, not_held, plain, rings_in_file
 from sharpcontour.formats.which_image import choose_image
 from sharpcontour.formats.xml_files import text_for_xml
@@ -32,6 +41,7 @@ from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 _NO_SHAPES = ("tag", "attribute")
 _READ = ("polygon", "mask", "box")
+_OTHER_FIELDS = ("occluded", "z_order")  # of a shape, "0" where they say nothing
 _DIGITS = 15  # of a whole number at most; no image has as many pixels
 
 
@@ -55,6 +65,7 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
     chosen = choose_image(path, images, image, image_id)
     check_size((chosen.get("height"), chosen.get("width")), size, f"{path}: masks of {chosen['file_name']}")
     objects: dict[Any, NamedMask] = {}
+    others: list[dict[str, Any]] = []
     tags = 0
     for index, shape in enumerate(chosen["of"]):
         label = shape.get("label", "")
@@ -63,11 +74,12 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
             tags += 1
             continue
         mask = _read_shape(shape, size, where)
+        others.append({"attributes": len(shape)} | {name: shape.get(name, "0") != "0" for name in _OTHER_FIELDS})
         group = shape.get("group_id", "0")
         key = index if group == "0" else (label, group)
         add_part(objects, key, NamedMask(label or f"{path.stem} {index + 1}", mask, label or None), size)
     how = f"CVAT, {counted(len(chosen['of']), 'shape')}" + (f"; tags of the image, no shapes: {tags}" if tags else "")
-    return Reading(list(objects.values()), how)
+    return Reading(list(objects.values()), how + not_kept(others))
 
 
 def _read_shape(shape: Element, size: Size, where: str) -> Any:

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.brush import decode_brush, encode_brush
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
-from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, numbers, whole_in_file
+from sharpcontour.formats.outlines import bridges, class_of, in_pixels, not_held, numbers, whole_in_file
 from sharpcontour.formats.which_image import choose_image, other_name
 from sharpcontour.io.files import save_results
 from sharpcontour.masks.run_lengths import RLE, crop_to_rle
@@ -172,18 +173,13 @@ def _read_region(result: Mapping[str, Any], value: Mapping[str, Any], size: Size
         raise InputError(f"{where}: a region of {kind} is not read; make it a polygon, rectangle or brush mask")
     try:
         if "points" in value:
-            points = [(float(x), float(y)) for x, y in value["points"]]
+            points = [[float(x), float(y)] for x, y in value["points"]]
         else:
             x, y, width, height = (float(value[name]) for name in ("x", "y", "width", "height"))
-            points = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+            points = [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]
     except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: its points are no numbers [x, y] in percent; mend it, or take it out") from None
-    scale = _scale(size)
-    return checked([[part for x, y in points for part in (x / scale[0], y / scale[1])]], size, where)
-
-
-def _scale(size: Size) -> tuple[float, float]:
-    return 100 / size[1], 100 / size[0]
+    return checked([in_pixels(np.array(points).reshape(-1, 2), 100, size).ravel().tolist()], size, where)
 
 
 def write_brushes(path: str | Path, found: Detections, given: Sequence[NamedMask], photo: Path) -> list[str]:
@@ -211,18 +207,13 @@ def write_brushes(path: str | Path, found: Detections, given: Sequence[NamedMask
 
 def write_polygons(path: str | Path, found: Detections, given: Sequence[NamedMask], photo: Path) -> list[str]:
     """Write K objects of one photograph as polygons of Label Studio; see :func:`write_brushes`."""
-    rles, scale = found.rles(), _scale(found.size)
+    rles = found.rles()
     values = [
-        [
-            {"points": numbers(polygon), "closed": True}
-            for polygon in whole_in_file(rings, rle, scale, _PERCENT_DECIMALS)
-        ]
+        [{"points": numbers(polygon), "closed": True} for polygon in whole_in_file(rings, rle, 100, _PERCENT_DECIMALS)]
         for rings, rle in zip(found.rings, rles, strict=True)
     ]
-    holes, parts = holes_and_parts([rings for rings, value in zip(found.rings, values, strict=True) if value])
-    bridges = f"{counted(holes, 'hole')} and {counted(parts, 'part')} joined by bridges, for its polygons have neither"
-    lines = _write(path, found, given, photo, "polygon", values, rles)
-    return ([bridges] if holes or parts else []) + lines
+    kept = [rings for rings, value in zip(found.rings, values, strict=True) if value]
+    return bridges(kept, "polygons") + _write(path, found, given, photo, "polygon", values, rles)
 
 
 def _write(

@@ -36,6 +36,7 @@ from sharpcontour.formats.named_masks import (
     check_reach,
     check_size,
     checked,
+    not_kept,
 )
 from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, numbers, parts_in_file
 from sharpcontour.io.files import save_results
@@ -44,6 +45,7 @@ from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 VERSION = "5.0.0"  # of LabelMe, since which its files have had this form
 _FAR = 1e9  # pixels, farther than the corner of any image
+_FIELDS = ("label", "points", "group_id", "shape_type", "mask")  # of a shape, that are read
 _OUTLINED = ("rectangle", "circle", "mask")
 _NO_OUTLINE = ("point", "points", "line", "linestrip")
 
@@ -70,6 +72,7 @@ def read_labelme(
     """
     check_size((contents.get("imageHeight"), contents.get("imageWidth")), size, f"{path}")
     objects: dict[Any, NamedMask] = {}
+    others = []
     for index, shape in enumerate(contents["shapes"]):
         label = str(shape.get("label") or "") if isinstance(shape, dict) else ""
         where = f"{path}: shape {index}" + (f" ({label})" if label else "")
@@ -83,10 +86,19 @@ def read_labelme(
         group = shape.get("group_id")
         key = (label, str(group)) if group is not None else index
         name = label or f"{path.stem} {index + 1}"
+        others.append(_other_fields(shape))
         add_part(objects, key, NamedMask(name, mask, label or None, crowd=_is_crowd(shape)), size)
     unnamed = sum(mask.category is None for mask in objects.values())
     how = f"LabelMe, {counted(len(contents['shapes']), 'shape')}" + (f", {unnamed} without a label" if unnamed else "")
-    return Reading(list(objects.values()), how)
+    return Reading(list(objects.values()), how + not_kept([*others, {"the image's flags": contents.get("flags")}]))
+
+
+def _other_fields(shape: Mapping[str, Any]) -> dict[str, Any]:
+    """What a shape has beside its outline and label."""
+    found = {name: value for name, value in shape.items() if name not in _FIELDS}
+    if _is_crowd(shape):
+        found["flags"] = {**shape["flags"], "iscrowd": None}
+    return found
 
 
 def _is_crowd(shape: Mapping[str, Any]) -> bool:

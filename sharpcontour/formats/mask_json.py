@@ -14,11 +14,14 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.coco_fields import id_text, is_crowd, whole_number
 from sharpcontour.formats.label_studio import is_label_studio, read_label_studio
 from sharpcontour.formats.labelme import read_labelme
-from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score, not_kept
 from sharpcontour.formats.which_image import base_name, choose_image, other_name
 from sharpcontour.io.files import read_json
 
 THIS = "this photograph"
+# Fields of an entry that are read, or that follow from the mask and the photograph.
+_FIELDS = {"category_id", "name", "segmentation", "size", "counts", "iscrowd", "score"}
+_FIELDS |= {"id", "image_id", "file_name", "area", "bbox"}
 _UNKNOWN = (
     "is JSON, but no masks that are understood; give COCO annotations or results, a COCO segmentation, a list of "
     "entries with a 'segmentation' each, LabelMe or Label Studio"
@@ -49,7 +52,7 @@ def read_json_masks(path: Path, size: Size, image: str, image_id: Any = None) ->
         if isinstance(contents.get("annotations"), list):
             return _annotations(path, contents, size, image, image_id)
         if "counts" in contents or "segmentation" in contents:
-            return Reading(_entries(path, {0: contents}, size, {}), "a COCO segmentation")
+            return _entries(path, {0: contents}, size, {}, "a COCO segmentation")
     elif isinstance(contents, list):
         if all(isinstance(entry, dict) for entry in contents):
             return _results(path, contents, size, image, image_id)
@@ -74,14 +77,14 @@ def _annotations(path: Path, contents: Mapping[str, Any], size: Size, image: str
         own = contents.get("image")
         _check_image_size(path, own if isinstance(own, dict) else {}, size)
         mine, which = _of_photograph(path, annotations, image, image_id)
-        return Reading(_entries(path, mine, size, names), f"annotations; {which}" if which else "annotations")
+        return _entries(path, mine, size, names, f"annotations; {which}" if which else "annotations")
     chosen = choose_image(path, contents["images"], image, image_id)
     _check_image_size(path, chosen, size)
     wanted = id_text(chosen.get("id"))
     mine = {k: entry for k, entry in annotations.items() if id_text(entry.get("image_id")) == wanted}
     whose = other_name(chosen, image, image_id) or THIS
     how = f"COCO annotations; {len(mine)} of {len(annotations)} are of {whose}"
-    return Reading(_entries(path, mine, size, names), how)
+    return _entries(path, mine, size, names, how)
 
 
 def _check_image_size(path: Path, image: Mapping[str, Any], size: Size) -> None:
@@ -94,7 +97,7 @@ def _results(path: Path, contents: Sequence[Any], size: Size, image: str, image_
     for index, entry in enumerate(contents):
         _check_entry(path, index, entry)
     mine, which = _of_photograph(path, dict(enumerate(contents)), image, image_id)
-    return Reading(_entries(path, mine, size, {}), f"a list; {which}" if which else "a list of masks")
+    return _entries(path, mine, size, {}, f"a list; {which}" if which else "a list of masks")
 
 
 def _of_photograph(
@@ -129,8 +132,8 @@ def _check_entry(path: Path, index: int, entry: Any) -> None:
 
 
 def _entries(
-    path: Path, entries: Mapping[int, Mapping[str, Any]], size: Size, names: Mapping[str, str]
-) -> list[NamedMask]:
+    path: Path, entries: Mapping[int, Mapping[str, Any]], size: Size, names: Mapping[str, str], how: str
+) -> Reading:
     """Entries of a file by their places in it; ``names`` are those of the categories, by id as text."""
     found = []
     for index, entry in entries.items():
@@ -149,7 +152,8 @@ def _entries(
                 is_crowd(entry),
             )
         )
-    return found
+    others = ({name: value for name, value in entry.items() if name not in _FIELDS} for entry in entries.values())
+    return Reading(found, how + not_kept(others))
 
 
 def _is_id(value: Any) -> bool:

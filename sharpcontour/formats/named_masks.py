@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -108,6 +109,22 @@ def rings_or_pixels(rings: Rings, rle: RLE) -> Any:
     height, width = rle["size"]
     inside = all(ring.min() >= 0 and (ring.max(0) <= (width, height)).all() for ring in rings)
     return rings if inside and counts_of(rings_to_rles([rings], height, width)[0]) == counts_of(rle) else rle
+
+
+def not_kept(entries: Iterable[Mapping[str, Any]]) -> str:
+    """Which fields of a file are not carried over and how many objects have each, as the end of a line.
+
+    Args:
+        entries: the fields of each object that have no place in :class:`NamedMask`; those that say nothing, such as
+            an empty text, do not count.
+    """
+    counts = Counter(name for entry in entries for name, value in entry.items() if _says_something(value))
+    told = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    return f"; not carried over: {told}" if told else ""
+
+
+def _says_something(value: Any) -> bool:
+    return any(map(_says_something, value.values())) if isinstance(value, Mapping) else bool(value)
 
 
 def add_part(objects: dict[Any, NamedMask], key: Any, part: NamedMask, size: Size) -> None:

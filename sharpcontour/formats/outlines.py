@@ -19,7 +19,7 @@ from sharpcontour.contours.nesting import parts_of
 from sharpcontour.contours.rasterize import rings_to_rles
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Ring, Rings
-from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.named_masks import NamedMask, Size
 from sharpcontour.masks.run_lengths import RLE, counts_of
 from sharpcontour.masks.segmentation import rle_of_polygons
 
@@ -27,18 +27,13 @@ DECIMALS = 3  # of coordinates in files
 OBJECT = "object"
 """The class of an object that has none, in files that want one."""
 
-Scale = tuple[float, float]
-"""Units of a file in a pixel, along x and y."""
 
-
-def rings_in_file(rings: Rings, rle: RLE, scale: Scale = (1, 1), decimals: int = DECIMALS) -> Rings:
-    """An object's rings in the units of a file, which have its pixels by the even-odd rule.
+def rings_in_file(rings: Rings, rle: RLE) -> Rings:
+    """An object's rings in pixels, as a file holds them, which have its pixels by the even-odd rule.
 
     Args:
         rings: of the object, (n, 2) x, y in pixels.
         rle: its pixels.
-        scale: units of the file in a pixel.
-        decimals: of the coordinates, where they suffice.
 
     Returns:
         float64 rings (n, 2); none where the object is empty.
@@ -47,25 +42,47 @@ def rings_in_file(rings: Rings, rle: RLE, scale: Scale = (1, 1), decimals: int =
     def same(found: Rings) -> bool:
         return counts_of(rings_to_rles([found], *rle["size"])[0]) == counts_of(rle)
 
-    return _held(rings, rle, lambda found: found, same, scale, decimals)
+    return _held(rings, rle, lambda found: found, same)
 
 
-def parts_in_file(rings: Rings, rle: RLE, scale: Scale = (1, 1), decimals: int = DECIMALS) -> Rings:
+def parts_in_file(rings: Rings, rle: RLE) -> Rings:
     """An object as polygons without holes, one a part, whose union has its pixels; see :func:`rings_in_file`."""
 
     def build(found: Rings) -> Rings:
         return [joined(part) for part in parts_of(found)]
 
-    return _held(rings, rle, build, lambda found: _same_union(found, rle), scale, decimals)
+    return _held(rings, rle, build, lambda found: _same_union(found, rle))
 
 
-def whole_in_file(rings: Rings, rle: RLE, scale: Scale = (1, 1), decimals: int = DECIMALS) -> Rings:
-    """An object as one polygon that joins all of its rings, or none where it is empty; see :func:`rings_in_file`."""
+def whole_in_file(rings: Rings, rle: RLE, full: float, decimals: int) -> Rings:
+    """An object as one polygon that joins all of its rings, in parts of the photograph's size; none where it is empty.
+
+    Args:
+        rings: of the object, (n, 2) x, y in pixels.
+        rle: its pixels.
+        full: what the photograph's width and height are in the file.
+        decimals: of the coordinates, where they suffice.
+
+    Returns:
+        float64 polygons (n, 2), x and y from 0 to ``full``, which :func:`in_pixels` gives the object's pixels.
+    """
+    height, width = rle["size"]
 
     def build(found: Rings) -> Rings:
         return [joined(found)]
 
-    return _held(rings, rle, build, lambda found: _same_union(found, rle), scale, decimals)
+    def same(polygons: Rings) -> bool:
+        return _same_union([in_pixels(polygon, full, (height, width)) for polygon in polygons], rle)
+
+    return _held(rings, rle, build, same, lambda ring: ring / (width, height) * full, decimals)
+
+
+def in_pixels(points: np.ndarray, full: float, size: Size) -> np.ndarray:
+    """Points (n, 2) of a file in which the photograph's width and height are ``full``, in pixels.
+
+    They are computed as other tools compute them, so that a vertex in the middle of a pixel is there for all of them.
+    """
+    return points / full * size[::-1]
 
 
 def _held(
@@ -73,17 +90,17 @@ def _held(
     rle: RLE,
     build: Callable[[Rings], Rings],
     same: Callable[[Rings], bool],
-    scale: Scale,
-    decimals: int,
+    to_file: Callable[[Ring], Ring] = lambda ring: ring,
+    decimals: int = DECIMALS,
 ) -> Rings:
     """What ``build`` makes of the first rings of which that has the right pixels when it is read again."""
     if not coco_mask.area(rle):
         return []
     for candidate in _candidates(rings, rle):
-        exact = [ring.astype(np.float64) * scale for ring in candidate]
+        exact = [to_file(ring.astype(np.float64)) for ring in candidate]
         for found in ([ring.round(decimals) for ring in exact], exact):
             polygons = build(found)
-            if same([polygon / scale for polygon in polygons]):
+            if same(polygons):
                 return polygons
     raise AssertionError("the outline of pixels has these pixels")
 
@@ -130,6 +147,13 @@ def not_held(
         if count
         for line in [f"{counted(count, 'object')} {line}"]
     ]
+
+
+def bridges(objects: Sequence[Rings], what: str) -> list[str]:
+    """A line on the holes and parts of some objects, which ``what`` have no place for; none where there are none."""
+    holes, parts = holes_and_parts(objects)
+    told = [counted(count, name) for count, name in ((holes, "hole"), (parts, "part")) if count]
+    return [f"{' and '.join(told)} joined by bridges, for its {what} have neither"] if told else []
 
 
 def holes_and_parts(objects: Sequence[Rings]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ import numpy as np
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, checked
-from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, plain, whole_in_file
+from sharpcontour.formats.outlines import bridges, class_of, in_pixels, not_held, plain, whole_in_file
 from sharpcontour.io.files import write_whole
 from sharpcontour.io.lock import waited_lock
 
@@ -85,7 +85,7 @@ def _read_object(words: list[str], names: Sequence[str], size: Size, where: str)
     points = np.array(values[: len(values) // 2 * 2]).reshape(-1, 2)  # a confidence may stand at the end
     if points.min() < -0.5 or points.max() > 1.5:
         raise InputError(f"{where}: is not divided by the photograph's width and height; coordinates go from 0 to 1")
-    mask = checked([(points / _scale(size)).ravel().tolist()], size, where)
+    mask = checked([in_pixels(points, 1, size).ravel().tolist()], size, where)
     known = names[label].strip() if 0 <= label < len(names) else ""
     name = known or f"class {label}"
     return NamedMask(name, mask, name, label)
@@ -97,10 +97,6 @@ def is_number(word: str | bytes) -> bool:
         return math.isfinite(float(word))
     except ValueError:
         return False
-
-
-def _scale(size: Size) -> tuple[float, float]:
-    return 1 / size[1], 1 / size[0]
 
 
 def write_yolo(path: str | Path, found: Detections, given: Sequence[NamedMask], photo: Path) -> list[str]:
@@ -127,14 +123,12 @@ def write_yolo(path: str | Path, found: Detections, given: Sequence[NamedMask], 
     numbers = _known_numbers(Path(path).with_name(CLASSES), given)
     rles, lines, kept = found.rles(), [], []
     for rings, rle, mask in zip(found.rings, rles, given, strict=True):
-        for polygon in whole_in_file(rings, rle, _scale(found.size), _DECIMALS):
+        for polygon in whole_in_file(rings, rle, 1, _DECIMALS):
             lines.append(" ".join([str(numbers[class_of(mask)]), *map(plain, polygon.ravel().tolist())]))
             kept.append(rings)
     write_whole("".join(line + "\n" for line in lines).encode(), path)
     told = ", ".join(f"{number} {name}" for name, number in sorted(numbers.items(), key=lambda entry: entry[1]))
-    holes, parts = holes_and_parts(kept)
-    bridges = f"{counted(holes, 'hole')} and {counted(parts, 'part')} joined by bridges, for its lines have neither"
-    return [f"classes {told} ({CLASSES})", *([bridges] if holes or parts else []), *not_held(given, rles)]
+    return [f"classes {told} ({CLASSES})", *bridges(kept, "lines"), *not_held(given, rles)]
 
 
 def _known_numbers(path: Path, given: Sequence[NamedMask]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 Size = tuple[int, int]
 """(height, width) in pixels, as stored: a rotation noted in EXIF is not followed."""
 
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of ISO/IEC 23008-12
 LENGTH = 32  # bytes at the beginning of a file that tell its kind
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers of a frame's header
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # JPEG markers without a length
@@ -21,6 +22,11 @@ _NUMBER = re.compile(rb"\s+(?:#[^\n\r]*[\n\r]\s*)*(\d{1,9})(?=\s)")  # of a PNM 
 def is_image(beginning: bytes) -> bool:
     """Whether a file is of a kind that can be read, by its first :data:`LENGTH` bytes."""
     return _kind(beginning) is not None
+
+
+def is_heic(beginning: bytes) -> bool:
+    """Whether a file is a photograph in HEIC, which phones write and OpenCV does not read, by its first bytes."""
+    return beginning[4:8] == b"ftyp" and beginning[8:12] in _HEIC
 
 
 def header_size(data: bytes) -> Size | None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sharpcontour.errors import InputError
-from sharpcontour.io.headers import LENGTH, Size, avif_turn, header_size, is_image, tiff_orientation
+from sharpcontour.io.headers import LENGTH, Size, avif_turn, header_size, is_heic, is_image, tiff_orientation
 
 T = TypeVar("T")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -135,6 +135,8 @@ def _decode(path: str | Path, flags: int, size: Size | None, words: tuple[str, s
         kind = "is no image, or cut short; replace it" if data else "is empty; replace it"
         if data[:2] in (b"II", b"MM"):  # OpenCV makes colours of no other TIFF
             kind = "is cut short, or a TIFF of floats or other samples that are no colours; save it in 8 or 16 bits"
+        if is_heic(data):
+            kind = "is HEIC, which is not read; save it as JPEG or PNG"
         raise UnreadableError(f"{path}: the file {kind}")
     if flags == cv2.IMREAD_COLOR:
         image = _turned(image, *turn)

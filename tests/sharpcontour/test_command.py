@@ -146,7 +146,7 @@ def test_every_format_is_written_and_can_be_given_again(call: Command) -> None:
     assert not Path("photo_sharp/photo_compare.png").exists()
     wanted = np.stack([cv2.imread("photo_sharp/photo_mask.png", cv2.IMREAD_UNCHANGED) == k for k in (1, 2)])
     for path in written.values():
-        _, given, _ = command.read_photograph(Path("photo.jpg"), [path])
+        _, given, *_ = command.read_photograph(Path("photo.jpg"), [path])
         pixels = [rles_to_masks([mask_rle(mask.mask, (H, W))], H, W)[0] for mask in given]
         assert len(pixels) == 2 and (np.stack(pixels) == wanted).all(), path
     code, shown, told = call("photo.jpg", "photo_sharp/photo_cvat.xml", "--format", "yolo", "--out", "c")
@@ -212,15 +212,26 @@ def test_masks_are_upright_or_as_stored(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     photo = photograph(Path("photo.jpg"), orientation)
     upright = DISC if orientation == 1 else np.rot90(DISC, -1)
-    pixels, _, notes = command.read_photograph(photo, [save("upright.png", upright)])
+    pixels, _, notes, _ = command.read_photograph(photo, [save("upright.png", upright)])
     assert pixels.shape[:2] == upright.shape and len(notes) == 1
     Path("far.json").write_text(json.dumps([[2, 2, W - 2, 2, W - 2, H - 2]]))  # polygons fit only one of them too
     for stored in (save("stored.png", DISC), "far.json"):
-        pixels, _, notes = command.read_photograph(photo, [stored])
+        pixels, _, notes, _ = command.read_photograph(photo, [stored])
         assert pixels.shape[:2] == (H, W) and notes[0].startswith("photo.jpg: taken as stored") == (orientation == 6)
     size = "120 x 90" if orientation == 1 else "90 x 120"
     with pytest.raises(InputError, match=f"other.png: the mask is 120 x 89 pixels, its image {size}; correct one"):
         command.read_photograph(photo, [save("other.png", DISC[1:])])
+
+
+@pytest.mark.usefixtures("oracle")
+def test_yolo_of_a_photograph_as_stored_says_so(call: Command) -> None:
+    photograph(Path("turned.jpg"), 6)
+    save("stored.png", DISC)
+    save("upright.png", np.rot90(DISC, -1))
+    code, shown, _ = call("turned.jpg", "stored.png", "--format", "yolo", "coco")
+    assert code == 0 and "turned_sharp/turned.txt: is of the photograph as stored, and read as of the upright" in shown
+    code, shown, _ = call("turned.jpg", "upright.png", "--format", "yolo")
+    assert code == 0 and "as stored" not in shown and shown.endswith("turned.txt; replaced: turned.txt\n")
 
 
 def test_mistakes_are_told_in_a_line(call: Command) -> None:

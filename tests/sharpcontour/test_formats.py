@@ -136,6 +136,21 @@ def test_a_polygon_without_bridges_is_itself() -> None:
     assert same_rings(opened(spike), [np.array([[0, 0], [10, 0], [10, 10], [0, 10]], float)])
 
 
+@pytest.mark.parametrize("name", ["yolo", "label-studio-polygons"])
+def test_vertices_in_the_middle_of_pixels_are_there_for_other_tools_too(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    objects = [[rng.integers(0, (W, H), (7, 2)) + 0.5] for _ in range(40)]
+    path, _ = write(name, tmp_path, objects, [NamedMask("a", None, "cat")] * len(objects))
+    if name == "yolo":
+        lines = [line.split()[1:] for line in path.read_text().splitlines()]
+        seen = [np.array(line, float).reshape(-1, 2) * (W, H) for line in lines]
+    else:
+        regions = json.loads(path.read_text())[0]["predictions"][0]["result"]
+        seen = [np.array(region["value"]["points"]) / 100 * (W, H) for region in regions]
+    rles = [rle_of_polygons([polygon.ravel().tolist()], H, W) for polygon in seen]
+    assert [counts_of(rle) for rle in rles] == [counts_of(rle) for rle in rings_to_rles(objects, H, W)]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_a_format_cannot_hold_is_counted(name: str, tmp_path: Path) -> None:
     given = [

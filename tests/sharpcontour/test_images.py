@@ -138,6 +138,13 @@ def test_a_photograph_of_floats_is_told(tmp_path: Path) -> None:
         read_image(tmp_path / "a.tif")
 
 
+def test_a_photograph_in_heic_is_told(tmp_path: Path) -> None:
+    for brand in (b"heic", b"mif1"):
+        (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x24ftyp" + brand + bytes(64))
+        with pytest.raises(UnreadableError, match=r"IMG_1\.HEIC: the file is HEIC, which is not read; save it as JPEG"):
+            read_image(tmp_path / "IMG_1.HEIC")
+
+
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     path = not_utf8(tmp_path)
     assert not looks_like_image(path)
