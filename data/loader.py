@@ -28,6 +28,7 @@ from sharpcontour.host import Target
 from sharpcontour.io.images import ImageError
 
 WAIT = 600.0  # seconds for one batch, after which something has gone wrong
+FORGOTTEN = 600  # s after which a loader process obeys SIGTERM; the update under way may need it as long
 Key = tuple[int, int]  # epoch (-1: evaluation), index
 Batch = tuple[list[Tensor], list[Target]]
 
@@ -241,7 +242,7 @@ def _start_worker(last_words: Any, yielding: bool, worker: int) -> None:
     # and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # not on Windows
-        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(30))  # s: should it be forgotten
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(FORGOTTEN))
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     # Where the model computes on the same cores, a thread of it that has to wait makes all of them wait.

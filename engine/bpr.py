@@ -192,7 +192,8 @@ def train(
                 save(unfinished, model, done, optimizer=optimizer.state_dict(), budget=known)
     save(out, model, budget.iterations)
     unfinished.unlink(missing_ok=True)
-    print(f"{out}: after {budget.iterations} updates of {budget.batch} patches, loss {recent:.3f}")
+    told = f", loss {recent:.3f}" if first < budget.iterations else ""
+    print(f"{out}: after {budget.iterations} updates of {budget.batch} patches{told}")
 
 
 def save(path: Path, model: BPR, step: int, **more: object) -> None:

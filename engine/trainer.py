@@ -88,7 +88,7 @@ class Trainer:
     ) -> None:
         self.model, self.config, self.world, self.folder = model, config, world, folder
         self.updater = Updater(model, config, world)
-        self.step, self.images_seen, self.skipped_in_a_row, self.skipped = 0, 0, 0, 0
+        self.step, self.images_seen, self.skipped_in_a_row, self.skipped, self.overflowed = 0, 0, 0, 0, 0
         self._batches, self._evaluate, self._extra, self._replaced = batches, evaluate, extra, replaced
         self._per_pass = images_per_pass(config, world)
         self._verdicts, self._means, self._clock = Verdicts[StepRecord](world), Means(), Clock()
@@ -115,6 +115,7 @@ class Trainer:
             self.updater.scaler.load_state_dict(state["scaler"])
         self.step, self.images_seen = state["step"], state["images_seen"]
         self.skipped_in_a_row, self.skipped = state["skipped_in_a_row"], state["skipped"]
+        self.overflowed = state.get("overflowed", 0)  # not in a checkpoint of an earlier version
         if path.resolve().parent == (self.folder / "checkpoints").resolve():
             self._saved_at = self.step
         if state["world_size"] != self.world.size:
@@ -212,7 +213,8 @@ class Trainer:
         finite = all(isinstance(values["loss"], float) for r in records for values in r["losses"])
         scaler = self.updater.scaler
         if scaler.is_enabled() and finite and scaler.get_scale() >= 1:
-            return  # gradients overflowed float16, and the scaler has lowered its scale: nothing is wrong
+            self.overflowed += 1  # of float16, and the scaler has lowered its scale: nothing is wrong
+            return
         self.skipped += 1
         self.skipped_in_a_row += 1
         path = self.folder / "bad_batch.json"
@@ -232,7 +234,7 @@ class Trainer:
         config = self.config
         values = self._means.pop()
         values["lr"] = self.updater.optimizer.param_groups[0]["lr"]
-        values["skipped"] = self.skipped
+        values |= {"skipped": self.skipped, "overflowed": self.overflowed}
         values["replaced_images"] = self.replaced()
         values["memory_gib"] = memory_gib(self.world.device)
         values.update(self._clock.report(config.iterations - self.step, config.images_per_batch))
@@ -261,6 +263,7 @@ class Trainer:
                 "images_seen": self.images_seen,
                 "skipped_in_a_row": self.skipped_in_a_row,
                 "skipped": self.skipped,
+                "overflowed": self.overflowed,
                 "world_size": self.world.size,
                 "torch": str(torch.__version__),
                 **self._extra,

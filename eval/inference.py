@@ -26,8 +26,11 @@ from sharpcontour.io.files import save_results
 from sharpcontour.statistics import EvolutionStatistics
 
 Entries = list[CocoResult]
-Found = dict[int, tuple[Entries | None, Entries]]
-"""Image id -> COCO results before refinement (None without a refiner), and the final ones."""
+Results = tuple[Entries | None, Entries, int]
+"""COCO results before refinement (None without a refiner), the final ones, and how many are of other categories."""
+
+Found = dict[int, Results]
+"""By image id."""
 
 _WAITING = 16  # images whose contours wait for the encoder at most
 
@@ -59,7 +62,7 @@ def evaluate_model(
         metrics: out of :data:`eval.metrics.METRICS`.
         dilation_ratio: width of Boundary AP's band as a share of the image diagonal.
         progress: whether rank 0 shows a bar, if there is a terminal to show it.
-        results_path: file for the final detections, as COCO results.
+        results_path: file for the final detections that are scored, as COCO results.
         category_ids: of the model's classes, where these are more than the data set's; detections of the others are
             left out.
         bootstrap: draws of the images for "replicates".
@@ -72,7 +75,7 @@ def evaluate_model(
         "stats": the refiner's, over all processes.
         "seconds": "load", "forward" and "encode" of the slowest process (encoding overlaps with the rest), "match",
         "total".
-        "images", "detections": how many.
+        "images", "detections": how many; "others": how many more, of categories that the data set lacks.
         "left_out": what was wrong with each image that could not be used.
 
     Raises:
@@ -142,7 +145,7 @@ class _Encoder:
         self._category_ids, self._known = category_ids, known
         self._found: Found = {}
         self._seen: set[int] = set()
-        self._jobs: deque[tuple[int, Future[tuple[Entries | None, Entries]]]] = deque()
+        self._jobs: deque[tuple[int, Future[Results]]] = deque()
         self._pool = ThreadPoolExecutor(1)
 
     def __enter__(self) -> _Encoder:
@@ -172,13 +175,13 @@ class _Encoder:
         except Exception as error:
             raise RuntimeError(f"image {image_id}: no results could be made of its detections") from error
 
-    def _encode(self, image_id: int, detections: Detections, size: tuple[int, int]) -> tuple[Entries | None, Entries]:
+    def _encode(self, image_id: int, detections: Detections, size: tuple[int, int]) -> Results:
         begin = time.thread_time()
         scaled = detections.scaled_to((int(size[0]), int(size[1])))
         coarse = None if scaled.coarse is None else self._entries(scaled.coarse, image_id)
-        entries = coarse, self._entries(scaled, image_id)
+        final = self._entries(scaled, image_id)
         self.seconds += time.thread_time() - begin
-        return entries
+        return coarse, final, len(scaled) - len(final)
 
     def _entries(self, detections: Detections, image_id: int) -> Entries:
         entries = detections.to_coco(image_id, self._category_ids)
@@ -204,11 +207,12 @@ def _score(
     if missing > 0:
         print(f"warning: {missing} of {len(ground_truth.sizes)} images were not given to the model", file=sys.stderr)
     order = sorted(found)
+    others = sum(count for *_, count in found.values())
     final = [entry for image in order for entry in found[image][1]]
     if results_path is not None:
         save_results(final, results_path)
     begin = time.perf_counter()
-    refined = any(coarse is not None for coarse, _ in found.values())
+    refined = any(coarse is not None for coarse, *_ in found.values())
     kinds = {"coarse": final}
     if refined:
         kinds = {"coarse": [entry for image in order for entry in found[image][0] or ()], "refined": final}
@@ -222,7 +226,7 @@ def _score(
     seconds = {key: max(times[key] for _, times, *_ in parts) for key in ("load", "forward", "encode")}
     seconds["match"] = time.perf_counter() - begin
     stats = merge_stats([stats for _, _, stats, _ in parts])
-    counts = {"images": len(found), "detections": len(final), "left_out": left_out}
+    counts = {"images": len(found), "detections": len(final), "others": others, "left_out": left_out}
     return result | {"stats": stats, "seconds": seconds} | counts
 
 

@@ -83,13 +83,15 @@ def format_categories(per_category: Mapping[str, Mapping[str, float | None]]) ->
 
 
 def format_summary(result: Mapping[str, Any]) -> str:
-    """What else :func:`eval.inference.evaluate_model` found, in three lines at most.
+    """What else :func:`eval.inference.evaluate_model` found, in a few lines.
 
-    Counts and seconds by stage; the state of the refiner; images that could not be used.
+    Counts and seconds by stage; detections that were left out; the state of the refiner; images that could not be used.
     """
     seconds = result["seconds"]
     stages = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in ("load", "forward", "encode", "match"))
     lines = [f"{result['detections']} detections on {result['images']} images; {stages}"]
+    if result["others"]:
+        lines.append(f"{result['others']} more detections are of categories that the data set lacks, and left out")
     stats = {key: value for key, value in result["stats"].items() if key != "contours"}
     if stats:
         shown = (

@@ -15,6 +15,7 @@ from torch import nn
 from eval.checks import GroundTruth
 from eval.inference import evaluate_model, merge_stats
 from eval.metrics import evaluate_detections
+from eval.results import format_summary
 from sharpcontour.detections import Detections
 from tests.eval import helpers
 
@@ -152,8 +153,10 @@ def test_a_model_may_know_more_classes_than_the_data_have() -> None:
     plain = run(Model(refine=True), list(range(IMAGES)))
     result = evaluate_model(wider, data, data.batches(list(range(IMAGES))), device, category_ids=(1, 4, 6, 9))
     assert result["refined"] == plain["refined"] and result["detections"] == plain["detections"]
+    assert plain["others"] == result["others"] == 0 and "more detections" not in format_summary(result)
     result = evaluate_model(wider, data, data.batches(list(range(IMAGES))), device, category_ids=(1, 7, 8, 9))
-    assert result["detections"] == 0
+    assert result["detections"] == 0 and result["others"] == plain["detections"] > 0
+    assert f"\n{result['others']} more detections are of categories that the data set lacks" in format_summary(result)
 
 
 def test_a_model_that_fails_is_not_hidden() -> None:
