@@ -25,6 +25,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from sharpcontour.masks.box import Box, box_of
 from sharpcontour.masks.distance import signed_distance
 
 GRID = 28  # cells of a coarse mask, as mask heads predict it
@@ -38,16 +39,15 @@ def degrade(mask: np.ndarray, kind: str, strength: float, rng: np.random.Generat
     Args:
         mask: (H, W) bool.
         kind: name in :data:`KINDS`.
-        strength: 1 is usual; 0 changes little or nothing.
+        strength: 1 is usual; 0 changes little or nothing, but for the two grids, which are as coarse as ever.
         rng: what is random.
 
     Returns:
         (H, W) bool; the mask itself where it is empty, or where nothing of it would be left.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if len(rows) == 0:
+    box = box_of(mask)
+    if box is None:
         return mask
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     worse = KINDS[kind](mask, box, strength, rng)
     return worse if worse.any() else mask
 
@@ -72,10 +72,9 @@ def in_places(mask: np.ndarray, worse: np.ndarray, rng: np.random.Generator) -> 
 
     A smooth random field chooses a fifth to four fifths of the plane; masks are (H, W) bool.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if len(rows) == 0:
+    box = box_of(mask)
+    if box is None:
         return mask
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     scale = rng.uniform(0.1, 0.3) * _size(box)
     field = _smooth_field(mask.shape, scale, 1, rng)
     threshold = np.quantile(field[box[1] : box[3], box[0] : box[2]], rng.uniform(0.2, 0.8))
@@ -99,9 +98,6 @@ def noisy_roi(soft: np.ndarray, rng: np.random.Generator, strength: float = 1.0)
     field = cv2.GaussianBlur(np.asarray(rng.standard_normal(soft.shape), np.float32), (0, 0), 2.5)
     field = field * (0.22 * strength / field.std())
     return np.clip(soft + field * 4 * soft * (1 - soft), 0, 1)
-
-
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1 around a mask, whole pixels
 
 
 def _size(box: Box) -> float:

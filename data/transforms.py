@@ -17,6 +17,7 @@ from data.config import Resize
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Rings
 from sharpcontour.host import Target, TargetBuilder
+from sharpcontour.masks.box import box_of
 from sharpcontour.masks.segmentation import reach_of
 
 if TYPE_CHECKING:
@@ -152,11 +153,11 @@ def mask_to_crop(mask: np.ndarray) -> Crop:
 
 def trim(crop: Crop) -> Crop:
     """The smallest window of the same mask; an empty one has no pixels."""
-    rows, columns = np.flatnonzero(crop.mask.any(1)), np.flatnonzero(crop.mask.any(0))
-    if len(rows) == 0:
+    box = box_of(crop.mask)
+    if box is None:
         return Crop(0, 0, np.zeros((0, 0), np.uint8))
-    y, x = rows[0], columns[0]
-    return Crop(crop.x0 + int(x), crop.y0 + int(y), crop.mask[y : rows[-1] + 1, x : columns[-1] + 1])
+    x0, y0, x1, y1 = box
+    return Crop(crop.x0 + x0, crop.y0 + y0, crop.mask[y0:y1, x0:x1])
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from sharpcontour.masks.box import box_of
+
 BAND = 0.04  # of the square root of the box's area: how far on both sides of the outline pixels may change
 ROUNDS = 3
 
@@ -19,10 +21,11 @@ def grabcut(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _grabcut(bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if len(rows) == 0:
+    box = box_of(mask)
+    if box is None:
         return mask
-    reach = max(round(BAND * float(np.sqrt(np.ptp(rows) * np.ptp(columns)))), 2)
+    x0, y0, x1, y1 = box
+    reach = max(round(BAND * float(np.sqrt((y1 - y0 - 1) * (x1 - x0 - 1)))), 2)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     pixels = mask.astype(np.uint8)
     inner = cv2.erode(pixels, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
@@ -32,14 +35,13 @@ def _grabcut(bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not inner.any() or outer.all():
         return mask
     # Only the surroundings are looked at: colours far away say nothing of this outline.
-    y0, y1 = max(rows[0] - 3 * reach, 0), rows[-1] + 3 * reach + 1
-    x0, x1 = max(columns[0] - 3 * reach, 0), columns[-1] + 3 * reach + 1
-    part = np.ascontiguousarray(bgr[y0:y1, x0:x1])
-    found = np.ascontiguousarray(labels[y0:y1, x0:x1])
+    around = np.s_[max(y0 - 3 * reach, 0) : y1 + 3 * reach, max(x0 - 3 * reach, 0) : x1 + 3 * reach]
+    part = np.ascontiguousarray(bgr[around])
+    found = np.ascontiguousarray(labels[around])
     if not (found == cv2.GC_BGD).any():
         return mask
     cv2.setRNGSeed(0)
     cv2.grabCut(part, found, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
     refined = np.zeros_like(mask)
-    refined[y0:y1, x0:x1] = (found == cv2.GC_FGD) | (found == cv2.GC_PR_FGD)
+    refined[around] = (found == cv2.GC_FGD) | (found == cv2.GC_PR_FGD)
     return refined

@@ -24,6 +24,7 @@ from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import contours_from_masks, contours_from_rings, trace_mask
 from sharpcontour.contours.types import Contours
 from sharpcontour.host import RefinerInputs
+from sharpcontour.masks.box import box_of
 from sharpcontour.refined_model import RefinedModel
 
 KINDS = ("ideal28", "noisy28", "smooth", "host")
@@ -31,8 +32,7 @@ KINDS = ("ideal28", "noisy28", "smooth", "host")
 
 def tight_box(mask: np.ndarray) -> np.ndarray:
     """The box xyxy (4,) float32 around the pixels of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+    return np.array(box_of(mask), np.float32)
 
 
 def smoothed_contours(

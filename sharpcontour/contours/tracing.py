@@ -21,6 +21,7 @@ import numpy as np
 from sharpcontour.config import TracingConfig
 from sharpcontour.contours.nesting import holes
 from sharpcontour.contours.types import Contours, Ring, Rings
+from sharpcontour.masks.box import box_of
 
 if TYPE_CHECKING:
     import torch
@@ -96,10 +97,9 @@ def trace_mask(mask: np.ndarray) -> Rings:
 def trace_window(mask: np.ndarray) -> TracedRings:
     """Trace one binary or soft mask (h, w), all rings together; only the part that holds the object is followed."""
     inside = mask if mask.dtype == bool else mask > 0.5
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    y0, y1 = (max(rows[0] - 1, 0), rows[-1] + 2) if len(rows) else (0, 0)
-    x0, x1 = (max(columns[0] - 1, 0), columns[-1] + 2) if len(rows) else (0, 0)
-    rings = trace_masks(mask[None, y0:y1, x0:x1])
+    x0, y0, x1, y1 = box_of(inside) or (0, 0, -1, -1)
+    x0, y0 = max(x0 - 1, 0), max(y0 - 1, 0)
+    rings = trace_masks(mask[None, y0 : y1 + 1, x0 : x1 + 1])  # a soft outline lies between this box and its neighbours
     rings.points += (x0, y0)
     return rings
 
