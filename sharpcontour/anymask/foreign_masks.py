@@ -82,8 +82,9 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
         masks: (K, height, width) bool or integer array or tensor, not zero inside; or K of these in any mixture:
             a (height, width) array, a COCO RLE (compressed or not), a list of COCO polygons [x0, y0, x1, y1, ...] in
             continuous pixels, whose union is meant and which is cut off at the image's border (a polygon may also be
-            a list of points [x, y], and a single one may stand alone), or a list of rings (n, 2) as in
-            ``Detections.rings``. Any may be empty.
+            a list of points [x, y], and a single one may stand alone), a list of rings (n, 2) as in
+            ``Detections.rings``, or a dict that has one of these as its "segmentation", as COCO's annotations and
+            Segment Anything's masks are. Any may be empty.
         height, width: of the image, pixels.
 
     Raises:
@@ -118,9 +119,16 @@ def given_traced(parts: Sequence[TracedRings]) -> GivenObjects:
 
 def _read(mask: Any, height: int, width: int) -> tuple[list[Ring], TracedRings]:
     """One mask; ValueError or TypeError where it is broken."""
+    if isinstance(mask, dict) and "segmentation" in mask:
+        mask = mask["segmentation"]
     if isinstance(mask, (list, tuple)):
         if len(mask) == height and all(_is_row(row, width) for row in mask):
             raise ValueError("nested lists; give a mask as a numpy array of bool")
+        if any(isinstance(ring, np.ndarray) and ring.shape[1:] == (1, 2) for ring in mask):
+            raise ValueError(
+                "contours of OpenCV, which go through the middles of pixels; give the mask that they were found in, or "
+                "[contour.reshape(-1, 2) + 0.5 for contour in contours]"
+            )
         if len(mask) and all(isinstance(ring, np.ndarray) and ring.ndim == 2 for ring in mask):
             return _rings(mask)
         mask = flat_polygons(mask)
@@ -138,7 +146,7 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
     """
     if boxes is None:
         return default
-    rows = boxes.detach().cpu().numpy() if isinstance(boxes, Tensor) else boxes
+    rows = _numbers(boxes)
     try:
         count = len(rows)
     except TypeError:
@@ -150,7 +158,7 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
         if row is None:
             continue
         try:
-            box = np.asarray(row)
+            box = np.asarray(_numbers(row))
         except ValueError:  # rows of several lengths
             box = np.zeros(0)
         if box.shape != (4,) or box.dtype.kind not in "iuf" or not np.isfinite(box).all():
@@ -166,6 +174,11 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
     given = torch.tensor([row is not None for row in rows], dtype=torch.bool)
     limits = torch.tensor([[width, height, width, height]], dtype=torch.float32)
     return torch.where(given[:, None], at_least_one_pixel(found, limits), found)
+
+
+def _numbers(values: Any) -> Any:
+    """A tensor as an array, which has no bfloat16 and no gradients; anything else as it is."""
+    return values.detach().cpu().to(torch.float64).numpy() if isinstance(values, Tensor) else values
 
 
 def _is_row(row: Any, width: int) -> bool:

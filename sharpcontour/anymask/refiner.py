@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -164,8 +165,8 @@ def read_given(
     def fit(size: tuple[int, int]) -> tuple[GivenObjects, Detections]:
         return _as_detections(masks, boxes, scores, labels, size)
 
-    if isinstance(image, (str, Path)):
-        pixels, (given, coarse), _ = read_fitting(image, fit)
+    if isinstance(image, (str, os.PathLike)):
+        pixels, (given, coarse), _ = read_fitting(Path(image), fit)
     else:
         pixels = as_pixels(image)
         given, coarse = fit((pixels.shape[0], pixels.shape[1]))
@@ -220,8 +221,8 @@ def as_pixels(image: Any) -> np.ndarray:
     Raises:
         InputError: where it is none.
     """
-    if isinstance(image, (str, Path)):
-        return read_image(image, upright=True)
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(Path(image), upright=True)
     if isinstance(image, Tensor):
         raise InputError(
             "an image must be an array, and this one is a tensor; give image.numpy(), of uint8 and (height, width, 3)"

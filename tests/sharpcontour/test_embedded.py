@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,37 @@ def test_scores_of_any_layout(refiner: sharpcontour.MaskRefiner, scores: np.ndar
 def test_labels_that_are_no_whole_numbers(refiner: sharpcontour.MaskRefiner, labels: object) -> None:
     with pytest.raises(InputError, match="labels must be one whole number for each of the 1 masks"):
         refiner.refine(IMAGE, MASKS, labels=labels)
+
+
+def test_masks_and_boxes_as_others_have_them(refiner: sharpcontour.MaskRefiner, tmp_path: Path) -> None:
+    wanted = refiner.refine(IMAGE, MASKS).rings[0]
+
+    def same(found: Detections) -> bool:
+        return all(np.array_equal(a, b) for a, b in zip(found.rings[0], wanted, strict=True))
+
+    rle = refiner.refine(IMAGE, MASKS).coarse.rles()[0]  # type: ignore[union-attr]
+    assert same(refiner.refine(IMAGE, [{"segmentation": rle, "bbox": [1, 2, 3, 4], "area": 5}]))
+    assert same(refiner.refine(IMAGE, [{"segmentation": MASKS[0], "predicted_iou": 0.9}]))
+    row = torch.tensor([30.0, 15, 90, 75], requires_grad=True)
+    for boxes in (row.detach()[None].bfloat16(), [row], row[None].double()):
+        found = refiner.refine(IMAGE, MASKS, boxes)
+        assert same(found) and found.boxes.tolist() == [[30, 15, 90, 75]] and not found.boxes.requires_grad
+    contours, _ = cv2.findContours(MASKS[0].astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    with pytest.raises(InputError, match=r"masks\[0\]: contours of OpenCV, .*; give the mask that they were found in"):
+        refiner.refine(IMAGE, [contours])
+
+
+def test_a_path_of_another_kind(refiner: sharpcontour.MaskRefiner, tmp_path: Path) -> None:
+    class Place:
+        def __fspath__(self) -> str:
+            return str(tmp_path / "image.png")
+
+    cv2.imwrite(Place().__fspath__(), IMAGE[..., ::-1])
+    assert np.array_equal(refiner.refine(Place(), MASKS).masks(), refiner.refine(IMAGE, MASKS).masks())
+    with pytest.raises(InputError, match="no such image"):
+        (tmp_path / "image.png").unlink()
+        refiner.refine(Place(), MASKS)
+    assert json.dumps(refiner.refine(IMAGE, MASKS).to_coco(np.int64(3)))  # type: ignore[arg-type]
 
 
 def test_a_result_shares_nothing_that_is_changed(refiner: sharpcontour.MaskRefiner) -> None:
