@@ -85,8 +85,12 @@ def read_entries(path: str, scored: bool) -> list[Entry]:
     if not isinstance(entries, list):
         raise InputError(f"{path}: not a list; expected COCO results, a list of detections")
     for index, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), (int, str)):
-            raise InputError(f"{path}: entry {index} has no 'image_id', an integer or a text; expected COCO results")
+        if not isinstance(entry, dict) or "image_id" not in entry:
+            raise InputError(f"{path}: entry {index} has no 'image_id'; expected COCO results")
+        if not isinstance(entry["image_id"], (int, str)):
+            raise InputError(
+                f"{path}: entry {index}: its 'image_id' is neither an integer nor a text; write 7, not 7.0"
+            )
         if scored and not isinstance(entry.get("score"), (int, float)):
             raise InputError(f"{path}: entry {index} has no number as its 'score', which AP needs")
         if scored and "category_id" not in entry:

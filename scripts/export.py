@@ -95,6 +95,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     _cli.add_refiner_set(parser)
     args = parser.parse_args()
+    if not args.trained_on.strip():
+        parser.error("argument --trained-on: tells nothing; say what the images were and their terms")
     if args.mean_with:
         try:
             args.mean_with[1] = between(0, 1, "not between 0 and 1")(args.mean_with[1])

@@ -330,6 +330,7 @@ def test_mistakes_are_told_in_a_line_before_the_work(command: Command, monkeypat
         ({"annotations": []}, (), {}, "found.json: not a list; expected COCO results"),
         ([good, 3], (), {}, "found.json: entry 1 has no 'image_id'"),
         ([{"score": 1}], (), {}, "found.json: entry 0 has no 'image_id'"),
+        ([{**good, "image_id": 7.0}], (), {}, "found.json: entry 0: its 'image_id' is neither an integer nor a text"),
         ([{**good, "score": float("nan")}], (), {}, "found.json: entry 0 holds NaN or Infinity"),
         ([good], (), {}, "003.png and 0003.png are both image 3; remove one"),
         ([*two, {**good, "file_name": "0003.png"}], (), {}, "img: 2 of 3 images are missing: image 5 (no file_name"),
