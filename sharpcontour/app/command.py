@@ -33,6 +33,7 @@ from sharpcontour.contours.simplify import simplified
 from sharpcontour.detections import Detections
 from sharpcontour.formats import output_files
 from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.other_fields import not_carried_over
 from sharpcontour.io.command_line import add_device, add_zoom, between, run
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable
@@ -157,6 +158,7 @@ def refine_files(
             output_files.write_picture(path, pixels, found, given)
         else:
             report += [f"{path}: {line}" for line in output_files.FORMATS[name][1](path, found, given, photo)]
+    report += not_carried_over(given, paths)
     if stored and YOLO in paths:
         report.append(f"{paths[YOLO]}: {AS_STORED}")
     print("\n".join(report))

@@ -27,6 +27,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.other_fields import not_carried_over
 from sharpcontour.formats.output_files import FORMATS
 from sharpcontour.io.headers import header_size
 from sharpcontour.io.images import read_image
@@ -149,6 +150,7 @@ class Work:
                 turned = self._keep(photo.name, photo.data, pixels)
                 photo = self.photograph(turned["id"])
             notes = [_without_folders(note, (image, masks)) for note in notes]
+            notes += not_carried_over(given, ())  # the page holds none
         return {"objects": self._refined(photo, given), "notes": notes, "photograph": turned}
 
     def refine(self, key: str, entries: Any) -> list[dict[str, Any]]:

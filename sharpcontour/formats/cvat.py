@@ -24,6 +24,7 @@ from pycocotools import mask as coco_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import (
+    UNLIKE_FIRST,
     NamedMask,
     Reading,
     Size,
@@ -31,8 +32,8 @@ from sharpcontour.formats.named_masks import (
     check_crop,
     check_size,
     checked,
-    not_kept,
 )
+from sharpcontour.formats.other_fields import CVAT, held
 from sharpcontour.formats.outlines import class_of, counted, not_held, plain, rings_in_file
 from sharpcontour.formats.which_image import choose_image
 from sharpcontour.formats.xml_files import text_for_xml
@@ -41,7 +42,7 @@ from sharpcontour.masks.run_lengths import RLE, crop_to_rle
 
 _NO_SHAPES = ("tag", "attribute")
 _READ = ("polygon", "mask", "box")
-_OTHER_FIELDS = ("occluded", "z_order")  # of a shape, "0" where they say nothing
+_KEPT = ("occluded", "z_order")  # of a shape, "0" where they say nothing
 _DIGITS = 15  # of a whole number at most; no image has as many pixels
 
 
@@ -65,8 +66,7 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
     chosen = choose_image(path, images, image, image_id)
     check_size((chosen.get("height"), chosen.get("width")), size, f"{path}: masks of {chosen['file_name']}")
     objects: dict[Any, NamedMask] = {}
-    others: list[dict[str, Any]] = []
-    tags = 0
+    tags = others = 0
     for index, shape in enumerate(chosen["of"]):
         label = shape.get("label", "")
         where = f"{path}: shape {index}" + (f" ({label})" if label else "")
@@ -74,12 +74,22 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
             tags += 1
             continue
         mask = _read_shape(shape, size, where)
-        others.append({"attributes": len(shape)} | {name: shape.get(name, "0") != "0" for name in _OTHER_FIELDS})
         group = shape.get("group_id", "0")
         key = index if group == "0" else (label, group)
-        add_part(objects, key, NamedMask(label or f"{path.stem} {index + 1}", mask, label or None), size)
+        one = NamedMask(
+            label or f"{path.stem} {index + 1}", mask, label or None, fields=_other_fields(shape), kind=CVAT
+        )
+        others += add_part(objects, key, one, size)
     how = f"CVAT, {counted(len(chosen['of']), 'shape')}" + (f"; tags of the image, no shapes: {tags}" if tags else "")
-    return Reading(list(objects.values()), how + not_kept(others))
+    how += f"; {others} {UNLIKE_FIRST}" if others else ""
+    return Reading(list(objects.values()), how)
+
+
+def _other_fields(shape: Element) -> dict[str, Any]:
+    """Whether a shape is occluded, its layer, and its attributes, names and texts."""
+    found: dict[str, Any] = {name: shape.attrib[name] for name in _KEPT if shape.get(name, "0") != "0"}
+    attributes = {one.get("name", ""): one.text or "" for one in shape.iter("attribute")}
+    return found | ({"attributes": attributes} if attributes else {})
 
 
 def _read_shape(shape: Element, size: Size, where: str) -> Any:
@@ -131,7 +141,8 @@ def write_cvat(path: str | Path, found: Detections, given: Sequence[NamedMask], 
     Args:
         path: of the file.
         found: the objects.
-        given: their categories, the labels; "object" for what has none. The task must have the same labels.
+        given: their categories, the labels; "object" for what has none. The task must have the same labels. What a file
+            of CVAT told besides (occluded, z_order, attributes) is kept.
         photo: of the photograph, whose name the task knows it by.
 
     Returns:
@@ -150,13 +161,16 @@ def write_cvat(path: str | Path, found: Detections, given: Sequence[NamedMask], 
     for rings, rle, mask in zip(found.rings, rles, given, strict=True):
         if not coco_mask.area(rle):
             continue
-        common = {"label": text_for_xml(class_of(mask)), "source": "auto", "occluded": "0"}
+        common, fields = {"label": text_for_xml(class_of(mask)), "source": "auto"}, held(mask, CVAT)
+        common["occluded"], z_order = fields.get("occluded", "0"), fields.get("z_order", "0")
         outline = rings_in_file(rings, rle) if len(rings) == 1 else []
         if len(outline) == 1:
             points = ";".join(f"{plain(x)},{plain(y)}" for x, y in outline[0].tolist())
-            SubElement(image, "polygon", {**common, "points": points, "z_order": "0"})
+            shape = SubElement(image, "polygon", {**common, "points": points, "z_order": z_order})
         else:
-            SubElement(image, "mask", {**common, **_runs(rle), "z_order": "0"})
+            shape = SubElement(image, "mask", {**common, **_runs(rle), "z_order": z_order})
+        for name, text in fields.get("attributes", {}).items():
+            SubElement(shape, "attribute", name=name).text = text
     indent(root)
     write_whole(tostring(root, encoding="utf-8", xml_declaration=True), path)
     return not_held(given, rles)

@@ -30,6 +30,7 @@ from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.brush import decode_brush, encode_brush
 from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
+from sharpcontour.formats.other_fields import LABEL_STUDIO, fields_of, held
 from sharpcontour.formats.outlines import bridges, class_of, in_pixels, not_held, numbers, whole_in_file
 from sharpcontour.formats.which_image import choose_image, other_name
 from sharpcontour.io.files import save_results
@@ -101,6 +102,8 @@ def read_label_studio(
                 _read_region(result, value, size, where),
                 label,
                 score=score if is_score(score) else None,
+                fields=fields_of({key: result[key] for key in ("meta",) if key in result}, (), where),
+                kind=LABEL_STUDIO,
             )
         else:
             others += 1
@@ -237,6 +240,7 @@ def _write(
             "image_rotation": 0,
             "value": {**value, f"{tag}labels": [class_of(mask)]},
             **({} if mask.score is None else {"score": mask.score}),
+            **held(mask, LABEL_STUDIO),
         }
         for k, (mask, own) in enumerate(zip(given, values, strict=True), 1)
         for value in own

@@ -28,6 +28,7 @@ from pycocotools import mask as coco_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import (
+    UNLIKE_FIRST,
     NamedMask,
     Reading,
     Size,
@@ -36,8 +37,8 @@ from sharpcontour.formats.named_masks import (
     check_reach,
     check_size,
     checked,
-    not_kept,
 )
+from sharpcontour.formats.other_fields import LABELME, fields_of, held
 from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, numbers, parts_in_file
 from sharpcontour.io.files import save_results
 from sharpcontour.io.headers import header_size
@@ -72,12 +73,12 @@ def read_labelme(
     """
     check_size((contents.get("imageHeight"), contents.get("imageWidth")), size, f"{path}")
     objects: dict[Any, NamedMask] = {}
-    others = []
+    others = 0
     for index, shape in enumerate(contents["shapes"]):
         label = str(shape.get("label") or "") if isinstance(shape, dict) else ""
         where = f"{path}: shape {index}" + (f" ({label})" if label else "")
         try:
-            mask = _read_shape(shape, size, where)
+            mask, fields = _read_shape(shape, size, where), fields_of(shape, _FIELDS, where)
         except InputError as error:
             if left_out is None:
                 raise
@@ -86,19 +87,15 @@ def read_labelme(
         group = shape.get("group_id")
         key = (label, str(group)) if group is not None else index
         name = label or f"{path.stem} {index + 1}"
-        others.append(_other_fields(shape))
-        add_part(objects, key, NamedMask(name, mask, label or None, crowd=_is_crowd(shape)), size)
+        if crowd := _is_crowd(shape):
+            fields["flags"] = {flag: value for flag, value in fields["flags"].items() if flag != "iscrowd"}
+        one = NamedMask(name, mask, label or None, crowd=crowd, fields=fields, kind=LABELME)
+        others += add_part(objects, key, one, size)
     unnamed = sum(mask.category is None for mask in objects.values())
     how = f"LabelMe, {counted(len(contents['shapes']), 'shape')}" + (f", {unnamed} without a label" if unnamed else "")
-    return Reading(list(objects.values()), how + not_kept([*others, {"the image's flags": contents.get("flags")}]))
-
-
-def _other_fields(shape: Mapping[str, Any]) -> dict[str, Any]:
-    """What a shape has beside its outline and label."""
-    found = {name: value for name, value in shape.items() if name not in _FIELDS}
-    if _is_crowd(shape):
-        found["flags"] = {**shape["flags"], "iscrowd": None}
-    return found
+    how += f"; {others} {UNLIKE_FIRST}" if others else ""
+    flags = contents.get("flags")
+    return Reading(list(objects.values()), how + ("; flags of the image, left out" if flags else ""))
 
 
 def _is_crowd(shape: Mapping[str, Any]) -> bool:
@@ -160,6 +157,7 @@ def write_labelme(path: str | Path, found: Detections, given: Sequence[NamedMask
     """Write K objects of one photograph as LabelMe polygons, which LabelMe opens together with the photograph.
 
     Parts of one object have a "group_id" of their own in common, its number from 1 to K; iscrowd 1 is a flag "iscrowd".
+    Descriptions, flags and further fields of objects that come from a file of LabelMe are kept.
 
     Args:
         path: of the file.
@@ -176,7 +174,8 @@ def write_labelme(path: str | Path, found: Detections, given: Sequence[NamedMask
     rles = found.rles()
     shapes: list[dict[str, Any]] = []
     for k, (rings, rle, mask) in enumerate(zip(found.rings, rles, given, strict=True), 1):
-        parts = parts_in_file(rings, rle)
+        parts, fields = parts_in_file(rings, rle), held(mask, LABELME)
+        flags = fields.get("flags") or {}
         shapes += [
             {
                 "label": class_of(mask),
@@ -184,8 +183,9 @@ def write_labelme(path: str | Path, found: Detections, given: Sequence[NamedMask
                 "group_id": k if len(parts) > 1 else None,
                 "description": "",
                 "shape_type": "polygon",
-                "flags": {"iscrowd": True} if mask.crowd else {},
                 "mask": None,
+                **fields,
+                "flags": flags | {"iscrowd": True} if mask.crowd else flags,
             }
             for part in parts
         ]

@@ -14,7 +14,8 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.coco_fields import id_text, is_crowd, whole_number
 from sharpcontour.formats.label_studio import is_label_studio, read_label_studio
 from sharpcontour.formats.labelme import read_labelme
-from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score, not_kept
+from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size, checked, is_score
+from sharpcontour.formats.other_fields import COCO, fields_of
 from sharpcontour.formats.which_image import base_name, choose_image, other_name
 from sharpcontour.io.files import read_json
 
@@ -150,10 +151,11 @@ def _entries(
                 whole_number(number),
                 score if is_score(score) else None,
                 is_crowd(entry),
+                fields_of(entry, _FIELDS, f"{path}: entry {index}"),
+                COCO,
             )
         )
-    others = ({name: value for name, value in entry.items() if name not in _FIELDS} for entry in entries.values())
-    return Reading(found, how + not_kept(others))
+    return Reading(found, how)
 
 
 def _is_id(value: Any) -> bool:

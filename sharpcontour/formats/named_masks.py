@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -29,6 +28,9 @@ from sharpcontour.masks.segmentation import (
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+UNLIKE_FIRST = "with other fields than the first part of their object, left out"
+"""Parts that :func:`add_part` tells."""
+
 BEYOND = 0.1  # of the photograph's size: a polygon that leaves it by more was drawn on another one
 
 
@@ -44,6 +46,8 @@ class NamedMask:
         category_id: number of its class, if the file tells one.
         score: how sure a detector was of it, if the file tells that.
         crowd: whether it is many objects in one ("iscrowd" of COCO), which have no outline to refine.
+        fields: what else its file tells of it, by the names that it has there.
+        kind: of that file, one of those of ``other_fields.py``.
     """
 
     name: str
@@ -52,6 +56,8 @@ class NamedMask:
     category_id: int | None = None
     score: float | None = None
     crowd: bool = False
+    fields: dict[str, Any] = field(default_factory=dict)
+    kind: str = ""
 
 
 @dataclass
@@ -111,28 +117,17 @@ def rings_or_pixels(rings: Rings, rle: RLE) -> Any:
     return rings if inside and counts_of(rings_to_rles([rings], height, width)[0]) == counts_of(rle) else rle
 
 
-def not_kept(entries: Iterable[Mapping[str, Any]]) -> str:
-    """Which fields of a file are not carried over and how many objects have each, as the end of a line.
+def add_part(objects: dict[Any, NamedMask], key: Any, part: NamedMask, size: Size) -> bool:
+    """Add a shape of a file to its objects: as one of its own, or as a part of the one that is known by this key.
 
-    Args:
-        entries: the fields of each object that have no place in :class:`NamedMask`; those that say nothing, such as
-            an empty text, do not count.
+    Returns:
+        Whether it has other ``fields`` than the first part, which are left out.
     """
-    counts = Counter(name for entry in entries for name, value in entry.items() if _says_something(value))
-    told = ", ".join(f"{name} ({count})" for name, count in counts.items())
-    return f"; not carried over: {told}" if told else ""
-
-
-def _says_something(value: Any) -> bool:
-    return any(map(_says_something, value.values())) if isinstance(value, Mapping) else bool(value)
-
-
-def add_part(objects: dict[Any, NamedMask], key: Any, part: NamedMask, size: Size) -> None:
-    """Add a shape of a file to its objects: as one of its own, or as a part of the one that is known by this key."""
-    if key in objects:
-        objects[key].mask = united([objects[key].mask, part.mask], size)
-    else:
-        objects[key] = part
+    first = objects.setdefault(key, part)
+    if first is part:
+        return False
+    first.mask = united([first.mask, part.mask], size)
+    return first.fields != part.fields
 
 
 def check_crop(x: int, y: int, width: int, height: int, size: Size, where: str) -> None:

@@ -23,6 +23,7 @@ from sharpcontour.formats.label_studio import write_brushes, write_polygons
 from sharpcontour.formats.labelme import write_labelme
 from sharpcontour.formats.mask_images import MANY
 from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.other_fields import COCO, held
 from sharpcontour.formats.outlines import (
     DECIMALS,
     class_of,
@@ -48,7 +49,7 @@ def write_coco(
     "name", as the given files had them, "object" for what has none; and "annotations", one an object in the order in
     which they were given: "id" 1 to K, "image_id" 1, "category_id", "name" (what the given file calls it; not part of
     COCO's format), "segmentation", "area" in pixels, "bbox" [x, y, width, height] around the pixels, "iscrowd" 0 or 1,
-    and "score" where the given file had one.
+    and "score" where the given file had one. Further fields of objects that come from a file of COCO are kept.
 
     Args:
         path: of the file.
@@ -85,6 +86,7 @@ def write_coco(
             "bbox": coco_mask.toBbox(rle).tolist(),
             "iscrowd": int(mask.crowd),
             **({} if mask.score is None else {"score": mask.score}),
+            **held(mask, COCO),
         }
         for k, (segmentation, rle, mask) in enumerate(zip(segmentations, rles, given, strict=True), 1)
     ]

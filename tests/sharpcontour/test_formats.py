@@ -25,6 +25,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.brush import decode_brush, encode_brush
 from sharpcontour.formats.mask_files import read_mask_files
 from sharpcontour.formats.named_masks import NamedMask, mask_rle
+from sharpcontour.formats.other_fields import not_carried_over
 from sharpcontour.formats.output_files import FORMATS
 from sharpcontour.masks.run_lengths import counts_of
 from sharpcontour.masks.segmentation import rle_of_polygons
@@ -149,6 +150,81 @@ def test_vertices_in_the_middle_of_pixels_are_there_for_other_tools_too(name: st
         seen = [np.array(region["value"]["points"]) / 100 * (W, H) for region in regions]
     rles = [rle_of_polygons([polygon.ravel().tolist()], H, W) for polygon in seen]
     assert [counts_of(rle) for rle in rles] == [counts_of(rle) for rle in rings_to_rles(objects, H, W)]
+
+
+SHAPE = {"label": "cat", "points": [[10, 10], [30, 10], [30, 30]], "shape_type": "polygon", "group_id": None}
+LABELME = {"imageHeight": H, "imageWidth": W, "imagePath": PHOTO.name, "shapes": [SHAPE]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"description": "", "flags": {"iscrowd": True, "hard": False}}, ""),
+        ({"description": "tail hidden", "flags": {"iscrowd": True, "hard": True}}, "description (1), flags (1)"),
+        ({"flags": {"hard": True}, "other_data": {"by": ["me", 3]}}, "flags (1), other_data (1)"),
+        ({"flags": ["hard"], "description": None}, "flags (1)"),
+    ],
+)
+def test_fields_of_labelme_are_kept(fields: dict[str, Any], told: str, tmp_path: Path) -> None:
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps(LABELME | {"shapes": [SHAPE, SHAPE | fields]}))
+    masks = read(path)
+    assert masks[1].crowd == ("iscrowd" in fields["flags"])
+    lost = [f"not carried over: {told} (labelme would keep them)"] if told else []
+    assert not_carried_over(masks, ["labelme", "yolo"]) == [] and not_carried_over(masks, ["coco", "yolo"]) == lost
+    again, _ = write("labelme", tmp_path, [trace_mask(mask) for mask in pixels(masks)], masks)
+    first, second = json.loads(again.read_text())["shapes"]
+    assert second.items() >= fields.items() and first["flags"] == {} and first["description"] == ""
+
+
+def test_fields_of_cvat_are_kept(tmp_path: Path) -> None:
+    polygon = '<polygon label="cat" points="1,1;9,1;9,9" occluded="{}" z_order="{}">{}</polygon>'
+    more = '<attribute name="pose">left &amp; up</attribute><attribute name="age"></attribute>'
+    shapes = polygon.format(0, 0, "") + polygon.format(1, 3, more)
+    path = tmp_path / "given.xml"
+    image = f'<image id="0" name="photo.jpg" width="{W}" height="{H}">{shapes}</image>'
+    path.write_text(f"<annotations>{image}</annotations>")
+    masks = read(path)
+    lost = "not carried over: occluded (1), z_order (1), attributes (1) (cvat would keep them)"
+    assert not_carried_over(masks, ["coco"]) == [lost] and not_carried_over(masks, ["coco", "cvat"]) == []
+    again, _ = write("cvat", tmp_path, [trace_mask(mask) for mask in pixels(masks)], masks)
+    first, second = ElementTree.parse(again).getroot().iter("polygon")
+    assert (first.get("occluded"), first.get("z_order"), len(first)) == ("0", "0", 0)
+    assert (second.get("occluded"), second.get("z_order")) == ("1", "3")
+    assert [(one.get("name"), one.text or "") for one in second] == [("pose", "left & up"), ("age", "")]
+
+
+def test_fields_of_coco_are_kept(tmp_path: Path) -> None:
+    entry = {"segmentation": [[10, 10, 30, 10, 30, 30]], "category_id": 3, "id": 9, "area": 4, "iscrowd": 0}
+    more = {"attributes": {"occluded": False, "pose": "left"}, "track_id": 7, "keypoints": []}
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps([entry | {"track_id": 8}, entry | more]))
+    masks = read(path)
+    lost = "not carried over: track_id (2), attributes (1) (coco would keep them)"
+    assert not_carried_over(masks, ["png", "labelme"]) == [lost] and not_carried_over(masks, ["coco-rle"]) == []
+    for name in ("coco", "coco-rle", "coco-polygons"):
+        again, _ = write(name, tmp_path, [trace_mask(mask) for mask in pixels(masks)], masks)
+        first, second = json.loads(again.read_text())["annotations"]
+        assert first["track_id"] == 8 and second.items() >= more.items()
+        assert second["id"] == 2 and second["area"] == pixels(masks)[1].sum() > 100
+    path.write_text(json.dumps([entry, entry | {"track": float("nan")}]))
+    with pytest.raises(InputError, match="entry 1: its 'track' holds NaN or Infinity, which is not JSON; mend it"):
+        read(path)
+
+
+def test_fields_of_a_region_and_of_parts(tmp_path: Path) -> None:
+    meta = {"meta": {"text": ["hidden"]}}
+    given = [NamedMask("a", None, "cat", fields=meta, kind="label-studio")]
+    path, _ = write("label-studio-polygons", tmp_path, [[FLOATS]], given)
+    masks = read(path)
+    lost = "not carried over: meta (1) (label-studio would keep them)"
+    assert masks[0].fields == meta and not_carried_over(masks, ["labelme"]) == [lost]
+    assert not_carried_over(masks, ["label-studio-polygons"]) == []
+    parts = [SHAPE | {"group_id": 1, "description": text} for text in ("left", "right", "left")]
+    path.write_text(json.dumps(LABELME | {"shapes": parts, "flags": {"checked": True}}))
+    masks, (line,) = read_mask_files([path], (H, W), PHOTO.name)
+    assert len(masks) == 1 and masks[0].fields["description"] == "left"
+    assert "; 1 with other fields than the first part of their object, left out; flags of the image, left out" in line
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -465,29 +465,6 @@ def test_single_segmentations_and_lists_of_masks(tmp_path: Path) -> None:
             read(write(path, strange))
 
 
-def test_fields_that_are_not_carried_over_are_counted(tmp_path: Path) -> None:
-    def told(name: str, contents: Any) -> str:
-        line = read(write(tmp_path / name, contents))[1][0].partition("; not carried over: ")[2]
-        return line.removesuffix(")").removesuffix("; 1 with iscrowd 1, kept as given")
-
-    shape = {"label": "cat", "points": np.reshape(SQUARE, (-1, 2)).tolist(), "description": "", "flags": {}}
-    shapes = [shape, {**shape, "description": "tail hidden"}, {**shape, "flags": {"iscrowd": True, "hard": False}}]
-    labelme = {"imageHeight": H, "imageWidth": W, "shapes": shapes, "flags": {"checked": True}}
-    assert told("a.json", labelme) == "description (1), the image's flags (1)"
-    shapes[2] = {**shape, "flags": {"iscrowd": True, "hard": True}, "other_data": {}}
-    assert told("b.json", {**labelme, "flags": {}}) == "description (1), flags (1)"
-    polygon = '<polygon label="cat" points="1,1;9,1;9,9" occluded="{}" z_order="{}">{}</polygon>'
-    cvat = '<annotations><image id="0" name="photo.jpg" width="80" height="60">{}{}</image></annotations>'
-    plain = polygon.format(0, 0, "")
-    assert told("a.xml", cvat.format(plain, plain)) == ""
-    turned = polygon.format(1, 3, '<attribute name="pose">left</attribute>')
-    assert told("b.xml", cvat.format(plain, turned)) == "attributes (1), occluded (1), z_order (1)"
-    entry = {"segmentation": [SQUARE], "category_id": 3, "id": 1, "area": 4, "iscrowd": 0}
-    more = {"attributes": {"occluded": False, "pose": "left"}, "track_id": 7}
-    assert told("c.json", [entry, {**entry, "attributes": {"occluded": False}}]) == ""
-    assert told("d.json", [{**entry, **more}, {**entry, "track_id": 8}]) == "attributes (1), track_id (2)"
-
-
 def test_labelme(tmp_path: Path) -> None:
     points = np.reshape(SQUARE, (4, 2)).tolist()
     shapes = [
