@@ -111,7 +111,7 @@ def check_detections(detections: Sequence[Mapping[str, Any]], ground_truth: Grou
     Raises:
         InputError: for broken entries and for image or category ids that the ground truth does not have.
     """
-    if not isinstance(detections, list):
+    if not isinstance(detections, (list, tuple)):
         raise InputError(f"{name}: not a list; expected COCO results, a list of detections")
     for index, found in enumerate(detections):
         for key in ("image_id", "category_id", "score", "segmentation"):

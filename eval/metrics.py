@@ -11,6 +11,7 @@ from eval.checks import GroundTruth, check_detections
 from eval.cityscapes import evaluate_cityscapes
 from eval.coco import Scores, evaluate_coco
 from eval.lvis import evaluate_lvis, has_cocos_ids, without_other_categories
+from sharpcontour.errors import InputError
 from sharpcontour.io.garbage import without_garbage_collection
 
 METRICS = ("segm", "boundary", "lvis", "cityscapes")
@@ -40,10 +41,12 @@ def evaluate_detections(
         bootstrap: draws of the images, whose AP these two give as ``replicates``, see :mod:`eval.bootstrap`.
 
     Raises:
-        InputError: for broken entries, for image or category ids that the ground truth does not have (LVIS lacks some
-            of COCO's categories: their detections are left out, with a warning), and where the ground truth is not of
-            the kind that a metric needs.
+        InputError: for unknown metrics and broken entries, for image or category ids that the ground truth does not
+            have (LVIS lacks some of COCO's categories: their detections are left out, with a warning), and where the
+            ground truth is not of the kind that a metric needs.
     """
+    if unknown := [metrics] if isinstance(metrics, str) else [one for one in metrics if one not in METRICS]:
+        raise InputError(f"metrics are a list out of {', '.join(METRICS)}; not {unknown[0]!r}")
     band_width(1, 1, dilation_ratio)  # refuses an impossible ratio before the work
     if "lvis" in metrics and isinstance(detections, list):
         detections, others = without_other_categories(detections, ground_truth, name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +49,19 @@ class Described:
     boxes: Tensor
     image_index: Tensor
     distance: Tensor | None = None
+
+
+class PointClassifierLike(Protocol):
+    """What the refiner asks of phi: an nn.Module with these methods; ``described`` is whatever it wants to know."""
+
+    def describe(self, inputs: RefinerInputs) -> Any:
+        """What is the same for all points of the K instances."""
+
+    def __call__(self, described: Any, instance: Tensor, points: Tensor) -> Tensor:
+        """Logits of phi (R, Q), positive outside, at points (R, Q, 2) of the instances (R,) int64; its ``forward``."""
+
+    def unused(self) -> Tensor:
+        """The sum of the parameters that no output depends on."""
 
 
 class PointClassifier(nn.Module):

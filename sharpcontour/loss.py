@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sharpcontour.config import LossConfig
+from sharpcontour.errors import InputError
 
 
 def ipc_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
@@ -21,7 +22,12 @@ def ipc_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
 
     Returns:
         The mean over the points (paper silent: with it mu = 10 gives the size of a mask loss at the start).
+
+    Raises:
+        InputError: where the two have not the same shape.
     """
+    if logits.shape != labels.shape:
+        raise InputError(f"phi has the shape {tuple(logits.shape)} at points whose labels have {tuple(labels.shape)}")
     alpha = dynamic_alpha(labels, config)
     # (1 - phi)^gamma as exp(gamma log(1 - phi)): the derivative of a power below 1 has no bound at 0.
     log_phi, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)

@@ -141,6 +141,11 @@ def _build_target(host_builder: TargetBuilder, target: Target, rng: np.random.Ge
 
 def _attach(found: list[Detections], objects: list[Rings], steps: list[list[Rings]] | None) -> list[Detections]:
     """Split the K objects of the batch among the images, in the order of the host's detections."""
+    if (count := sum(map(len, found))) != len(objects):
+        raise InputError(
+            f"the host's detect gave {count} detections and {len(objects)} instances for the refiner; give the same "
+            "instances in both, in the same order"
+        )
     refined, begin = [], 0
     for coarse in found:
         part = slice(begin, begin + len(coarse))

@@ -6,7 +6,7 @@ The host hands over :class:`~sharpcontour.host.RefinerInputs` and knows nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from sharpcontour.contours.types import Contours
 from sharpcontour.errors import InputError
 from sharpcontour.evolution import Evolution, EvolutionRule, evolve
 from sharpcontour.host import Host, RefinerInputs, Target
-from sharpcontour.ipc import PointClassifier
+from sharpcontour.ipc import PointClassifier, PointClassifierLike
 from sharpcontour.loss import ipc_loss
 from sharpcontour.masks.packed import PackedMasks
 from sharpcontour.points import sample_points
@@ -28,6 +28,7 @@ CARRY_BACK = (
     "sharpcontour.tracing.carry_back needs vertices that keep their places along the outline: leave out "
     "sharpcontour.evolution.resample_iterations"
 )
+PAPERS_RULE: EvolutionRule = evolve
 
 
 class SharpContour(nn.Module):
@@ -38,14 +39,17 @@ class SharpContour(nn.Module):
         fine_channels: channels of the host's highest-resolution feature map.
         controller_shape: (C, h, w) of the instance features that the controller reads.
         context_channels: channels of the coarser map that comes along with the fine one; 0: none does.
-        classifier: makes phi of the four arguments above, the first one's ``classifier``.
+        classifier: makes phi, a :class:`~sharpcontour.ipc.PointClassifierLike`, of the four arguments above, the first
+            one's ``classifier``.
         evolve: moves contours by its verdicts; called like :func:`sharpcontour.evolution.evolve`.
 
     Raises:
-        InputError: where ``config.classifier.output`` is of another refiner, and for settings that exclude each other.
+        InputError: where ``config.classifier.output`` is of another refiner, for settings that exclude each other, and
+            for a classifier that lacks a method.
     """
 
     outputs: ClassVar[tuple[str, ...]] = ("phi",)  # values of classifier.output that this refiner is made for
+    asks: ClassVar[tuple[str, ...]] = ("describe", "forward", "unused")  # methods that the classifier must have
 
     def __init__(
         self,
@@ -53,7 +57,7 @@ class SharpContour(nn.Module):
         fine_channels: int,
         controller_shape: tuple[int, int, int],
         context_channels: int = 0,
-        classifier: Callable[..., PointClassifier] = PointClassifier,
+        classifier: Callable[..., PointClassifierLike] = PointClassifier,
         evolve: EvolutionRule = evolve,
     ) -> None:
         super().__init__()
@@ -65,8 +69,14 @@ class SharpContour(nn.Module):
             raise InputError("sharpcontour.points.sigma=0: offsets are told in units of it; set it above 0")
         if config.tracing.carry_back and config.evolution.resample_iterations:
             raise InputError(CARRY_BACK)
+        if evolve is not PAPERS_RULE and type(self).move is not SharpContour.move:
+            raise InputError(
+                f"{type(self).__name__} moves contours by itself and follows no evolution rule; leave it out"
+            )
         self.config = config
-        self.classifier = classifier(config.classifier, fine_channels, controller_shape, context_channels)
+        self.classifier: Any = classifier(config.classifier, fine_channels, controller_shape, context_channels)
+        if missing := [name for name in self.asks if not callable(getattr(self.classifier, name, None))]:
+            raise InputError(f"{type(self.classifier).__name__} has no method {missing[0]}, which the refiner calls")
         self.evolve = evolve
 
     @property
@@ -87,9 +97,12 @@ class SharpContour(nn.Module):
                 ``config.points.given`` also "given_boundary" (M, S', 4), from
                 :func:`~sharpcontour.points.boundary_samples`, of the contours of its M training instances.
         """
-        assert inputs.target_index is not None
+        if inputs.target_index is None:
+            raise InputError("the host gave training instances without target_index, the object that each is to become")
         if len(inputs.boxes) == 0:
             return {"loss_ipc": self._nothing(inputs)}
+        if not all("boundary" in target for target in targets):
+            raise InputError("targets without 'boundary': build the data set with prepare=model.target_builder")
         boundary = torch.cat([target["boundary"] for target in targets])
         boxes = torch.cat([target["boxes"] for target in targets])
         masks = PackedMasks.cat([target["masks"] for target in targets])
@@ -128,7 +141,10 @@ class SharpContour(nn.Module):
         """C(0): the host's own contours, or those traced from its soft masks (section 3.3), on the CPU."""
         if inputs.contours is not None:
             return inputs.contours
-        assert inputs.soft_masks is not None
+        if inputs.soft_masks is None:
+            raise InputError(
+                "the host's detect gave instances without contours and without soft_masks; give one of them"
+            )
         config = self.config
         masks, boxes = inputs.soft_masks.traceable()
         limits = np.array(inputs.image_sizes)[inputs.image_index.cpu().numpy(), ::-1]

@@ -34,6 +34,7 @@ class OffsetRegression(SharpContour):
     """The refiner that asks its network for offsets of vertices instead of verdicts on points (Table 9)."""
 
     outputs: ClassVar[tuple[str, ...]] = ("vector", "distance")
+    asks: ClassVar[tuple[str, ...]] = ("describe", "evaluate", "unused")
 
     @property
     def loss_weight(self) -> float:

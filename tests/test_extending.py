@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from engine.recipes import RECIPES
 from models import MODELS, build_model, load_model
 from models.backbone import BODIES
 from sharpcontour import InputError, SharpContour, SharpContourConfig
+from sharpcontour.ipc import PointClassifier
+from sharpcontour.regression import OffsetRegression
 from tests.commands import run_script
 from tests.models.helpers import confident, drawn, prepared, tiny_config
 
@@ -147,6 +150,46 @@ def test_losses_that_nothing_would_learn_from_are_refused() -> None:
         model.train()(*prepared(model, 1, 2))
 
 
+@pytest.mark.parametrize("lost", ["describe", "unused"])
+def test_a_classifier_without_a_method_is_refused(lost: str) -> None:
+    host: Any = build_model(confident("dance"), 2)
+    kind = type("Mine", (PointClassifier,), {lost: None})
+    shapes = host.fine_channels, host.controller_shape, host.context_channels
+    with pytest.raises(InputError, match=f"Mine has no method {lost}, which the refiner calls"):
+        SharpContour(SharpContourConfig(), *shapes, classifier=kind)
+
+
+def test_a_classifier_with_logits_of_another_shape_is_refused() -> None:
+    model: Any = build_model(confident("dance"), 2, SharpContourConfig())
+    forward = model.refiner.classifier.forward
+    model.refiner.classifier.forward = lambda *given: forward(*given)[:, :1]
+    with pytest.raises(InputError, match=r"phi has the shape \(\d+, 1\) at points whose labels have \(\d+, 128\)"):
+        model.train()(*prepared(model, 1, 2))
+
+
+def test_what_a_host_forgets_is_told() -> None:
+    model: Any = build_model(confident("dance"), 2, SharpContourConfig())
+    images, targets = prepared(model, 1, 2)
+    losses, detect = model.host.losses, model.host.detect
+
+    def without(given: Any, **fields: Any) -> Any:
+        return given[0], replace(given[1], **fields)
+
+    model.host.losses = lambda *given: without(losses(*given), target_index=None)
+    with pytest.raises(InputError, match="training instances without target_index"):
+        model.train()(images, targets)
+    model.host.losses = losses
+    with pytest.raises(InputError, match=r"build the data set with prepare=model\.target_builder"):
+        model.train()(images, [{k: v for k, v in target.items() if k != "boundary"} for target in targets])
+    model.eval()
+    model.host.detect = lambda images: without(detect(images), contours=None)
+    with pytest.raises(InputError, match="instances without contours and without soft_masks"):
+        model([drawn(0, 2)[0]])
+    model.host.detect = lambda images: (detect(images)[0] * 2, detect(images)[1])
+    with pytest.raises(InputError, match=r"detect gave \d+ detections and \d+ instances for the refiner"):
+        model([drawn(0, 2)[0]])
+
+
 def test_another_evolution_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     bisect = run("Another evolution rule", monkeypatch)["bisect"]
     angle = torch.arange(64) * (2 * np.pi / 64)
@@ -170,6 +213,10 @@ def test_another_evolution_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     trains(model)
     stats = model.statistics.finish()
     assert stats["contours"] > 0 and "flip_share" not in stats
+    settings = SharpContourConfig()
+    settings.classifier.output = "vector"
+    with pytest.raises(InputError, match="OffsetRegression moves contours by itself and follows no evolution rule"):
+        OffsetRegression(settings, *shapes, evolve=bisect)
 
 
 def test_a_fifth_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -208,3 +255,5 @@ def test_another_data_set_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "3 validation images" in done.stdout
     with pytest.raises(InputError, match=r"holds no photograph"):
         build_dataset(DataConfig(name="ids", root=str(tmp_path / "none")), "val")
+    done = run_script("train.py", *arguments, "--out", "run2", "--set", "data.max_side=99", cwd=tmp_path)
+    assert done.returncode == 2 and "--set data.max_side: the data set ids has no use for it; it reads" in done.stderr

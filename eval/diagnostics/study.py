@@ -97,9 +97,11 @@ def format_study(found: dict[str, Any]) -> str:
     lines = [
         f"{found['all']} objects, {found['detected']} detected; IoU / Boundary IoU before and after each iteration"
     ]
-    for kind in KINDS:
+    for kind in (kind for kind in KINDS if kind in found):
         pairs = "   ".join(f"{iou:5.1f} / {boundary:4.1f}" for iou, boundary in found.get(kind, []))
         lines.append(f"{kind:8} {pairs}")
+    if not found["phi"]["calibration"]:  # a regression tells no phi
+        return "\n".join(lines)
     for key, title in (("accuracy", "verdicts that are right"), ("sharpness", "mean |phi - 0.5|")):
         lines.append(f"{title}: " + ", ".join(f"{v:.3f} at {distance} px" for distance, v in found["phi"][key].items()))
     bins = ", ".join(f"{one['phi']:.2f}: {one['outside']:.2f}" for one in found["phi"]["calibration"])

@@ -360,3 +360,11 @@ def test_ids_may_be_numbers_and_texts() -> None:
     found = [{**a, "score": 0.5} for a in data["annotations"]]
     for scores in evaluate_detections(GroundTruth(data), found).values():
         assert scores.summary["AP"] == pytest.approx(100) and scores.per_category == pytest.approx({"a": 100, "b": 100})
+
+
+@pytest.mark.parametrize("metrics", ["boundary", ["segmm"], ("segm", "bbox")])
+def test_metrics_that_are_none_are_refused(metrics: Any) -> None:
+    truth = GroundTruth({"images": [], "annotations": [], "categories": []})
+    with pytest.raises(InputError, match="metrics are a list out of segm, boundary, lvis, cityscapes; not '"):
+        evaluate_detections(truth, [], metrics)
+    assert evaluate_detections(truth, ()).keys() == {"segm", "boundary"}  # any sequence of detections
