@@ -25,7 +25,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from sharpcontour.masks.box import Box, box_of
+from sharpcontour.masks.box import Box, bounding_box
 from sharpcontour.masks.distance import signed_distance
 
 GRID = 28  # cells of a coarse mask, as mask heads predict it
@@ -45,7 +45,7 @@ def degrade(mask: np.ndarray, kind: str, strength: float, rng: np.random.Generat
     Returns:
         (H, W) bool; the mask itself where it is empty, or where nothing of it would be left.
     """
-    box = box_of(mask)
+    box = bounding_box(mask)
     if box is None:
         return mask
     worse = KINDS[kind](mask, box, strength, rng)
@@ -72,7 +72,7 @@ def in_places(mask: np.ndarray, worse: np.ndarray, rng: np.random.Generator) -> 
 
     A smooth random field chooses a fifth to four fifths of the plane; masks are (H, W) bool.
     """
-    box = box_of(mask)
+    box = bounding_box(mask)
     if box is None:
         return mask
     scale = rng.uniform(0.1, 0.3) * _size(box)

@@ -17,7 +17,7 @@ from data.config import Resize
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.contours.types import Rings
 from sharpcontour.host import Target, TargetBuilder
-from sharpcontour.masks.box import box_of
+from sharpcontour.masks.box import bounding_box
 from sharpcontour.masks.segmentation import reach_of
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def mask_to_crop(mask: np.ndarray) -> Crop:
 
 def trim(crop: Crop) -> Crop:
     """The smallest window of the same mask; an empty one has no pixels."""
-    box = box_of(crop.mask)
+    box = bounding_box(crop.mask)
     if box is None:
         return Crop(0, 0, np.zeros((0, 0), np.uint8))
     x0, y0, x1, y1 = box

@@ -164,8 +164,8 @@ def progress_line(step: int, iterations: int, values: dict[str, float]) -> str:
     eta = timedelta(seconds=round(values["eta_seconds"]))
     count = int(values.get("replaced_images", 0))
     replaced = f"  {count} unreadable images replaced" if count else ""
-    count = int(values.get("overflowed", 0))
-    overflowed = f"  {count} updates skipped, float16 overflowed" if count else ""
+    skipped = int(values.get("overflowed", 0))
+    overflowed = f"  {skipped} updates skipped, float16 overflowed" if skipped else ""
     return (
         f"step {step:>{len(str(iterations))}}/{iterations}  loss {values['loss']:.4g} ({', '.join(parts)})  "
         f"lr {values['lr']:.2e}  {values['images_per_second']:.1f} img/s  wait {values['data_wait']:.0%}  "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sharpcontour.masks.box import box_of
+from sharpcontour.masks.box import bounding_box
 
 BAND = 0.04  # of the square root of the box's area: how far on both sides of the outline pixels may change
 ROUNDS = 3
@@ -21,7 +21,7 @@ def grabcut(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _grabcut(bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    box = box_of(mask)
+    box = bounding_box(mask)
     if box is None:
         return mask
     x0, y0, x1, y1 = box

@@ -214,9 +214,7 @@ class RefinedResults:
         """What happened to the masks, and which entries could not be used."""
         left, others = self.problems.summary(), (self.odd_boxes.summary(), self.turned.summary())
         lines = self.changes.report(self.harmed) + ([f"left as they are: {left}"] if left else [])
-        if self.truth is not None and len(self.images) < len(self.truth.images):
-            lines.append(
-                f"results for {len(self.images)} of {len(self.truth.images)} annotated images; AP counts the others' "
-                "objects as missed"
-            )
+        annotated = set() if self.truth is None else {one["image_id"] for one in self.truth.coco.dataset["annotations"]}
+        if count := len(annotated - {image.id for image in self.images}):
+            lines.append(f"no results for {count} of {len(annotated)} images with objects, which AP counts as missed")
         return lines + [line for line in others if line]

@@ -120,7 +120,7 @@ class Detections:
             labels = [int(category_ids[label]) for label in labels]
         return [
             {
-                "image_id": int(image_id),
+                "image_id": image_id.item() if isinstance(image_id, np.integer) else image_id,
                 "category_id": label,
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "score": score,

@@ -24,7 +24,7 @@ from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import contours_from_masks, contours_from_rings, trace_mask
 from sharpcontour.contours.types import Contours
 from sharpcontour.host import RefinerInputs
-from sharpcontour.masks.box import box_of
+from sharpcontour.masks.box import bounding_box
 from sharpcontour.refined_model import RefinedModel
 
 KINDS = ("ideal28", "noisy28", "smooth", "host")
@@ -32,7 +32,7 @@ KINDS = ("ideal28", "noisy28", "smooth", "host")
 
 def tight_box(mask: np.ndarray) -> np.ndarray:
     """The box xyxy (4,) float32 around the pixels of a mask that is not empty."""
-    return np.array(box_of(mask), np.float32)
+    return np.array(bounding_box(mask), np.float32)
 
 
 def smoothed_contours(

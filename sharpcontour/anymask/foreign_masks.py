@@ -31,6 +31,11 @@ from sharpcontour.masks.segmentation import (
     size_fault,
 )
 
+_OF_OPENCV = (
+    "contours of OpenCV, which go through the middles of pixels; give the mask that they were found in, or for each "
+    "object a list [contour.reshape(-1, 2) + 0.5 for contour in contours]"
+)
+
 
 @dataclass
 class GivenObjects:
@@ -59,7 +64,10 @@ class GivenObjects:
         return torch.from_numpy(boxes)
 
     def with_moved(self, k: int, moved: dict[int, Ring], height: int, width: int) -> Rings:
-        """Object ``k`` after some of its rings have moved; outlines along pixel edges where these have grown together.
+        """Object ``k`` after some of its rings have moved.
+
+        Where one has grown into another, their union along the pixels' edges takes the place of all rings whose boxes
+        touch that of one that moved; the others stay.
 
         Args:
             k: its place among all.
@@ -68,11 +76,25 @@ class GivenObjects:
         """
         given = self.objects[k]
         rings = [moved.get(place, ring) for place, ring in enumerate(given)]
-        hole = self.rings.hole[slice(*np.searchsorted(self.rings.mask, [k, k + 1]))]
-        union = union_of_parts(rings, hole, height, width)
-        if union is None or union_of_parts(given, hole, height, width) is not None:  # they were given so
+        near = _touching(rings, list(moved))
+        hole = self.rings.hole[slice(*np.searchsorted(self.rings.mask, [k, k + 1]))][near]
+        union = union_of_parts(_chosen(rings, near), hole, height, width)
+        if union is None or union_of_parts(_chosen(given, near), hole, height, width) is not None:  # they were given so
             return rings
-        return _trace_runs(decode_counts(union["counts"]), height).split()
+        return _trace_runs(decode_counts(union["counts"]), height).split() + _chosen(rings, ~near)
+
+
+def _touching(rings: Rings, chosen: list[int]) -> np.ndarray:
+    """Which of R rings have a box that touches that of one of the chosen, (R,) bool; a pixel apart is touching."""
+    low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
+    near = np.zeros(len(rings), bool)
+    for place in chosen:
+        near |= ((low <= high[place] + 1) & (high >= low[place] - 1)).all(1)
+    return near
+
+
+def _chosen(rings: Rings, which: np.ndarray) -> Rings:
+    return [ring for ring, taken in zip(rings, which.tolist(), strict=True) if taken]
 
 
 def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
@@ -119,16 +141,13 @@ def given_traced(parts: Sequence[TracedRings]) -> GivenObjects:
 
 def _read(mask: Any, height: int, width: int) -> tuple[list[Ring], TracedRings]:
     """One mask; ValueError or TypeError where it is broken."""
-    if isinstance(mask, dict) and "segmentation" in mask:
+    if isinstance(mask, dict) and "segmentation" in mask and "counts" not in mask:
         mask = mask["segmentation"]
     if isinstance(mask, (list, tuple)):
         if len(mask) == height and all(_is_row(row, width) for row in mask):
             raise ValueError("nested lists; give a mask as a numpy array of bool")
         if any(isinstance(ring, np.ndarray) and ring.shape[1:] == (1, 2) for ring in mask):
-            raise ValueError(
-                "contours of OpenCV, which go through the middles of pixels; give the mask that they were found in, or "
-                "[contour.reshape(-1, 2) + 0.5 for contour in contours]"
-            )
+            raise ValueError(_OF_OPENCV)
         if len(mask) and all(isinstance(ring, np.ndarray) and ring.ndim == 2 for ring in mask):
             return _rings(mask)
         mask = flat_polygons(mask)
@@ -146,11 +165,11 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
     """
     if boxes is None:
         return default
-    rows = _numbers(boxes)
     try:
+        rows = _as_array(boxes)
         count = len(rows)
-    except TypeError:
-        raise InputError(f"boxes must be x0, y0, x1, y1 for each mask, or None; not {rows!r:.80}") from None
+    except (TypeError, RuntimeError):
+        raise InputError(f"boxes must be x0, y0, x1, y1 for each mask, or None; not {boxes!r:.80}") from None
     if count != len(default):
         raise InputError(f"there are {count} boxes for {len(default)} masks; give each its own, or None")
     found = default.clone()
@@ -158,8 +177,8 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
         if row is None:
             continue
         try:
-            box = np.asarray(_numbers(row))
-        except ValueError:  # rows of several lengths
+            box = np.asarray(_as_array(row))
+        except (ValueError, TypeError, RuntimeError):  # rows of several lengths, and of what is no number
             box = np.zeros(0)
         if box.shape != (4,) or box.dtype.kind not in "iuf" or not np.isfinite(box).all():
             raise InputError(f"boxes[{k}] is not x0, y0, x1, y1, four finite numbers: {row}")
@@ -176,9 +195,12 @@ def valid_boxes(boxes: Any, default: Tensor, height: int, width: int) -> Tensor:
     return torch.where(given[:, None], at_least_one_pixel(found, limits), found)
 
 
-def _numbers(values: Any) -> Any:
-    """A tensor as an array, which has no bfloat16 and no gradients; anything else as it is."""
-    return values.detach().cpu().to(torch.float64).numpy() if isinstance(values, Tensor) else values
+def _as_array(values: Any) -> Any:
+    """A tensor as an array, which knows neither bfloat16 nor gradients; anything else as it is."""
+    if not isinstance(values, Tensor):
+        return values
+    own = values.detach().cpu()
+    return (own.double() if own.is_floating_point() else own).numpy()
 
 
 def _is_row(row: Any, width: int) -> bool:
@@ -200,6 +222,8 @@ def _traced(mask: Any, height: int, width: int) -> TracedRings:
         if mask.is_floating_point():  # bfloat16 numpy does not have
             raise ValueError(f"a mask of {mask.dtype}; give bool, for instance mask > 0.5")
         mask = mask.detach().cpu().numpy()
+    if isinstance(mask, np.ndarray) and mask.shape[1:] == (1, 2):
+        raise ValueError(_OF_OPENCV)
     if not isinstance(mask, np.ndarray) or mask.ndim != 2:
         what = f"an array of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
         raise ValueError(f"{what} is neither a mask (height, width), nor an RLE, nor a list of polygons")

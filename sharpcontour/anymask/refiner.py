@@ -166,7 +166,7 @@ def read_given(
         return _as_detections(masks, boxes, scores, labels, size)
 
     if isinstance(image, (str, os.PathLike)):
-        pixels, (given, coarse), _ = read_fitting(Path(image), fit)
+        pixels, (given, coarse), _ = read_fitting(Path(os.fsdecode(image)), fit)
     else:
         pixels = as_pixels(image)
         given, coarse = fit((pixels.shape[0], pixels.shape[1]))
@@ -222,7 +222,7 @@ def as_pixels(image: Any) -> np.ndarray:
         InputError: where it is none.
     """
     if isinstance(image, (str, os.PathLike)):
-        return read_image(Path(image), upright=True)
+        return read_image(Path(os.fsdecode(image)), upright=True)
     if isinstance(image, Tensor):
         raise InputError(
             "an image must be an array, and this one is a tensor; give image.numpy(), of uint8 and (height, width, 3)"

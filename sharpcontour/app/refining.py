@@ -25,7 +25,7 @@ EMPTY = "empty, kept as it is"
 def read_photograph(
     photo: Path, masks: Sequence[str | Path], image_id: Any = None
 ) -> tuple[np.ndarray, list[NamedMask], list[str], bool]:
-    """A photograph in that orientation that its masks fit, these masks, how they were understood, and if as stored.
+    """A photograph in that orientation that its masks fit, and these masks.
 
     See :func:`~sharpcontour.io.images.read_fitting`.
 
@@ -33,6 +33,10 @@ def read_photograph(
         photo: of the photograph.
         masks: files of masks.
         image_id: id of the photograph in a data set's file.
+
+    Returns:
+        The pixels, (H, W, 3) uint8 RGB; the masks; lines on how they were understood; and whether the photograph is
+        taken as stored, though its EXIF data would turn it.
 
     Raises:
         InputError: as of :func:`~sharpcontour.io.images.read_fitting` and

@@ -21,7 +21,7 @@ import numpy as np
 from sharpcontour.config import TracingConfig
 from sharpcontour.contours.nesting import holes
 from sharpcontour.contours.types import Contours, Ring, Rings
-from sharpcontour.masks.box import box_of
+from sharpcontour.masks.box import bounding_box
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def trace_mask(mask: np.ndarray) -> Rings:
 def trace_window(mask: np.ndarray) -> TracedRings:
     """Trace one binary or soft mask (h, w), all rings together; only the part that holds the object is followed."""
     inside = mask if mask.dtype == bool else mask > 0.5
-    x0, y0, x1, y1 = box_of(inside) or (0, 0, -1, -1)
+    x0, y0, x1, y1 = bounding_box(inside) or (0, 0, -1, -1)
     x0, y0 = max(x0 - 1, 0), max(y0 - 1, 0)
     rings = trace_masks(mask[None, y0 : y1 + 1, x0 : x1 + 1])  # a soft outline lies between this box and its neighbours
     rings.points += (x0, y0)

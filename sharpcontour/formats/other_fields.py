@@ -9,6 +9,9 @@ from typing import Any
 
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import NamedMask
+from sharpcontour.formats.which_image import first_names
+
+MOST = 8  # names of fields in a line
 
 COCO, LABELME, CVAT, LABEL_STUDIO = "coco", "labelme", "cvat", "label-studio"
 """Kinds of files that have further fields, by the names of the formats that hold them."""
@@ -23,14 +26,16 @@ def fields_of(entry: Mapping[str, Any], known: Collection[str], where: str) -> d
         where: file and entry, for the error message.
 
     Raises:
-        InputError: where one holds NaN or Infinity, which is not JSON and could not be written again.
+        InputError: where one holds NaN or Infinity, or lists within lists without end, and could not be written again.
     """
     found = {name: value for name, value in entry.items() if name not in known}
     for name, value in found.items():
         try:
-            json.dumps(value, allow_nan=False)
+            json.dumps([[[[value]]]], allow_nan=False)  # as deep as it lies in a file
         except ValueError:
-            raise InputError(f"{where}: its {name!r} holds NaN or Infinity, which is not JSON; mend it") from None
+            raise InputError(f"{where}: its {name!r:.40} holds NaN or Infinity, which is not JSON; mend it") from None
+        except RecursionError:
+            raise InputError(f"{where}: its {name!r:.40} holds too much within one another; take it out") from None
     return found
 
 
@@ -56,8 +61,9 @@ def not_carried_over(given: Sequence[NamedMask], written: Collection[str]) -> li
 
 def _counted(given: Sequence[NamedMask], kind: str) -> str:
     counts = Counter(name for mask in given for name, value in held(mask, kind).items() if _says_something(value))
-    return ", ".join(f"{name} ({count})" for name, count in counts.items())
+    told = ((name if name.isprintable() else repr(name), count) for name, count in counts.items())
+    return first_names((f"{name:.40} ({count})" for name, count in told), MOST)
 
 
 def _says_something(value: Any) -> bool:
-    return any(map(_says_something, value.values())) if isinstance(value, Mapping) else bool(value)
+    return any(value.values()) if isinstance(value, Mapping) else bool(value)

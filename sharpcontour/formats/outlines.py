@@ -74,15 +74,24 @@ def whole_in_file(rings: Rings, rle: RLE, full: float, decimals: int) -> Rings:
     def same(polygons: Rings) -> bool:
         return _same_union([in_pixels(polygon, full, (height, width)) for polygon in polygons], rle)
 
-    return _held(rings, rle, build, same, lambda ring: ring / (width, height) * full, decimals)
+    return _held(rings, rle, build, same, lambda ring: _in_units(ring, full, (height, width)), decimals)
 
 
 def in_pixels(points: np.ndarray, full: float, size: Size) -> np.ndarray:
     """Points (n, 2) of a file in which the photograph's width and height are ``full``, in pixels.
 
-    They are computed as other tools compute them, so that a vertex in the middle of a pixel is there for all of them.
+    They are computed as other tools do it, in float64, so that a vertex in the middle of a pixel is there for these.
     """
     return points / full * size[::-1]
+
+
+def _in_units(ring: Ring, full: float, size: Size) -> Ring:
+    """The points of a file that :func:`in_pixels` gives a ring (n, 2) again, to the last bit where there are any."""
+    found = ring / size[::-1] * full
+    for near in (np.nextafter(found, np.inf), np.nextafter(found, -np.inf)):
+        wrong, right = in_pixels(found, full, size) != ring, in_pixels(near, full, size) == ring
+        found = np.where(wrong & right, near, found)
+    return found
 
 
 def _held(

@@ -82,13 +82,14 @@ def _read_object(words: list[str], names: Sequence[str], size: Size, where: str)
         )
     if len(values) < 6:
         raise InputError(f"{where}: has fewer than three points; mend it, or take it out")
-    points = np.array(values[: len(values) // 2 * 2]).reshape(-1, 2)  # a confidence may stand at the end
+    score = values.pop() if len(values) % 2 else None  # a confidence may stand at the end
+    points = np.array(values).reshape(-1, 2)
     if points.min() < -0.5 or points.max() > 1.5:
         raise InputError(f"{where}: is not divided by the photograph's width and height; coordinates go from 0 to 1")
     mask = checked([in_pixels(points, 1, size).ravel().tolist()], size, where)
     known = names[label].strip() if 0 <= label < len(names) else ""
     name = known or f"class {label}"
-    return NamedMask(name, mask, name, label)
+    return NamedMask(name, mask, name, label, score)
 
 
 def is_number(word: str | bytes) -> bool:

@@ -25,8 +25,8 @@ def is_image(beginning: bytes) -> bool:
 
 
 def is_heic(beginning: bytes) -> bool:
-    """Whether a file is a photograph in HEIC, which phones write and OpenCV does not read, by its first bytes."""
-    return beginning[4:8] == b"ftyp" and beginning[8:12] in _HEIC
+    """Whether a file is a photograph in HEIC, which phones write and OpenCV does not read, by its first 64 bytes."""
+    return beginning[4:8] == b"ftyp" and beginning[8:12] in _HEIC and b"avi" not in beginning[16:64]
 
 
 def header_size(data: bytes) -> Size | None:

@@ -8,7 +8,7 @@ Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in whole pixels: the columns x0 to x1 - 1 and the rows y0 to y1 - 1."""
 
 
-def box_of(mask: np.ndarray) -> Box | None:
+def bounding_box(mask: np.ndarray) -> Box | None:
     """The smallest box that holds all pixels of a mask (H, W) that are not zero; None where there are none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) == 0:

@@ -74,6 +74,18 @@ def test_log_lines_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert [step for step, _ in _losses(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("stored", [5, None])
+def test_counts_of_skipped_updates_go_on(tmp_path: Path, stored: int | None) -> None:
+    toy.trainer(tmp_path, toy.config(iterations=2)).fit()
+    found = newest_readable(tmp_path / "checkpoints")
+    assert found is not None and found[1]["overflowed"] == 0
+    found[1].pop("overflowed")  # as in a checkpoint of an earlier version
+    state = found[1] | {"skipped": 3} | ({} if stored is None else {"overflowed": stored})
+    again = toy.trainer(tmp_path, toy.config(iterations=4))
+    again.resume(state, found[0])
+    assert (again.skipped, again.overflowed) == (3, stored or 0)
+
+
 def test_evaluation_in_between_changes_nothing(tmp_path: Path) -> None:
     def noisy(step: int) -> dict[str, float]:
         torch.rand(step + 1)

@@ -17,6 +17,7 @@ from data.transforms import Crop, Instances, cut_instances, window_around
 from models import Predictor, build_model, load_model
 from models.anymask import AnyMask
 from sharpcontour import InputError, SharpContourConfig
+from sharpcontour.anymask.foreign_masks import read_masks
 from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.network import SIDE, AnyMaskConfig
 from sharpcontour.anymask.refiner import WEIGHTS, load_refiner
@@ -242,9 +243,32 @@ def test_parts_that_grow_together_leave_no_hole(monkeypatch: pytest.MonkeyPatch)
     found = predictor.refine(photograph, [apart[0] | apart[1]])
     wanted = disc(30, 40, 22, 80, 130) | disc(70, 40, 22, 80, 130)
     assert len(found.rings[0]) == 1 and (found.masks()[0] ^ wanted).sum() < 0.07 * wanted.sum()
-    crossed = [trace_mask(disc(x, 40, 18, 80, 130))[0] for x in (30, 61)] + [trace_mask(apart[1])[0]]
-    kept = predictor.refine(photograph, [crossed])  # rings whose even-odd rule was meant
-    assert len(kept.rings[0]) == 3 and not kept.masks()[0][40, 66]
+
+
+def test_only_rings_near_one_that_moved_are_joined() -> None:
+    def circle(x: float, y: float, radius: float) -> np.ndarray:
+        angle = np.arange(40)[:, None] * (2 * np.pi / 40)
+        return np.hstack([x + radius * np.cos(angle), y + radius * np.sin(angle)])
+
+    def pixels(*rings: np.ndarray) -> np.ndarray:
+        return rings_to_masks([[ring] for ring in rings], 80, 130)
+
+    first, far, body, hole = circle(20, 20, 9), circle(110.3, 20.2, 9), circle(40, 40, 15), circle(40.4, 40.4, 6)
+    given = read_masks([[first], [far, body, hole, circle(75, 40, 15)]], 80, 130)
+    moved = circle(66, 40, 15)  # into the body, and not as far as its hole
+    joined = given.with_moved(1, {3: moved}, 80, 130)
+    parts = pixels(far, body, hole, moved)
+    assert len(joined) == 3 and joined[1] is given.objects[1][0] and joined[2] is given.objects[1][2]
+    assert np.array_equal(rings_to_masks([joined], 80, 130)[0], parts[0] | (parts[1] & ~parts[2]) | parts[3])
+    grown = circle(47.4, 40.4, 12)  # the hole leaves the body
+    opened = given.with_moved(1, {2: grown}, 80, 130)
+    parts = pixels(far, body, grown, circle(75, 40, 15))
+    assert np.array_equal(rings_to_masks([opened], 80, 130)[0], parts[0] | (parts[1] & ~parts[2]) | parts[3])
+    apart = given.with_moved(1, {3: circle(76, 40, 14)}, 80, 130)
+    assert [a is b for a, b in zip(apart, given.objects[1], strict=True)] == [True, True, True, False]
+    crossing = read_masks([[body, circle(62, 40, 15), circle(100, 40, 9)]], 80, 130)  # whose even-odd rule was meant
+    kept = crossing.with_moved(0, {1: circle(61, 40, 15)}, 80, 130)
+    assert len(kept) == 3 and not rings_to_masks([kept], 80, 130)[0, 40, 50]
 
 
 def test_it_finds_nothing_by_itself() -> None:

@@ -154,6 +154,18 @@ def test_a_hole_moves_into_its_own_direction(monkeypatch: pytest.MonkeyPatch) ->
     assert np.hypot(*(hole - (40, 30)).T).max() < 12
 
 
+def test_parts_that_grow_together_leave_no_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def classify(self: Any, described: Any, instance: Tensor, points: Tensor) -> Tensor:
+        centres = torch.tensor([[30.0, 30.0], [62.0, 30.0]]) * 1.6
+        return (points[..., None, :] - centres).norm(dim=-1).amin(-1) - 18 * 1.6  # two discs that overlap
+
+    monkeypatch.setattr(PointClassifier, "forward", classify)
+    predictor = made()
+    predictor.model.refiner.config.evolution.ratio = 0.01
+    sharp = predictor.refine(image(), (disc(30, 30, 14) | disc(62, 30, 14))[None])
+    assert len(sharp.rings[0]) == 1 and (sharp.masks()[0] ^ (disc(30, 30, 18) | disc(62, 30, 18))).sum() < 150
+
+
 def test_harm_gives_the_given_rings_back(predictor: Predictor) -> None:
     predictor.model.refiner.config.evolution.min_iou = 2.0  # nothing is good enough
     predictor.model.statistics.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -81,9 +82,15 @@ def test_masks_and_boxes_as_others_have_them(refiner: sharpcontour.MaskRefiner, 
     for boxes in (row.detach()[None].bfloat16(), [row], row[None].double()):
         found = refiner.refine(IMAGE, MASKS, boxes)
         assert same(found) and found.boxes.tolist() == [[30, 15, 90, 75]] and not found.boxes.requires_grad
+    assert same(refiner.refine(IMAGE, [{**rle, "segmentation": None}]))
+    for odd in (torch.ones(1, 4, dtype=torch.bool), torch.ones(1, 4) * 2j, [[torch.ones(2), 1, 2, 3]]):
+        with pytest.raises(InputError, match=r"boxes\[0\] is not x0, y0, x1, y1, four finite numbers"):
+            refiner.refine(IMAGE, MASKS, odd)
     contours, _ = cv2.findContours(MASKS[0].astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     with pytest.raises(InputError, match=r"masks\[0\]: contours of OpenCV, .*; give the mask that they were found in"):
         refiner.refine(IMAGE, [contours])
+    with pytest.raises(InputError, match=r"masks\[0\]: contours of OpenCV"):
+        refiner.refine(IMAGE, contours)
 
 
 def test_a_path_of_another_kind(refiner: sharpcontour.MaskRefiner, tmp_path: Path) -> None:
@@ -91,12 +98,17 @@ def test_a_path_of_another_kind(refiner: sharpcontour.MaskRefiner, tmp_path: Pat
         def __fspath__(self) -> str:
             return str(tmp_path / "image.png")
 
+    class Bytes:
+        def __fspath__(self) -> bytes:
+            return os.fsencode(tmp_path / "image.png")
+
     cv2.imwrite(Place().__fspath__(), IMAGE[..., ::-1])
     assert np.array_equal(refiner.refine(Place(), MASKS).masks(), refiner.refine(IMAGE, MASKS).masks())
     with pytest.raises(InputError, match="no such image"):
         (tmp_path / "image.png").unlink()
         refiner.refine(Place(), MASKS)
-    assert json.dumps(refiner.refine(IMAGE, MASKS).to_coco(np.int64(3)))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no such image"):
+        refiner.refine(Bytes(), MASKS)
 
 
 def test_a_result_shares_nothing_that_is_changed(refiner: sharpcontour.MaskRefiner) -> None:
@@ -123,6 +135,13 @@ def test_categories_of_a_result(refiner: sharpcontour.MaskRefiner) -> None:
         odd = Detections(found.boxes, found.scores, torch.tensor([label]), found.shapes, found.size)
         with pytest.raises(InputError, match=f"label {label} has no category"):
             odd.to_coco(1, [7, 9])
+
+
+def test_ids_of_images_stay(refiner: sharpcontour.MaskRefiner) -> None:
+    found = refiner.refine(IMAGE, MASKS)
+    for image_id in (3, np.int64(3), "000123"):
+        (entry,) = found.to_coco(image_id)  # type: ignore[arg-type]
+        assert entry["image_id"] == image_id and json.dumps(entry)
 
 
 def test_masks_warn_of_nothing(refiner: sharpcontour.MaskRefiner) -> None:

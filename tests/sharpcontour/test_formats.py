@@ -207,6 +207,11 @@ def test_fields_of_coco_are_kept(tmp_path: Path) -> None:
         first, second = json.loads(again.read_text())["annotations"]
         assert first["track_id"] == 8 and second.items() >= more.items()
         assert second["id"] == 2 and second["area"] == pixels(masks)[1].sum() > 100
+    path.write_text(json.dumps([entry | {f"field {k}\nof mine": k + 1 for k in range(12)}]))
+    (line,) = not_carried_over(read(path), [])
+    assert line.startswith("not carried over: 'field 0\\nof mine' (1), ") and " and 4 more (coco would" in line
+    path.write_text(f'[{json.dumps(entry)[:-1]}, "deep": {"[" * 600}{"]" * 600}}}]')
+    assert not_carried_over(read(path), []) == ["not carried over: deep (1) (coco would keep them)"]
     path.write_text(json.dumps([entry, entry | {"track": float("nan")}]))
     with pytest.raises(InputError, match="entry 1: its 'track' holds NaN or Infinity, which is not JSON; mend it"):
         read(path)

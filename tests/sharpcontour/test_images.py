@@ -143,6 +143,9 @@ def test_a_photograph_in_heic_is_told(tmp_path: Path) -> None:
         (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x24ftyp" + brand + bytes(64))
         with pytest.raises(UnreadableError, match=r"IMG_1\.HEIC: the file is HEIC, which is not read; save it as JPEG"):
             read_image(tmp_path / "IMG_1.HEIC")
+    (tmp_path / "a.avif").write_bytes(b"\0\0\0\x24ftypmif1\0\0\0\0mif1avif" + bytes(64))
+    with pytest.raises(UnreadableError, match="the file is no image, or cut short"):
+        read_image(tmp_path / "a.avif")
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
