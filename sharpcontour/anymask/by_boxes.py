@@ -32,7 +32,8 @@ def refine_by_boxes(
 
     Returns:
         K objects in the same pixels. One that keeps its outline (empty, too small, or refinement did harm) is
-        ``given.objects[k]`` itself; of others the small rings keep theirs.
+        ``given.objects[k]`` itself; of others the small rings keep theirs, unless parts have grown into one another
+        (:meth:`~sharpcontour.anymask.foreign_masks.GivenObjects.with_moved`).
     """
     config, objects = model.refiner.config, list(given.objects)
     scale = np.array([image.shape[2] / size[1], image.shape[1] / size[0]])
