@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import textwrap
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,12 @@ from sharpcontour.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
+
+_OF_PHI = {  # settings that the regressions of Table 9 do not read
+    *(f"loss.{name}" for name in ("gamma", "alpha_limits", "weight")),
+    *(f"evolution.{name}" for name in ("ratio", "max_steps", "adaptive_step", "freeze", "resample_iterations")),
+    *(f"evolution.{name}" for name in ("temperature", "margin", "min_gain", "interpolate_flip")),
+}
 
 
 @dataclass
@@ -88,6 +95,21 @@ def apply_overrides(config: Config, assignments: list[str]) -> None:
         setattr(owner, key.rpartition(".")[2], value)
 
 
+def refuse_unread(keys: Iterable[str], output: str) -> None:
+    """Refuse settings of the march and of phi's loss for a refiner that has neither.
+
+    Args:
+        keys: dotted names that --set gives.
+        output: the refiner's ``classifier.output``.
+
+    Raises:
+        InputError: naming the key.
+    """
+    for key in keys:
+        if output in ("vector", "distance") and key.removeprefix("sharpcontour.") in _OF_PHI:
+            raise InputError(f"--set {key}: a regression, classifier.output={output}, has no use for it; leave it out")
+
+
 def change_refiner(model: nn.Module, assignments: list[str]) -> None:
     """Settings of a trained refiner that no weight depends on (Tables 5, 7 and 8), as of :func:`apply_overrides`.
 
@@ -103,6 +125,7 @@ def change_refiner(model: nn.Module, assignments: list[str]) -> None:
     for assignment in assignments:
         if not assignment.startswith(("sharpcontour.evolution.", "sharpcontour.tracing.")):
             raise InputError(f"--set {assignment}: only sharpcontour.evolution and .tracing can change after training")
+    refuse_unread((one.partition("=")[0] for one in assignments), model.refiner.config.classifier.output)
     apply_overrides(Config("", model.host.config, True, model.refiner.config), assignments)
 
 

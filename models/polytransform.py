@@ -56,6 +56,7 @@ class PolyTransform(SharpContour):
     """
 
     outputs: ClassVar[tuple[str, ...]] = ("polygon",)
+    asks: ClassVar[tuple[str, ...]] = ("describe", "forward")
 
     def __init__(
         self,

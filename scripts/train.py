@@ -33,7 +33,7 @@ import numpy as np
 
 from data import DATASETS, DatasetLike, build_dataset
 from data.categories import check_same_classes
-from engine.config import Config, apply_overrides, describe, differences
+from engine.config import Config, apply_overrides, describe, differences, refuse_unread
 from engine.lock import TrainingLock
 from engine.recipes import RECIPES
 from models.zoo import MODELS, build_model
@@ -216,6 +216,7 @@ def check_read(config: Config, keys: list[str]) -> None:
             raise InputError(f"--set {key}: train.schedule=cosine has no use for it; set train.schedule=step as well")
         if key.startswith("sharpcontour.transformer.") and config.sharpcontour.classifier.output != "polygon":
             raise InputError(f"--set {key}: only sharpcontour.classifier.output=polygon has a transformer")
+    refuse_unread(keys, config.sharpcontour.classifier.output)
 
 
 def announce(config: Config, args: argparse.Namespace, world: World) -> None:

@@ -18,7 +18,7 @@ import torch
 
 import models.backbone
 from data import DATASETS, DataConfig, build_dataset
-from engine.config import apply_overrides
+from engine.config import apply_overrides, change_refiner
 from engine.recipes import RECIPES
 from models import MODELS, build_model, load_model
 from models.backbone import BODIES
@@ -217,6 +217,10 @@ def test_another_evolution_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.classifier.output = "vector"
     with pytest.raises(InputError, match="OffsetRegression moves contours by itself and follows no evolution rule"):
         OffsetRegression(settings, *shapes, evolve=bisect)
+    regression: Any = build_model(confident("dance"), 2, settings)
+    change_refiner(regression, ["sharpcontour.evolution.iterations=2"])
+    with pytest.raises(InputError, match=r"a regression, classifier\.output=vector, has no use for it; leave it out"):
+        change_refiner(regression, ["sharpcontour.evolution.ratio=0.05"])
 
 
 def test_a_fifth_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -283,6 +283,11 @@ def test_a_folder_of_checkpoints_that_cannot_be_written_is_told_at_once(tmp_path
         ),
         ([], "train.steps=100", "train.schedule=cosine has no use for it"),
         (["--refine"], "sharpcontour.transformer.width=64", "classifier.output=polygon has a transformer"),
+        (
+            ["--refine", "--set", "sharpcontour.classifier.output=vector"],
+            "sharpcontour.evolution.max_steps=3",
+            "a regression, classifier.output=vector, has no use for it",
+        ),
     ],
 )
 def test_settings_that_nothing_reads_are_refused(
