@@ -48,7 +48,7 @@ def evaluate_detections(
     if unknown := [metrics] if isinstance(metrics, str) else [one for one in metrics if one not in METRICS]:
         raise InputError(f"metrics are a list out of {', '.join(METRICS)}; not {unknown[0]!r}")
     band_width(1, 1, dilation_ratio)  # refuses an impossible ratio before the work
-    if "lvis" in metrics and isinstance(detections, list):
+    if "lvis" in metrics and isinstance(detections, (list, tuple)):
         detections, others = without_other_categories(detections, ground_truth, name)
         if others:
             keys = ", ".join(sorted(map(str, others)))

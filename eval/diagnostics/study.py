@@ -97,8 +97,8 @@ def format_study(found: dict[str, Any]) -> str:
     lines = [
         f"{found['all']} objects, {found['detected']} detected; IoU / Boundary IoU before and after each iteration"
     ]
-    for kind in (kind for kind in KINDS if kind in found):
-        pairs = "   ".join(f"{iou:5.1f} / {boundary:4.1f}" for iou, boundary in found.get(kind, []))
+    for kind in filter(found.get, KINDS):
+        pairs = "   ".join(f"{iou:5.1f} / {boundary:4.1f}" for iou, boundary in found[kind])
         lines.append(f"{kind:8} {pairs}")
     if not found["phi"]["calibration"]:  # a regression tells no phi
         return "\n".join(lines)

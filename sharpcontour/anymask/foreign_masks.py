@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sharpcontour.contours.keyholes import has_bridges
-from sharpcontour.contours.nesting import holes
+from sharpcontour.contours.nesting import holes, ring_boxes
 from sharpcontour.contours.rasterize import union_of_parts
 from sharpcontour.contours.tracing import TracedRings, trace_window
 from sharpcontour.contours.types import Ring, Rings
@@ -76,7 +76,7 @@ class GivenObjects:
         """
         given = self.objects[k]
         rings = [moved.get(place, ring) for place, ring in enumerate(given)]
-        near = _touching(rings, list(moved))
+        near: np.ndarray = np.any(_touching(rings, list(moved.values())), axis=1)
         hole = self.rings.hole[slice(*np.searchsorted(self.rings.mask, [k, k + 1]))][near]
         union = union_of_parts(_chosen(rings, near), hole, height, width)
         if union is None or union_of_parts(_chosen(given, near), hole, height, width) is not None:  # they were given so
@@ -84,13 +84,14 @@ class GivenObjects:
         return _trace_runs(decode_counts(union["counts"]), height).split() + _chosen(rings, ~near)
 
 
-def _touching(rings: Rings, chosen: list[int]) -> np.ndarray:
-    """Which of R rings have a box that touches that of one of the chosen, (R,) bool; a pixel apart is touching."""
-    low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
-    near = np.zeros(len(rings), bool)
-    for place in chosen:
-        near |= ((low <= high[place] + 1) & (high >= low[place] - 1)).all(1)
-    return near
+def _touching(rings: Rings, others: Rings) -> np.ndarray:
+    """Whether the boxes of R rings touch those of S others, (R, S) bool.
+
+    A pixel apart is touching: beyond it the rasteriser's rounding cannot make them meet.
+    """
+    (low, high), (other_low, other_high) = ring_boxes(rings), ring_boxes(others)
+    touching: np.ndarray = np.all((low[:, None] <= other_high + 1) & (high[:, None] + 1 >= other_low), axis=2)
+    return touching
 
 
 def _chosen(rings: Rings, which: np.ndarray) -> Rings:
@@ -259,11 +260,10 @@ def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | 
         return rings
     if any(map(has_bridges, rings)):
         return None  # along a bridge normals are opposite: what moves there would open a slot
-    low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
-    # A pixel apart: so the rasteriser's rounding cannot make them meet.
-    apart = ((low[:, None] > high + 1) | (high[:, None] + 1 < low)).any(2) | np.eye(len(rings), dtype=bool)
+    low, high = ring_boxes(rings)
+    apart = np.array_equal(_touching(rings, rings), np.eye(len(rings), dtype=bool))  # each touches itself alone
     inside = low.min() >= 0 and (high <= (width, height)).all()
-    return rings if inside and apart.all() else None
+    return rings if inside and apart else None
 
 
 def _rings(rings: Sequence[np.ndarray]) -> tuple[list[Ring], TracedRings]:

@@ -19,6 +19,11 @@ def enclosed_areas(rings: Rings) -> np.ndarray:
     return np.array(areas)
 
 
+def ring_boxes(rings: Rings) -> tuple[np.ndarray, np.ndarray]:
+    """The corners (R, 2) x, y of the boxes around R rings (n, 2), not none: the lowest and the highest."""
+    return np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
+
+
 def nesting(rings: Rings) -> np.ndarray:
     """Which rings lie inside which, (R, R) bool: ring i of R lies inside ring j.
 
@@ -28,7 +33,7 @@ def nesting(rings: Rings) -> np.ndarray:
     if len(rings) < 2:
         return inside
     areas = enclosed_areas(rings)
-    low, high = np.array([ring.min(0) for ring in rings]), np.array([ring.max(0) for ring in rings])
+    low, high = ring_boxes(rings)
     outlines = [ring.reshape(-1, 1, 2).astype(np.float32) for ring in rings]
     for i, ring in enumerate(rings):
         around = (low <= high[i]).all(1) & (high >= low[i]).all(1) & (areas > areas[i])

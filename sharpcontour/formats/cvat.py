@@ -24,14 +24,13 @@ from pycocotools import mask as coco_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import (
-    UNLIKE_FIRST,
     NamedMask,
     Reading,
     Size,
-    add_part,
     check_crop,
     check_size,
     checked,
+    joined_parts,
 )
 from sharpcontour.formats.other_fields import CVAT, held
 from sharpcontour.formats.outlines import class_of, counted, not_held, plain, rings_in_file
@@ -65,8 +64,8 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
     images = [{**element.attrib, "file_name": element.get("name"), "of": element} for element in root.iter("image")]
     chosen = choose_image(path, images, image, image_id)
     check_size((chosen.get("height"), chosen.get("width")), size, f"{path}: masks of {chosen['file_name']}")
-    objects: dict[Any, NamedMask] = {}
-    tags = others = 0
+    shapes: list[tuple[Any, NamedMask]] = []
+    tags = 0
     for index, shape in enumerate(chosen["of"]):
         label = shape.get("label", "")
         where = f"{path}: shape {index}" + (f" ({label})" if label else "")
@@ -79,10 +78,10 @@ def read_cvat(path: Path, root: Element, size: Size, image: str, image_id: Any =
         one = NamedMask(
             label or f"{path.stem} {index + 1}", mask, label or None, fields=_other_fields(shape), kind=CVAT
         )
-        others += add_part(objects, key, one, size)
+        shapes.append((key, one))
+    objects, unlike = joined_parts(shapes, size)
     how = f"CVAT, {counted(len(chosen['of']), 'shape')}" + (f"; tags of the image, no shapes: {tags}" if tags else "")
-    how += f"; {others} {UNLIKE_FIRST}" if others else ""
-    return Reading(list(objects.values()), how)
+    return Reading(objects, how + unlike)
 
 
 def _other_fields(shape: Element) -> dict[str, Any]:

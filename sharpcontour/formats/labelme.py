@@ -28,15 +28,14 @@ from pycocotools import mask as coco_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import (
-    UNLIKE_FIRST,
     NamedMask,
     Reading,
     Size,
-    add_part,
     check_crop,
     check_reach,
     check_size,
     checked,
+    joined_parts,
 )
 from sharpcontour.formats.other_fields import LABELME, fields_of, held
 from sharpcontour.formats.outlines import class_of, counted, holes_and_parts, not_held, numbers, parts_in_file
@@ -72,8 +71,7 @@ def read_labelme(
         InputError: naming the shape, where one is broken or of a kind that is not read.
     """
     check_size((contents.get("imageHeight"), contents.get("imageWidth")), size, f"{path}")
-    objects: dict[Any, NamedMask] = {}
-    others = 0
+    shapes: list[tuple[Any, NamedMask]] = []
     for index, shape in enumerate(contents["shapes"]):
         label = str(shape.get("label") or "") if isinstance(shape, dict) else ""
         where = f"{path}: shape {index}" + (f" ({label})" if label else "")
@@ -90,12 +88,11 @@ def read_labelme(
         if crowd := _is_crowd(shape):
             fields["flags"] = {flag: value for flag, value in fields["flags"].items() if flag != "iscrowd"}
         one = NamedMask(name, mask, label or None, crowd=crowd, fields=fields, kind=LABELME)
-        others += add_part(objects, key, one, size)
-    unnamed = sum(mask.category is None for mask in objects.values())
+        shapes.append((key, one))
+    objects, unlike = joined_parts(shapes, size)
+    unnamed = sum(mask.category is None for mask in objects)
     how = f"LabelMe, {counted(len(contents['shapes']), 'shape')}" + (f", {unnamed} without a label" if unnamed else "")
-    how += f"; {others} {UNLIKE_FIRST}" if others else ""
-    flags = contents.get("flags")
-    return Reading(list(objects.values()), how + ("; flags of the image, left out" if flags else ""))
+    return Reading(objects, how + unlike + ("; flags of the image, left out" if contents.get("flags") else ""))
 
 
 def _is_crowd(shape: Mapping[str, Any]) -> bool:

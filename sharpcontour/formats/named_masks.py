@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -27,9 +27,6 @@ from sharpcontour.masks.segmentation import (
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
-
-UNLIKE_FIRST = "with other fields than the first part of their object, left out"
-"""Parts that :func:`add_part` tells."""
 
 BEYOND = 0.1  # of the photograph's size: a polygon that leaves it by more was drawn on another one
 
@@ -117,17 +114,22 @@ def rings_or_pixels(rings: Rings, rle: RLE) -> Any:
     return rings if inside and counts_of(rings_to_rles([rings], height, width)[0]) == counts_of(rle) else rle
 
 
-def add_part(objects: dict[Any, NamedMask], key: Any, part: NamedMask, size: Size) -> bool:
-    """Add a shape of a file to its objects: as one of its own, or as a part of the one that is known by this key.
+def joined_parts(shapes: Iterable[tuple[Any, NamedMask]], size: Size) -> tuple[list[NamedMask], str]:
+    """The shapes of a file, each with a key, as objects: those of one key are parts of one, whose mask is their union.
 
     Returns:
-        Whether it has other ``fields`` than the first part, which are left out.
+        The objects in the order of their first shapes; and the end of a line on the shapes whose ``fields`` differ from
+        those of the first of their object, and are left out.
     """
-    first = objects.setdefault(key, part)
-    if first is part:
-        return False
-    first.mask = united([first.mask, part.mask], size)
-    return first.fields != part.fields
+    objects: dict[Any, NamedMask] = {}
+    unlike = 0
+    for key, part in shapes:
+        first = objects.setdefault(key, part)
+        if first is not part:
+            first.mask = united([first.mask, part.mask], size)
+            unlike += first.fields != part.fields
+    told = f"; {unlike} with other fields than the first part of their object, left out" if unlike else ""
+    return list(objects.values()), told
 
 
 def check_crop(x: int, y: int, width: int, height: int, size: Size, where: str) -> None:

@@ -132,6 +132,7 @@ def test_other_annotations_are_refused() -> None:
     kept, others = without_other_categories([*found, {**found[0], "category_id": 77}], truth, "results")
     assert len(kept) == len(found) and others == {77: 1}
     foreign = [{**found[0], "category_id": 77}, {**found[0], "category_id": "x"}]
+    assert evaluate_detections(truth, (*found, *foreign), ["lvis"]) == evaluate_detections(truth, found, ["lvis"])
     with pytest.raises(InputError, match=r"results: 1 category ids are not in ground truth: \[7\]"):
         evaluate_detections(truth, [*found, *foreign, {**found[0], "category_id": [7]}], ["lvis"])
     with pytest.raises(InputError, match=f"results: entry {len(found)} has no 'category_id'"):
