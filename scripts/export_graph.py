@@ -15,11 +15,14 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from engine.config import change_refiner
 from sharpcontour.errors import InputError
 from sharpcontour.io.files import check_writable
+
+if TYPE_CHECKING:  # --help needs no torch
+    from torch import nn
 
 
 def main() -> int:
@@ -27,15 +30,15 @@ def main() -> int:
     args = parse_arguments()
     if args.onnx is None and args.torch is None:
         raise InputError("nothing to write; give --onnx FILE, --torch FILE, or both")
-    if args.torch is not None:
-        check_writable(args.torch, (args.checkpoint,))
-    if args.onnx is not None:
-        check_writable(args.onnx, (args.checkpoint, args.torch))
     from sharpcontour.anymask import graphs  # not before: --help needs no torch
 
     if args.onnx is not None:
         graphs.check_onnx()
-    model = _model(args.checkpoint)
+    path, model = _model(args.checkpoint)
+    if args.torch is not None:
+        check_writable(args.torch, (path,))
+    if args.onnx is not None:
+        check_writable(args.onnx, (path, args.torch))
     change_refiner(model, args.overrides)
     graph = graphs.graph_of(model)
     print("tracing the graph; this may take a minute", flush=True)
@@ -51,14 +54,16 @@ def main() -> int:
     return 0
 
 
-def _model(checkpoint: str | None) -> Any:
+def _model(checkpoint: str | None) -> tuple[Path | None, nn.Module]:
+    """The model, and the file that it was read from, where that is not the package's."""
     if checkpoint is None:
         from sharpcontour.anymask.refiner import load_refiner
 
-        return load_refiner().model
-    from models import load_model
+        return None, load_refiner().model
+    from models.loading import find_checkpoint, predictor_of
 
-    return load_model(checkpoint, "cpu").model
+    path, state = find_checkpoint(Path(checkpoint))
+    return path, predictor_of(path, state, "cpu").model
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -356,6 +356,8 @@ def _exports_means(folder: Path) -> None:
     for name, read in (("mean.pt", "mean.pt"), (str(newest), "twice.pt")):
         over = run_script(*command[:6], name, "--mean-with", read, "0.5", cwd=folder)
         assert over.returncode == 2 and "also reads or writes this file" in over.stderr
+    over = run_script("export_graph.py", "--checkpoint", "run", "--torch", str(newest), cwd=folder)
+    assert over.returncode == 2 and "also reads or writes this file" in over.stderr
     other = run_script(*command, str(WEIGHTS), "0.5", cwd=folder)
     assert other.returncode == 2 and "weights.pt: is of another network than the checkpoint" in other.stderr
 
