@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Box = tuple[float, float, float, float]
+XYWH = tuple[float, float, float, float]  # left, top, width, height in pixels, as COCO writes a box
 
 SAME = 2.0  # px that the sides of boxes of the same object may differ, whatever its size
 DOUBTFUL, FITS = 0.8, 0.95  # IoU below which another reading of the box is tried, and from which that is the better one
@@ -17,7 +17,7 @@ APART = 0.3  # IoU below which box and segmentation disagree though no other rea
 DISAGREES = "box that disagrees with its segmentation"
 UNITS = "segmentation within a pixel of the upper left corner, its coordinates may be in units of 0 to 1"
 
-_READINGS: dict[str, Callable[[Box, int, int], Box]] = {
+_READINGS: dict[str, Callable[[XYWH, int, int], XYWH]] = {
     "x0, y0, x1, y1": lambda box, h, w: (box[0], box[1], box[2] - box[0], box[3] - box[1]),
     "centre, width, height": lambda box, h, w: (box[0] - box[2] / 2, box[1] - box[3] / 2, box[2], box[3]),
     "y, x, height, width": lambda box, h, w: (box[1], box[0], box[3], box[2]),
@@ -28,7 +28,7 @@ _READINGS: dict[str, Callable[[Box, int, int], Box]] = {
 }
 
 
-def disagreement(box: Box, extent: Box, height: int, width: int) -> str:
+def disagreement(box: XYWH, extent: XYWH, height: int, width: int) -> str:
     """How a box and its segmentation disagree, as a kind of problem in words; "" where they agree.
 
     Args:
@@ -48,20 +48,20 @@ def disagreement(box: Box, extent: Box, height: int, width: int) -> str:
     return DISAGREES if overlap < APART else ""
 
 
-def in_unit_square(extent: Box, height: int, width: int) -> bool:
+def in_unit_square(extent: XYWH, height: int, width: int) -> bool:
     """Whether what polygons cover lies within a pixel of the upper left corner, in an image that is larger."""
     x, y, w, h = extent
     return x + w <= 1 and y + h <= 1 < min(height, width) and x >= 0 and y >= 0
 
 
-def _turned(box: Box, height: int, width: int, right: bool) -> Box:
+def _turned(box: XYWH, height: int, width: int, right: bool) -> XYWH:
     """The box after a quarter turn of an image that is then stretched to the size it had."""
     x, y, w, h = box[0] / width, box[1] / height, box[2] / width, box[3] / height
     x, y, w, h = (1 - y - h, x, h, w) if right else (y, 1 - x - w, h, w)
     return x * width, y * height, w * width, h * height
 
 
-def _iou(a: Box, b: Box, height: int, width: int) -> float:
+def _iou(a: XYWH, b: XYWH, height: int, width: int) -> float:
     """IoU of two boxes, both cut off at the border of the image; 0 where one is empty then."""
     ax, ay, aw, ah = _clipped(a, height, width)
     bx, by, bw, bh = _clipped(b, height, width)
@@ -69,7 +69,7 @@ def _iou(a: Box, b: Box, height: int, width: int) -> float:
     return common / (aw * ah + bw * bh - common) if common > 0 else 0.0
 
 
-def _clipped(box: Box, height: int, width: int) -> Box:
+def _clipped(box: XYWH, height: int, width: int) -> XYWH:
     x0, x1 = (min(max(side, 0.0), float(width)) for side in (box[0], box[0] + box[2]))
     y0, y1 = (min(max(side, 0.0), float(height)) for side in (box[1], box[1] + box[3]))
     return x0, y0, max(x1 - x0, 0.0), max(y1 - y0, 0.0)

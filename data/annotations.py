@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 
 from pycocotools import mask as coco_mask
 
-from data.agreement import UNITS, Box, disagreement, in_unit_square
+from data.agreement import UNITS, XYWH, disagreement, in_unit_square
 from sharpcontour.errors import InputError
 from sharpcontour.formats.coco_fields import OF_CVAT, is_mask_of_cvat, whole_number
 from sharpcontour.io.long_json import LongList, read_long_json
@@ -282,7 +282,7 @@ def _flag(value: object, name: str, where: str, problems: Problems) -> int:
     return int(bool(value))
 
 
-def segmentation_box(segmentation: Any) -> Box:
+def segmentation_box(segmentation: Any) -> XYWH:
     """The box x, y, width, height around a checked segmentation, in pixels."""
     if isinstance(segmentation, dict):
         x, y, width, height = coco_mask.toBbox(to_rle(segmentation, *segmentation["size"])).tolist()

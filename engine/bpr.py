@@ -24,7 +24,7 @@ from data.journal import Journal
 from data.loader import Guarded
 from data.result_files import Entry, ImageFile, note_left
 from engine import checkpoint
-from eval.checks import Found, GroundTruth
+from eval.checks import CheckedDetection, GroundTruth
 from models.bpr import BPR, BPRConfig
 from models.bpr.patches import open_windows, propose
 from models.loading import load_weights, read_checkpoint
@@ -51,7 +51,7 @@ class Budget:
     seed: int = 0
 
 
-def pairs(detections: Sequence[Found], truth: GroundTruth, name: str, patch: int) -> list[Pair]:
+def pairs(detections: Sequence[CheckedDetection], truth: GroundTruth, name: str, patch: int) -> list[Pair]:
     """The detections that BPR can learn from, as (image id, mask, mask of the best object of the same class).
 
     Args:
@@ -240,7 +240,7 @@ class Refined:
 def refine(
     model: BPR,
     entries: list[Entry],
-    checked: Sequence[Found],
+    checked: Sequence[CheckedDetection],
     truth: GroundTruth,
     images: Sequence[ImageFile],
     journal: Journal,

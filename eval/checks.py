@@ -24,7 +24,7 @@ Sizes = Mapping[Id, tuple[int, int]]  # (height, width) by image id
 _LISTED = 10  # ids that an error message names
 
 
-class Truth(TypedDict):
+class CheckedAnnotation(TypedDict):
     """A checked annotation, as pycocotools is given it."""
 
     id: int  # from 1
@@ -37,7 +37,7 @@ class Truth(TypedDict):
     source: Id  # the annotation's own id
 
 
-class Found(TypedDict):
+class CheckedDetection(TypedDict):
     """A checked detection, as pycocotools is given it."""
 
     id: int  # from 1
@@ -83,7 +83,7 @@ class GroundTruth:
         self.coco = self.index(annotations)
         tell_unusual(data["annotations"], name)
 
-    def index(self, annotations: Sequence[Truth] | Sequence[Found]) -> COCO:
+    def index(self, annotations: Sequence[CheckedAnnotation] | Sequence[CheckedDetection]) -> COCO:
         """A pycocotools index of annotations, or of detections, on these images and categories."""
         coco = COCO()
         coco.dataset = {
@@ -105,7 +105,9 @@ def ground_truth_of(dataset: DatasetLike) -> GroundTruth:
     return GroundTruth(dataset.ground_truth(), str(getattr(dataset, "json_path", "ground truth")))
 
 
-def check_detections(detections: Sequence[Mapping[str, Any]], ground_truth: GroundTruth, name: str) -> list[Found]:
+def check_detections(
+    detections: Sequence[Mapping[str, Any]], ground_truth: GroundTruth, name: str
+) -> list[CheckedDetection]:
     """COCO results with compressed masks and their areas, numbered from 1.
 
     Raises:
@@ -152,9 +154,9 @@ def _size(image: Mapping[str, Any], name: str) -> tuple[int, int]:
 
 def _checked(
     annotations: Sequence[Mapping[str, Any]], sizes: Sizes, categories: Mapping[Id, str], name: str
-) -> list[Truth]:
+) -> list[CheckedAnnotation]:
     """The annotations with their masks as RLE, numbered from 1: pycocotools takes the id 0 for "not matched"."""
-    checked: list[Truth] = []
+    checked: list[CheckedAnnotation] = []
     problems: list[tuple[Id, str]] = []
     other_form = of_cvat = 0
     for annotation in annotations:
@@ -180,7 +182,7 @@ def _checked(
     return checked
 
 
-def _truth(annotation: Mapping[str, Any], number: int, sizes: Sizes, categories: Mapping[Id, str]) -> Truth:
+def _truth(annotation: Mapping[str, Any], number: int, sizes: Sizes, categories: Mapping[Id, str]) -> CheckedAnnotation:
     """The checked annotation, numbered; ValueError with the reason where it is broken."""
     for key in ("image_id", "category_id", "area", "segmentation"):
         if key not in annotation:
@@ -213,7 +215,7 @@ def _flag(annotation: Mapping[str, Any], name: str) -> int:
     return int(bool(value if number is None else number))  # the text "0" is true
 
 
-def _detection(found: Mapping[str, Any], index: int, ground_truth: GroundTruth, name: str) -> Found:
+def _detection(found: Mapping[str, Any], index: int, ground_truth: GroundTruth, name: str) -> CheckedDetection:
     try:
         if not _is_number(found["score"]):
             raise ValueError("score is not a finite number")

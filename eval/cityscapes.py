@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from eval.checks import Found, GroundTruth, Truth
+from eval.checks import CheckedAnnotation, CheckedDetection, GroundTruth
 from eval.coco import Scores
 from sharpcontour.errors import InputError
 from sharpcontour.io.images import read_values
@@ -62,7 +62,7 @@ class _Pairs:
     void: np.ndarray
 
 
-def evaluate_cityscapes(ground_truth: GroundTruth, detections: Sequence[Found]) -> Scores:
+def evaluate_cityscapes(ground_truth: GroundTruth, detections: Sequence[CheckedDetection]) -> Scores:
     """AP and AP50, and AP by class; None where a class has no target.
 
     Args:
@@ -100,7 +100,7 @@ def _percent(values: np.ndarray) -> float | None:
     return 100.0 * float(defined.mean()) if defined.size else None
 
 
-def _pairs(found: Sequence[Found], regions: Sequence[Truth], void: RLE) -> _Pairs:
+def _pairs(found: Sequence[CheckedDetection], regions: Sequence[CheckedAnnotation], void: RLE) -> _Pairs:
     masks, targets = [one["segmentation"] for one in found], [one["segmentation"] for one in regions]
     sizes = np.array([one["area"] for one in found], np.float64)
     return _Pairs(

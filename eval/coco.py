@@ -13,8 +13,8 @@ import numpy as np
 from eval.accumulation import Curves, accumulate, mean_percent, per_category, precisions_by_size
 from eval.bootstrap import replicates
 from eval.boundary import band_width, many_boundary_ious
-from eval.checks import Found, GroundTruth
-from eval.matching import PARAMS, Entries, Matches, Overlaps, arrange, mask_overlaps, match
+from eval.checks import CheckedDetection, GroundTruth
+from eval.matching import PARAMS, Arranged, Matches, Overlaps, arrange, mask_overlaps, match
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Scores:
 
 def evaluate_coco(
     ground_truth: GroundTruth,
-    detections: Sequence[Found],
+    detections: Sequence[CheckedDetection],
     metrics: Sequence[str],
     dilation_ratio: float,
     processes: int = 1,
@@ -68,7 +68,7 @@ def evaluate_coco(
     return scores
 
 
-def _by_boundaries(entries: Entries, overlaps: Overlaps, widths: np.ndarray, processes: int) -> Overlaps:
+def _by_boundaries(entries: Arranged, overlaps: Overlaps, widths: np.ndarray, processes: int) -> Overlaps:
     """The same overlaps, each scored min(mask IoU, boundary IoU), and with a crowd by its mask IoU alone.
 
     A boundary IoU only lowers a score, and scores below the lowest threshold match nothing, so boundaries are made only

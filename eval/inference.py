@@ -25,12 +25,9 @@ from sharpcontour.host import Target
 from sharpcontour.io.files import save_results
 from sharpcontour.statistics import EvolutionStatistics
 
-Entries = list[CocoResult]
-Results = tuple[Entries | None, Entries, int]
-"""COCO results before refinement (None without a refiner), the final ones, and how many are of other categories."""
-
-Found = dict[int, Results]
-"""By image id."""
+ImageResults = tuple[list[CocoResult] | None, list[CocoResult], int]
+"""Of one image: COCO results before refinement (None without a refiner), the final ones, and how many are of other
+categories."""
 
 _WAITING = 16  # images whose contours wait for the encoder at most
 
@@ -110,7 +107,7 @@ def _detect(
     loader: Iterable[tuple[Sequence[torch.Tensor], Sequence[Target]]],
     device: torch.device,
     progress: bool,
-) -> tuple[Found, dict[str, float], dict[str, Any]]:
+) -> tuple[dict[int, ImageResults], dict[str, float], dict[str, Any]]:
     """Results, seconds and refiner statistics of this process."""
     statistics: EvolutionStatistics | None = getattr(model, "statistics", None)  # of a host with a refiner
     if statistics is not None:
@@ -143,9 +140,9 @@ class _Encoder:
     def __init__(self, category_ids: Sequence[int], known: set[int]) -> None:
         self.seconds = 0.0  # processor time of the thread
         self._category_ids, self._known = category_ids, known
-        self._found: Found = {}
+        self._found: dict[int, ImageResults] = {}
         self._seen: set[int] = set()
-        self._jobs: deque[tuple[int, Future[Results]]] = deque()
+        self._jobs: deque[tuple[int, Future[ImageResults]]] = deque()
         self._pool = ThreadPoolExecutor(1)
 
     def __enter__(self) -> _Encoder:
@@ -163,7 +160,7 @@ class _Encoder:
             self._collect()
         self._jobs.append((image_id, self._pool.submit(self._encode, image_id, detections, size)))
 
-    def finish(self) -> Found:
+    def finish(self) -> dict[int, ImageResults]:
         while self._jobs:
             self._collect()
         return self._found
@@ -175,7 +172,7 @@ class _Encoder:
         except Exception as error:
             raise RuntimeError(f"image {image_id}: no results could be made of its detections") from error
 
-    def _encode(self, image_id: int, detections: Detections, size: tuple[int, int]) -> Results:
+    def _encode(self, image_id: int, detections: Detections, size: tuple[int, int]) -> ImageResults:
         begin = time.thread_time()
         scaled = detections.scaled_to((int(size[0]), int(size[1])))
         coarse = None if scaled.coarse is None else self._entries(scaled.coarse, image_id)
@@ -183,21 +180,21 @@ class _Encoder:
         self.seconds += time.thread_time() - begin
         return coarse, final, len(scaled) - len(final)
 
-    def _entries(self, detections: Detections, image_id: int) -> Entries:
+    def _entries(self, detections: Detections, image_id: int) -> list[CocoResult]:
         entries = detections.to_coco(image_id, self._category_ids)
         return [entry for entry in entries if entry["category_id"] in self._known]
 
 
 def _score(
     ground_truth: GroundTruth,
-    parts: Sequence[tuple[Found, dict[str, float], dict[str, Any], list[str]]],
+    parts: Sequence[tuple[dict[int, ImageResults], dict[str, float], dict[str, Any], list[str]]],
     metrics: Sequence[str],
     dilation_ratio: float,
     results_path: str | Path | None,
     bootstrap: int,
 ) -> dict[str, Any]:
     """Join what all processes found, and score it."""
-    found: Found = {}
+    found: dict[int, ImageResults] = {}
     for part, *_ in parts:
         found = part | found  # an image that two processes had counts for the first
     left_out = [line for *_, lines in parts for line in lines]

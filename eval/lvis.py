@@ -15,7 +15,7 @@ import numpy as np
 from data.annotations import Id
 from data.lvis import SYNSETS
 from eval.accumulation import accumulate, mean_percent, per_category, precisions_by_size
-from eval.checks import Found, GroundTruth, Truth
+from eval.checks import CheckedAnnotation, CheckedDetection, GroundTruth
 from eval.coco import Scores
 from eval.matching import PARAMS, Matches, arrange, mask_overlaps, match
 from sharpcontour.errors import InputError
@@ -23,7 +23,7 @@ from sharpcontour.errors import InputError
 MAX_DETECTIONS = 300  # per image, of all categories together
 
 
-def evaluate_lvis(ground_truth: GroundTruth, detections: Sequence[Found]) -> Scores:
+def evaluate_lvis(ground_truth: GroundTruth, detections: Sequence[CheckedDetection]) -> Scores:
     """Thirteen numbers: AP AP50 AP75 APs APm APl APr APc APf AR300 ARs ARm ARl.
 
     Args:
@@ -75,7 +75,7 @@ def without_other_categories(
     return kept, others
 
 
-def has_cocos_ids(detections: Sequence[Found], ground_truth: GroundTruth) -> bool:
+def has_cocos_ids(detections: Sequence[CheckedDetection], ground_truth: GroundTruth) -> bool:
     """Whether all detections have COCO's category ids, but the annotations LVIS' own: equal numbers, other things."""
     own = {
         key: one["synset"] for key, one in ground_truth.categories.items() if isinstance(key, int) and "synset" in one
@@ -84,10 +84,10 @@ def has_cocos_ids(detections: Sequence[Found], ground_truth: GroundTruth) -> boo
     return bool(used) and used <= set(SYNSETS) and any(SYNSETS.get(key, name) != name for key, name in own.items())
 
 
-def _matches(ground_truth: GroundTruth, detections: Sequence[Found]) -> Matches:
+def _matches(ground_truth: GroundTruth, detections: Sequence[CheckedDetection]) -> Matches:
     """Matches of the annotations and detections that count, by the rule for categories not annotated exhaustively."""
     lists = _lists(ground_truth)
-    truths: list[Truth] = [
+    truths: list[CheckedAnnotation] = [
         truth | {"iscrowd": 0} for truth in ground_truth.coco.dataset["annotations"] if truth["area"] > 0
     ]
     judged = defaultdict(set, {image: set(absent) for image, (absent, _) in lists.items()})
@@ -119,7 +119,7 @@ def _lists(ground_truth: GroundTruth) -> dict[Id, tuple[Iterable[Id], Iterable[I
     return lists
 
 
-def _best_of_images(detections: Sequence[Found]) -> list[Found]:
+def _best_of_images(detections: Sequence[CheckedDetection]) -> list[CheckedDetection]:
     """The best detections of every image, whatever their category; on equal scores the earlier ones."""
     by_image = defaultdict(list)
     for found in detections:

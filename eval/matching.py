@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import Params
 
 from data.annotations import Id
-from eval.checks import Found, GroundTruth, Truth
+from eval.checks import CheckedAnnotation, CheckedDetection, GroundTruth
 from sharpcontour.masks.run_lengths import RLE
 
 PARAMS = Params("segm")
@@ -23,7 +23,7 @@ _THRESHOLDS = np.minimum(PARAMS.iouThrs, 1 - 1e-10)  # so that equal masks match
 
 
 @dataclass
-class Entries:
+class Arranged:
     """The detections and the objects of all images, by category, image and then: scores fall, objects as they came.
 
     Attributes:
@@ -86,13 +86,15 @@ class Matches:
         truth_ignored: (A, G) bool.
     """
 
-    entries: Entries
+    entries: Arranged
     matched: np.ndarray
     ignored: np.ndarray
     truth_ignored: np.ndarray
 
 
-def arrange(ground_truth: GroundTruth, truths: Sequence[Truth], detections: Sequence[Found], limit: int) -> Entries:
+def arrange(
+    ground_truth: GroundTruth, truths: Sequence[CheckedAnnotation], detections: Sequence[CheckedDetection], limit: int
+) -> Arranged:
     """Sort detections and objects by category and image.
 
     Args:
@@ -112,7 +114,7 @@ def arrange(ground_truth: GroundTruth, truths: Sequence[Truth], detections: Sequ
     truth_category = np.array([categories[truth["category_id"]] for truth in truths], np.int64)
     truth_order = np.lexsort((truth_image, truth_category))
     chosen, objects = [detections[k] for k in order], [truths[k] for k in truth_order]
-    return Entries(
+    return Arranged(
         images=list(images),
         categories=list(categories),
         image=image[order],
@@ -141,7 +143,7 @@ def _counted(values: np.ndarray) -> np.ndarray:
     return np.arange(len(values)) - np.flatnonzero(new)[np.cumsum(new) - 1]
 
 
-def mask_overlaps(entries: Entries) -> Overlaps:
+def mask_overlaps(entries: Arranged) -> Overlaps:
     """Overlaps by mask IoU; of a crowd by the share of the detection that it covers, as COCO has it."""
     pair, truth_pair = entries.pair(), entries.truth_pair()
     rows, columns, ious = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
@@ -156,7 +158,7 @@ def mask_overlaps(entries: Entries) -> Overlaps:
     return Overlaps(np.concatenate(rows), np.concatenate(columns), np.concatenate(ious))
 
 
-def match(entries: Entries, overlaps: Overlaps, ignore: np.ndarray, areas: Iterable[Sequence[float]]) -> Matches:
+def match(entries: Arranged, overlaps: Overlaps, ignore: np.ndarray, areas: Iterable[Sequence[float]]) -> Matches:
     """Match detections with objects: the best score first, each with the object of largest IoU that is left.
 
     Objects that do not count are taken where no other can be, the last one of equal IoUs is, and a crowd by any number.
@@ -190,7 +192,7 @@ def match(entries: Entries, overlaps: Overlaps, ignore: np.ndarray, areas: Itera
     return Matches(entries, matched, ignored, truth_ignored)
 
 
-def _rounds(entries: Entries, overlaps: Overlaps) -> list[np.ndarray]:
+def _rounds(entries: Arranged, overlaps: Overlaps) -> list[np.ndarray]:
     """Indices of overlaps, those of the first detection of each image and category, of the second, and so on.
 
     Detections of one round are of different images or categories: none takes an object from another.

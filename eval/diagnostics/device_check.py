@@ -37,11 +37,11 @@ COUNTS = (1, 10, 100, 300)  # instances that are timed
 SIDE = 1024  # px, of the images of the timed training step: about as many pixels as 800 x 1333
 SECONDS = 600  # that a command may take
 
-Found = tuple[dict[str, Any], list[str]]
+Outcome = tuple[dict[str, Any], list[str]]
 """What a part has found, and what failed."""
 
 
-def parity(device: torch.device, models: Sequence[str]) -> Found:
+def parity(device: torch.device, models: Sequence[str]) -> Outcome:
     """Differences between the devices by model, without and with TF32."""
     found: dict[str, Any] = {}
     failed = []
@@ -62,7 +62,7 @@ def parity(device: torch.device, models: Sequence[str]) -> Found:
     return found, failed
 
 
-def amp(device: torch.device) -> Found:
+def amp(device: torch.device) -> Outcome:
     """Losses of the first and the last updates in mixed precision."""
     found: dict[str, Any] = {}
     failed = []
@@ -78,7 +78,7 @@ def amp(device: torch.device) -> Found:
     return found, failed
 
 
-def commands(device: torch.device) -> Found:
+def commands(device: torch.device) -> Outcome:
     """Seconds of a training by torchrun, of going on with it, of evaluation and of refinement."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -119,7 +119,7 @@ def distributed_step(device: torch.device) -> None:
             dist.destroy_process_group()
 
 
-def waits(device: torch.device) -> Found:
+def waits(device: torch.device) -> Outcome:
     """The evolution of 100 instances while torch forbids waiting for the device."""
     run, data = timed(device, 100)
     _, inputs, _ = run.begin(data)
@@ -139,7 +139,7 @@ def waits(device: torch.device) -> Found:
     return {"evolution": "no wait"}, []
 
 
-def times(device: torch.device, repeats: int) -> Found:
+def times(device: torch.device, repeats: int) -> Outcome:
     """Milliseconds by stage, of training steps, and images a second of the loader."""
     found: dict[str, Any] = {"stages": {}}
     for count in COUNTS:

@@ -11,7 +11,7 @@ from models.condinst.config import CondInstConfig, small
 from models.condinst.image_masks import ImageMasks
 from models.condinst.mask_branch import MaskBranch, semantic_loss
 from models.condinst.mask_head import MASK_STRIDE, mask_logits, mask_loss, parameter_count
-from models.fcos.detector import Found
+from models.fcos.detector import FCOSDetections
 from models.fcos.host import FCOSHost, Places
 from models.layers import in_float32, init_normal
 from sharpcontour.host import RefinerInputs, Target
@@ -75,7 +75,9 @@ class CondInst(FCOSHost):
             losses["loss_semantic"] = self.config.semantic_weight * loss
         return losses
 
-    def shapes(self, pyramid: dict[str, Tensor], found: Found, inputs: RefinerInputs, places: Places) -> ImageMasks:
+    def shapes(
+        self, pyramid: dict[str, Tensor], found: FCOSDetections, inputs: RefinerInputs, places: Places
+    ) -> ImageMasks:
         """Soft masks at stride 4, over the whole padded images."""
         features, theta = self.mask_branch(pyramid).float(), self._theta(inputs.feats)
         own = (part.split(found.counts) for part in (theta, places.points, self.reach[places.level]))

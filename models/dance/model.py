@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from models.dance.config import DanceConfig, small
 from models.dance.network import ContourBranch
 from models.dance.targets import DanceTarget, build_targets
-from models.fcos.detector import Found
+from models.fcos.detector import FCOSDetections
 from models.fcos.host import FCOSHost, Places
 from models.host import image_indices
 from models.snake.network import STRIDE, contour_loss
@@ -61,7 +61,9 @@ class DANCE(FCOSHost):
         losses["loss_edge_det"] = self.config.edge_weight * edge_loss(edges, [target["edges"] for target in own])
         return losses
 
-    def shapes(self, pyramid: dict[str, Tensor], found: Found, inputs: RefinerInputs, places: Places) -> Contours:
+    def shapes(
+        self, pyramid: dict[str, Tensor], found: FCOSDetections, inputs: RefinerInputs, places: Places
+    ) -> Contours:
         """The contours after the last step: from the boxes as predicted, by moves measured in the boxes as clipped."""
         if len(found.boxes) == 0:
             return Contours.from_polygons(found.boxes.new_zeros(0, self.config.vertices, 2))

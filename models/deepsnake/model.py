@@ -14,7 +14,7 @@ from models.boxes import image_limits
 from models.deepsnake.config import DeepSnakeConfig, small
 from models.deepsnake.network import SnakeBranch
 from models.deepsnake.targets import DeepSnakeTarget, build_targets
-from models.fcos.detector import Found
+from models.fcos.detector import FCOSDetections
 from models.fcos.host import FCOSHost, Places
 from models.host import image_indices
 from models.snake.network import STRIDE, contour_loss
@@ -64,7 +64,9 @@ class DeepSnake(FCOSHost):
         losses["loss_extremes"] = self.config.extremes_weight * contour_loss(found, extremes, scale, beta)
         return losses
 
-    def shapes(self, pyramid: dict[str, Tensor], found: Found, inputs: RefinerInputs, places: Places) -> Contours:
+    def shapes(
+        self, pyramid: dict[str, Tensor], found: FCOSDetections, inputs: RefinerInputs, places: Places
+    ) -> Contours:
         """The contours after the last step, cut at the image's border."""
         if len(found.boxes) == 0:
             return Contours.from_polygons(found.boxes.new_zeros(0, self.config.vertices, 2))

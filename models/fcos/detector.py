@@ -94,7 +94,7 @@ class Positives:
 
 
 @dataclass
-class Found:
+class FCOSDetections:
     """K detections of the batch, image after image, best first within each.
 
     Attributes:
@@ -261,7 +261,7 @@ class FCOS(nn.Module):
         return Positives(at_least_one_pixel(boxes, limits), image_index, location, target_index)
 
     @torch.no_grad()
-    def detect(self, found: Predictions, sizes: list[tuple[int, int]]) -> Found:
+    def detect(self, found: Predictions, sizes: list[tuple[int, int]]) -> FCOSDetections:
         """Choose detections: threshold, best of each level, suppression within classes, best of each image."""
         classes, center = found.classes.sigmoid(), found.centerness.sigmoid()
         compared = classes * center[..., None] if self.config.threshold_product else classes
@@ -280,7 +280,7 @@ class FCOS(nn.Module):
             index = index[order[: self.config.max_detections]]
             kept.append(index[solid[index]])
         keep = torch.cat(kept)
-        return Found(
+        return FCOSDetections(
             boxes[keep],
             clipped[keep],
             scores[keep],

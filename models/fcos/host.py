@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.backbone import Backbone
 from models.boxes import image_limits
-from models.fcos.detector import FCOS, Found, Predictions
+from models.fcos.detector import FCOS, FCOSDetections, Predictions
 from models.fcos.targets import Grid, neighbourhoods, responsible
 from models.host import HostBase, image_indices, per_image
 from sharpcontour.contours.lazy_masks import LazyMasks
@@ -93,7 +93,7 @@ class FCOSHost(HostBase):
         raise NotImplementedError
 
     def shapes(
-        self, pyramid: dict[str, Tensor], found: Found, inputs: RefinerInputs, places: Places
+        self, pyramid: dict[str, Tensor], found: FCOSDetections, inputs: RefinerInputs, places: Places
     ) -> Contours | LazyMasks:
         """The outlines of K detections."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.agreement import Box, disagreement
+from data.agreement import XYWH, disagreement
 from data.annotations import read_coco, segmentation_box
 from data.coco import CocoDataset
 from data.coco_split import CocoSplit
@@ -17,9 +17,9 @@ from tests.data.helpers import annotation, image_entry, write_set
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 H, W = 48, 64
-OBJECT: Box = (10, 30, 20, 15)
+OBJECT: XYWH = (10, 30, 20, 15)
 POLYGON = [10, 30, 30, 30, 30, 45, 10, 45]
-WRITTEN: dict[str, Box] = {
+WRITTEN: dict[str, XYWH] = {
     "x0, y0, x1, y1": (10, 30, 30, 45),
     "centre, width, height": (20, 37.5, 20, 15),
     "y, x, height, width": (30, 10, 15, 20),
@@ -54,7 +54,7 @@ def test_a_box_somewhere_else_is_told_without_a_reason() -> None:
         ((0, 0, 30, 20), (0.0, 0.0, 30.0, 20.0)),  # x0, y0, x1, y1 are the same there
     ],
 )
-def test_what_agrees_is_not_told(box: Box, extent: Box) -> None:
+def test_what_agrees_is_not_told(box: XYWH, extent: XYWH) -> None:
     assert disagreement(box, extent, H, W) == ""
 
 
