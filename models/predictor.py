@@ -90,7 +90,7 @@ class Predictor:
 
         Args:
             image: a path, a PIL image, or an array, as of :meth:`sharpcontour.MaskRefiner.refine`.
-            masks: (K, H, W) bool, or a list of K masks, COCO RLEs or lists of COCO polygons; see
+            masks: (K, H, W) bool, a list of K masks, COCO RLEs or lists of COCO polygons, or a file of masks; see
                 :func:`sharpcontour.anymask.foreign_masks.read_masks`.
             boxes: (K, 4) xyxy in pixels of the image: of the detections; with None, or None in the place of a row, the
                 box of the mask. They are cut off at the image, and a pixel large at least. AnyMask goes by the masks.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpcontour.anymask.foreign_masks import GivenObjects
+from sharpcontour.anymask.given_objects import GivenObjects
 from sharpcontour.contours.tracing import refinable, resample_rings
 from sharpcontour.contours.types import Contours, Rings
 from sharpcontour.host import at_least_one_pixel
@@ -33,7 +33,7 @@ def refine_by_boxes(
     Returns:
         K objects in the same pixels. One that keeps its outline (empty, too small, or refinement did harm) is
         ``given.objects[k]`` itself; of others the small rings keep theirs, unless parts have grown into one another
-        (:meth:`~sharpcontour.anymask.foreign_masks.GivenObjects.with_moved`).
+        (:meth:`~sharpcontour.anymask.given_objects.GivenObjects.with_moved`).
     """
     config, objects = model.refiner.config, list(given.objects)
     scale = np.array([image.shape[2] / size[1], image.shape[1] / size[0]])

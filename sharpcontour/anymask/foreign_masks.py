@@ -1,27 +1,30 @@
-"""Reading masks from anywhere: pixel arrays, COCO run lengths or COCO polygons, of one image.
+"""Reading masks from anywhere: pixel arrays, COCO run lengths, COCO polygons or files of masks, of one image.
 
 They become rings with exactly their pixels; one mask is looked at at a time, in the columns that it fills.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sharpcontour.anymask.given_objects import GivenObjects, boxes_touch, join_rings, trace_runs
 from sharpcontour.contours.keyholes import has_bridges
 from sharpcontour.contours.nesting import holes, ring_boxes
-from sharpcontour.contours.rasterize import union_of_parts
 from sharpcontour.contours.tracing import TracedRings, trace_window
 from sharpcontour.contours.types import Ring, Rings
 from sharpcontour.errors import InputError
+from sharpcontour.formats.mask_files import read_mask_files
+from sharpcontour.formats.mask_images import masks_of_values
 from sharpcontour.host import at_least_one_pixel
-from sharpcontour.masks.run_lengths import decode_columns, decode_counts
 from sharpcontour.masks.segmentation import (
     flat_polygons,
     polygon_fault,
@@ -35,70 +38,10 @@ _OF_OPENCV = (
     "contours of OpenCV, which go through the middles of pixels; give the mask that they were found in, or for each "
     "object a list [contour.reshape(-1, 2) + 0.5 for contour in contours]"
 )
+_OF_PIL = "give np.asarray(mask) > 0, or the path of its file"
 
 
-@dataclass
-class GivenObjects:
-    """K objects in pixels of their image.
-
-    Attributes:
-        objects: K lists of (n, 2) rings: float32 along pixel edges, or a polygon as it was given, in float64, whose
-            pixels rounding would change.
-        rings: all of these rings in one piece.
-    """
-
-    objects: list[Rings]
-    rings: TracedRings
-
-    def __len__(self) -> int:
-        return len(self.objects)
-
-    def boxes(self) -> Tensor:
-        """(K, 4) float32 xyxy around each object; zeros where it is empty."""
-        boxes = np.zeros((len(self), 4), np.float32)
-        which, first = np.unique(self.rings.mask, return_index=True)
-        if len(which):
-            begin = self.rings.starts[first]
-            low, high = (edge.reduceat(self.rings.points, begin) for edge in (np.minimum, np.maximum))
-            boxes[which] = np.concatenate([low, high], 1)
-        return torch.from_numpy(boxes)
-
-    def with_moved(self, k: int, moved: dict[int, Ring], height: int, width: int) -> Rings:
-        """Object ``k`` after some of its rings have moved.
-
-        Where one has grown into another, their union along the pixels' edges takes the place of all rings whose boxes
-        touch that of one that moved; the others stay.
-
-        Args:
-            k: its place among all.
-            moved: the new rings by their place among those of the object.
-            height, width: of the image, pixels.
-        """
-        given = self.objects[k]
-        rings = [moved.get(place, ring) for place, ring in enumerate(given)]
-        near: np.ndarray = np.any(_touching(rings, list(moved.values())), axis=1)
-        hole = self.rings.hole[slice(*np.searchsorted(self.rings.mask, [k, k + 1]))][near]
-        union = union_of_parts(_chosen(rings, near), hole, height, width)
-        if union is None or union_of_parts(_chosen(given, near), hole, height, width) is not None:  # they were given so
-            return rings
-        return _trace_runs(decode_counts(union["counts"]), height).split() + _chosen(rings, ~near)
-
-
-def _touching(rings: Rings, others: Rings) -> np.ndarray:
-    """Whether the boxes of R rings touch those of S others, (R, S) bool.
-
-    A pixel apart is touching: beyond it the rasteriser's rounding cannot make them meet.
-    """
-    (low, high), (other_low, other_high) = ring_boxes(rings), ring_boxes(others)
-    touching: np.ndarray = np.all((low[:, None] <= other_high + 1) & (high[:, None] + 1 >= other_low), axis=2)
-    return touching
-
-
-def _chosen(rings: Rings, which: np.ndarray) -> Rings:
-    return [ring for ring, taken in zip(rings, which.tolist(), strict=True) if taken]
-
-
-def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
+def read_masks(masks: Any, height: int, width: int, image: str = "") -> GivenObjects:
     """Rings of masks on an image.
 
     Args:
@@ -107,20 +50,31 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
             continuous pixels, whose union is meant and which is cut off at the image's border (a polygon may also be
             a list of points [x, y], and a single one may stand alone), a list of rings (n, 2) as in
             ``Detections.rings``, or a dict that has one of these as its "segmentation", as COCO's annotations and
-            Segment Anything's masks are. Any may be empty.
+            Segment Anything's masks are. Any may be empty. Or the path of a file of masks, or a list of such paths;
+            or one array (height, width), which is understood as such a file's: a mask, a label map or a soft mask, see
+            ``formats/mask_images.py``.
         height, width: of the image, pixels.
+        image: name of its file, by which the files of data sets know it.
 
     Raises:
         InputError: naming the mask, where one is broken or of another size than the image.
     """
+    if paths := _paths(masks):
+        masks = _of_files(paths, (height, width), image)
     if isinstance(masks, dict) or not hasattr(masks, "__len__"):
         raise InputError(
             f"masks must be an array (K, height, width) or a list with an entry a mask, not {_kind(masks)}"
         )
     if isinstance(masks, (np.ndarray, Tensor)):
         shape = tuple(masks.shape)
+        if shape == (height, width):
+            values = np.asarray(_as_array(masks))
+            masks = [one.mask for one in masks_of_values("", values, "masks").masks]
+            shape = (len(masks), height, width)
         if len(shape) != 3:
-            raise InputError(f"masks must have the shape (K, {height}, {width}); this one has {shape}")
+            raise InputError(
+                f"masks must have the shape (K, {height}, {width}) or ({height}, {width}); this one has {shape}"
+            )
         if shape[:2] == (height, width) != shape[1:]:
             raise InputError(f"masks have the shape {shape}; give (K, {height}, {width}), a mask a layer")
     objects: list[Rings] = []
@@ -132,12 +86,25 @@ def read_masks(masks: Any, height: int, width: int) -> GivenObjects:
             raise InputError(f"masks[{k}]: {error}") from None
         objects.append(found)
         parts.append(part)
-    return GivenObjects(objects, _join(parts))
+    return GivenObjects(objects, join_rings(parts))
 
 
-def given_traced(parts: Sequence[TracedRings]) -> GivenObjects:
-    """The rings of one mask each, in pixels of one image, as objects to refine."""
-    return GivenObjects([part.split() for part in parts], _join(parts))
+def _paths(masks: Any) -> list[Path]:
+    """The paths where files of masks are given by theirs, else none."""
+    entries = [masks] if isinstance(masks, (str, os.PathLike)) else masks
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(one, (str, os.PathLike)) for one in entries):
+        return []
+    return [Path(os.fsdecode(one)) for one in entries]
+
+
+def _of_files(paths: list[Path], size: tuple[int, int], image: str) -> list[Any]:
+    named, _ = read_mask_files(paths, size, image)
+    if crowds := [one.name for one in named if one.crowd]:
+        raise InputError(
+            f"{paths[0]}: {crowds[0]} has iscrowd 1, many objects in one, which have no outline to refine; give the "
+            "masks of single objects, or run the command sharpcontour, which keeps those as they are"
+        )
+    return [one.mask for one in named]
 
 
 def _read(mask: Any, height: int, width: int) -> tuple[list[Ring], TracedRings]:
@@ -210,21 +177,25 @@ def _is_row(row: Any, width: int) -> bool:
 
 
 def _kind(value: Any) -> str:
-    return "a single RLE" if isinstance(value, dict) else type(value).__name__
+    if isinstance(value, dict):
+        return "a single RLE" if "counts" in value else "a dict"
+    return f"a PIL image; {_OF_PIL}" if hasattr(value, "convert") else type(value).__name__
 
 
 def _traced(mask: Any, height: int, width: int) -> TracedRings:
     """Rings along the pixels' edges; ValueError with the reason where the mask is broken."""
     if isinstance(mask, dict):
-        return _trace_runs(read_runs(mask, height, width), height)
+        return trace_runs(read_runs(mask, height, width), height)
     if isinstance(mask, (list, tuple)):
-        return _trace_runs(read_runs(rle_of_polygons(list(mask), height, width), height, width), height)
+        return trace_runs(read_runs(rle_of_polygons(list(mask), height, width), height, width), height)
     if isinstance(mask, Tensor):
         if mask.is_floating_point():  # bfloat16 numpy does not have
             raise ValueError(f"a mask of {mask.dtype}; give bool, for instance mask > 0.5")
         mask = mask.detach().cpu().numpy()
     if isinstance(mask, np.ndarray) and mask.shape[1:] == (1, 2):
         raise ValueError(_OF_OPENCV)
+    if hasattr(mask, "convert"):
+        raise ValueError(_kind(mask))
     if not isinstance(mask, np.ndarray) or mask.ndim != 2:
         what = f"an array of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
         raise ValueError(f"{what} is neither a mask (height, width), nor an RLE, nor a list of polygons")
@@ -235,18 +206,6 @@ def _traced(mask: Any, height: int, width: int) -> TracedRings:
     if fault := size_fault(mask.shape, height, width):
         raise ValueError(fault)
     return trace_window(mask.astype(bool, copy=False))
-
-
-def _trace_runs(runs: np.ndarray, height: int) -> TracedRings:
-    """Rings of run lengths that go down the columns; only the columns with an inside run are ever made."""
-    ends = np.cumsum(runs)
-    inside = np.flatnonzero(runs[1::2]) * 2 + 1
-    if len(inside) == 0:
-        return trace_window(np.zeros((0, 0), bool))
-    first = (ends[inside[0]] - runs[inside[0]]) // height
-    rings = trace_window(decode_columns(runs, height, first, -(-ends[inside[-1]] // height)))
-    rings.points[:, 0] += first
-    return rings
 
 
 def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | None:
@@ -261,7 +220,7 @@ def _polygons(polygons: Sequence[Any], height: int, width: int) -> list[Ring] | 
     if any(map(has_bridges, rings)):
         return None  # along a bridge normals are opposite: what moves there would open a slot
     low, high = ring_boxes(rings)
-    apart = np.array_equal(_touching(rings, rings), np.eye(len(rings), dtype=bool))  # each touches itself alone
+    apart = np.array_equal(boxes_touch(rings, rings), np.eye(len(rings), dtype=bool))  # each touches itself alone
     inside = low.min() >= 0 and (high <= (width, height)).all()
     return rings if inside and apart else None
 
@@ -280,14 +239,3 @@ def _as_given(rings: list[Ring]) -> TracedRings:
     points = np.concatenate([np.zeros((0, 2)), *rings])
     starts = np.cumsum([0, *map(len, rings)])
     return TracedRings(points, starts, np.zeros(count, np.int64), np.zeros(count, bool))
-
-
-def _join(parts: Sequence[TracedRings]) -> TracedRings:
-    """The rings of one mask each -> of all masks."""
-    lengths = [np.diff(part.starts) for part in parts]
-    return TracedRings(
-        np.concatenate([np.zeros((0, 2)), *(part.points for part in parts)]),
-        np.cumsum(np.concatenate([[0], *lengths]).astype(np.int64)),
-        np.repeat(np.arange(len(parts)), [len(length) for length in lengths]),
-        np.concatenate([np.zeros(0, bool), *(part.hole for part in parts)]),
-    )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpcontour.anymask.foreign_masks import GivenObjects
+from sharpcontour.anymask.given_objects import GivenObjects
 from sharpcontour.anymask.host import Windows
 from sharpcontour.anymask.network import SIDE
 from sharpcontour.anymask.views import View, plan_views
@@ -40,7 +40,7 @@ def refine_in_windows(model: RefinedModel, image: np.ndarray, given: GivenObject
     Returns:
         K objects in the same pixels. One that nothing moves (empty, too small, already right, or refinement did harm)
         is ``given.objects[k]`` itself; of others what did not move keeps its vertices, unless parts have grown into one
-        another (:meth:`~sharpcontour.anymask.foreign_masks.GivenObjects.with_moved`).
+        another (:meth:`~sharpcontour.anymask.given_objects.GivenObjects.with_moved`).
     """
     objects, size, device = list(given.objects), (image.shape[0], image.shape[1]), model.host.pixel_mean.device
     config = model.refiner.config

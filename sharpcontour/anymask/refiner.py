@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpcontour.anymask.foreign_masks import GivenObjects, read_masks, valid_boxes
+from sharpcontour.anymask.foreign_masks import read_masks, valid_boxes
+from sharpcontour.anymask.given_objects import GivenObjects
 from sharpcontour.anymask.host import MaskHost
 from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.network import AnyMaskConfig
@@ -66,7 +67,7 @@ class MaskRefiner:
             image: a path, a PIL image, or an array: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) gray, of uint8 or uint16.
                 The photograph of a path is turned upright as its EXIF data say, unless the masks fit only its pixels
                 as they are stored; a PIL image and an array are taken as they are.
-            masks: (K, H, W) bool, or a list of K masks, COCO RLEs or lists of COCO polygons; see
+            masks: (K, H, W) bool, a list of K masks, COCO RLEs or lists of COCO polygons, or a file of masks; see
                 :func:`sharpcontour.anymask.foreign_masks.read_masks`.
             boxes: (K, 4) xyxy in pixels of the image, only handed on; without them those of the masks.
             scores: (K,), only handed on; without them 1.
@@ -163,8 +164,9 @@ def read_given(
     """
 
     def fit(size: tuple[int, int]) -> tuple[GivenObjects, Detections]:
-        return _as_detections(masks, boxes, scores, labels, size)
+        return _as_detections(masks, boxes, scores, labels, size, name)
 
+    name = Path(os.fsdecode(image)).name if isinstance(image, (str, os.PathLike)) else ""
     if isinstance(image, (str, os.PathLike)):
         pixels, (given, coarse), _ = read_fitting(Path(os.fsdecode(image)), fit)
     else:
@@ -174,9 +176,9 @@ def read_given(
 
 
 def _as_detections(
-    masks: Any, boxes: Any, scores: Any, labels: Any, size: tuple[int, int]
+    masks: Any, boxes: Any, scores: Any, labels: Any, size: tuple[int, int], image: str
 ) -> tuple[GivenObjects, Detections]:
-    given = read_masks(masks, *size)
+    given = read_masks(masks, *size, image)
     box = valid_boxes(boxes, given.boxes(), *size)
     score = _numbers("scores", scores, len(given), torch.ones(len(given)))
     label = _numbers("labels", labels, len(given), torch.zeros(len(given), dtype=torch.int64))

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sharpcontour.anymask.foreign_masks import GivenObjects, given_traced
+from sharpcontour.anymask.given_objects import GivenObjects, given_traced
 from sharpcontour.anymask.in_windows import refine_in_windows
 from sharpcontour.anymask.network import SIDE
 from sharpcontour.anymask.windows import windows_around

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from sharpcontour import InputError
 from sharpcontour.anymask.foreign_masks import read_masks, valid_boxes
+from sharpcontour.anymask.given_objects import GivenObjects
+from sharpcontour.anymask.refiner import read_given
 from sharpcontour.contours.keyholes import joined
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.contours.tracing import trace_mask
@@ -22,6 +28,10 @@ def uncompressed(mask: np.ndarray) -> dict[str, Any]:
     flat = np.concatenate([[False], mask.T.ravel()])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
+
+
+def pixels(given: GivenObjects) -> np.ndarray:
+    return rings_to_masks(given.objects, H, W)
 
 
 FORMS = {
@@ -118,8 +128,15 @@ BROKEN = {
         r"masks\[1\]: a polygon has a vertex more than 10 image sizes away; give pixels of this image",
     ),
     "nothing known": ([SQUARE, None], r"masks\[1\]: NoneType is neither"),
-    "four dimensions": (np.zeros((2, 1, H, W), bool), r"shape \(K, 60, 90\); this one has \(2, 1, 60, 90\)"),
-    "one mask alone": (np.zeros((H, W), bool), r"shape \(K, 60, 90\)"),
+    "four dimensions": (
+        np.zeros((2, 1, H, W), bool),
+        r"shape \(K, 60, 90\) or \(60, 90\); this one has \(2, 1, 60, 90\)",
+    ),
+    "one mask of another size": (np.zeros((W, H), bool), r"\(60, 90\); this one has \(90, 60\)"),
+    "logits alone": (np.full((H, W), 2.0), "are not from 0 to 1"),
+    "a picture of PIL": (Image.new("L", (W, H)), r"not a PIL image; give np.asarray\(mask\) > 0"),
+    "pictures of PIL": ([Image.new("L", (W, H))], r"masks\[0\]: a PIL image; give np.asarray\(mask\) > 0"),
+    "a file that is not there": ("none.png", "none.png: no such file of masks"),
     "one RLE alone": ({"size": [H, W], "counts": [H * W]}, "not a single RLE"),
 }
 
@@ -130,6 +147,39 @@ def test_broken_masks_are_named(case: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         read_masks(masks, H, W)
     assert "\n" not in str(error.value)
+
+
+def test_an_array_alone_is_read_as_a_file_is(tmp_path: Path) -> None:
+    mask, labels = np.zeros((2, H, W), np.uint8)
+    mask[10:30, 20:50] = 255
+    labels[10:30, 20:50], labels[40:50, 5:9] = 1, 2
+    for one in (mask, mask > 0, mask / 255, torch.from_numpy(mask), torch.from_numpy(mask).bfloat16() / 255):
+        assert np.array_equal(pixels(read_masks(one, H, W)), [mask > 0])
+    assert np.array_equal(pixels(read_masks(labels, H, W)), [labels == 1, labels == 2])
+    for name, array in (("m.png", mask), ("l.png", labels)):
+        cv2.imwrite(str(tmp_path / name), array)
+    assert np.array_equal(pixels(read_masks(str(tmp_path / "l.png"), H, W)), [labels == 1, labels == 2])
+    both = read_masks([tmp_path / "m.png", str(tmp_path / "l.png")], H, W)
+    assert np.array_equal(pixels(both), [mask > 0, labels == 1, labels == 2])
+
+
+def test_files_of_data_sets_are_read_for_their_image(tmp_path: Path) -> None:
+    """Of the objects in a COCO file those of the photograph; a crowd among them is refused, not taken for an object."""
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((H, W, 3), 90, np.uint8))
+    entries = [{"id": k, "file_name": name, "height": H, "width": W} for k, name in enumerate(("a.png", "b.png"))]
+    objects = [
+        {"id": k, "image_id": place, "category_id": 1, "iscrowd": 0, "segmentation": [[5 + k, 5, 30, 5, 30, 30]]}
+        for k, place in enumerate((0, 1, 1))
+    ]
+    data = {"images": entries, "annotations": objects, "categories": [{"id": 1, "name": "cup"}]}
+    file = tmp_path / "coco.json"
+    file.write_text(json.dumps(data))
+    found = read_given(tmp_path / "b.png", file, None, None, None)[2]
+    assert [ring[0][0].tolist() for ring in found.rings] == [[6, 5], [7, 5]]
+    objects[1]["iscrowd"] = 1
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"coco.json: cup.* has iscrowd 1, .* run the command sharpcontour"):
+        read_given(tmp_path / "b.png", file, None, None, None)
 
 
 def test_boxes_are_made_valid() -> None:

@@ -14,7 +14,8 @@ import pytest
 import hubconf
 import sharpcontour
 from sharpcontour.anymask import zoom
-from sharpcontour.anymask.foreign_masks import GivenObjects, given_traced, read_masks
+from sharpcontour.anymask.foreign_masks import read_masks
+from sharpcontour.anymask.given_objects import GivenObjects, given_traced
 from sharpcontour.anymask.zoom import Tiles, refine_zoomed
 from sharpcontour.app import page
 from sharpcontour.contours.rasterize import rings_to_masks
