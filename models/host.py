@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -110,7 +111,10 @@ class HostBase(nn.Module):
 def missing_parts(host: type[HostBase]) -> list[str]:
     """The names of the parts that a host class must define and does not."""
     lacking = [name for name in ("title", "config_type") if not hasattr(host, name)]
-    if host.finds and hasattr(host, "config_type") and "backbone" not in host.config_type.__dataclass_fields__:
+    config_type = getattr(host, "config_type", None)
+    if config_type is not None and not is_dataclass(config_type):
+        lacking.append("config_type that is a dataclass")
+    elif host.finds and config_type is not None and "backbone" not in {one.name for one in fields(config_type)}:
         lacking.append("config_type.backbone")  # loading a checkpoint would fetch the weights of one by another name
     methods = ("small", "losses", "training_instances", "detect", "encode", "describe")
     return lacking + [f"{name}()" for name in methods if getattr(host, name) is getattr(HostBase, name)]

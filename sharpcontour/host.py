@@ -11,6 +11,7 @@ import numpy as np
 from sharpcontour.contours.lazy_masks import LazyMasks
 from sharpcontour.contours.types import Contours, Rings
 from sharpcontour.detections import Detections
+from sharpcontour.errors import InputError
 
 if TYPE_CHECKING:  # data sets name these types, and are read without torch
     from torch import Tensor
@@ -78,6 +79,38 @@ class RefinerInputs:
     windows: Tensor | None = None
     distance: Tensor | None = None
     images: list[Tensor] | None = None
+
+    def check(self, host: Host) -> None:
+        """See that shapes and types fit one another and what the host says of itself; no value is looked at.
+
+        Raises:
+            InputError: naming the host and the field that does not.
+        """
+        count, anything = len(self.boxes), "any"
+        shapes = {
+            "fine": (anything, host.fine_channels, anything, anything),
+            "boxes": (count, 4),
+            "image_index": (count,),
+            "target_index": (count,),
+            "feats": (count, *host.controller_shape),
+        }
+        if self.context is not None:
+            shapes["context"] = (anything, host.context_channels, anything, anything)
+        for name, shape in shapes.items():
+            found = getattr(self, name)
+            if found is None:
+                continue
+            if found.dim() != len(shape) or any(
+                a not in (anything, b) for a, b in zip(shape, found.shape, strict=True)
+            ):
+                wanted = ", ".join(map(str, shape))
+                raise InputError(f"{type(host).__name__} gave {name} of the shape {tuple(found.shape)}, not ({wanted})")
+            if name.endswith("index") and str(found.dtype) != "torch.int64":
+                raise InputError(f"{type(host).__name__} gave {name} as {found.dtype}, not torch.int64")
+        if self.contours is not None and str(self.contours.vertices.dtype) != "torch.float32":
+            raise InputError(
+                f"{type(host).__name__} gave contours as {self.contours.vertices.dtype}, not torch.float32"
+            )
 
     def maps(self) -> list[Tensor]:
         """The feature maps: ``fine``, and ``context`` where there is one."""

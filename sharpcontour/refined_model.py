@@ -85,7 +85,7 @@ class RefinedModel(nn.Module):
         if targets is None:
             return self.detect(images)
         if self.refiner.config.train_host:
-            losses, inputs = self.host.losses(images, targets)
+            losses, inputs = self._asked("losses", images, targets)
             if losses and not any(name.startswith("loss") for name in losses):
                 raise InputError(
                     f"the losses of {type(self.host).__name__} are called {', '.join(losses)}: only what has a name "
@@ -94,6 +94,7 @@ class RefinedModel(nn.Module):
         else:
             with torch.no_grad():
                 losses, inputs = {}, self.refiner.training_instances(self.host, images, targets)
+        inputs.check(self.host)
         ours = self.refiner.loss(inputs, targets)
         # Eq. (3), L = L_s + mu L_IPC: ``losses`` are L_s in parts, "loss_ipc" is mu L_IPC. The sum of all that is named
         # "loss..." is formed by loss.total_loss.
@@ -102,13 +103,23 @@ class RefinedModel(nn.Module):
     @torch.no_grad()
     def detect(self, images: list[Tensor], trace: bool = False) -> list[Detections]:
         """Refined detections, ``coarse`` set to the host's own; with ``trace`` the contour of every iteration too."""
-        found, inputs = self.host.detect(images)
+        found, inputs = self._asked("detect", images)
+        inputs.check(self.host)
         inputs = replace(inputs, contours=self.refiner.initial_contours(inputs), images=images)
         course = self.refiner.refine(inputs)
         objects, _ = self.finish(inputs, course)
         assert inputs.contours is not None
         steps = [replace(inputs.contours, vertices=step).rings() for step in course.steps] if trace else None
         return _attach(found, objects, steps)
+
+    def _asked(self, method: str, *args: Any) -> tuple[Any, RefinerInputs]:
+        """What a method of the host returns, whose second part is for the refiner."""
+        answer = getattr(self.host, method)(*args)
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], RefinerInputs):
+            raise InputError(
+                f"{type(self.host).__name__}.{method} must return two things, the second of them RefinerInputs"
+            )
+        return answer
 
     def finish(self, inputs: RefinerInputs, course: Evolution) -> tuple[list[Rings], list[int]]:
         """The K objects after the evolution, or before it where it did harm; and the indices of those it harmed."""

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from engine.recipes import RECIPES
 from models import MODELS, build_model, load_model
 from models.backbone import BODIES
 from sharpcontour import InputError, SharpContour, SharpContourConfig
+from sharpcontour.host import RefinerInputs
 from sharpcontour.ipc import PointClassifier
 from sharpcontour.regression import OffsetRegression
 from tests.commands import run_script
@@ -187,6 +188,48 @@ def test_what_a_host_forgets_is_told() -> None:
         model([drawn(0, 2)[0]])
     model.host.detect = lambda images: (detect(images)[0] * 2, detect(images)[1])
     with pytest.raises(InputError, match=r"detect gave \d+ detections and \d+ instances for the refiner"):
+        model([drawn(0, 2)[0]])
+
+
+ODD: dict[str, tuple[Callable[[RefinerInputs], dict[str, Any]], str]] = {
+    "fine": (lambda given: {"fine": given.fine[:, :5]}, r"DANCE gave fine of the shape .*, not \(any, \d+, any, any\)"),
+    "feats": (lambda given: {"feats": given.feats[:, :, 0]}, r"DANCE gave feats of the shape"),
+    "fewer": (lambda given: {"boxes": given.boxes[1:]}, r"DANCE gave image_index of the shape \(\d+,\), not \(\d+\)"),
+    "index": (lambda given: {"image_index": given.image_index.int()}, r"image_index as torch\.int32, not torch\.int64"),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("case", ODD)
+def test_shapes_that_a_host_has_not_said_are_told(case: str, training: bool) -> None:
+    """The line names the host and the field; without it torch would tell of two numbers, somewhere in the refiner."""
+    change, message = ODD[case]
+    model: Any = build_model(confident("dance"), 2, SharpContourConfig()).train(training)
+    name = "losses" if training else "detect"
+    own = getattr(model.host, name)
+
+    def other(*given: Any) -> Any:
+        first, inputs = own(*given)
+        return first, replace(inputs, **change(inputs))
+
+    setattr(model.host, name, other)
+    with pytest.raises(InputError, match=message):
+        model(*(prepared(model, 1, 2) if training else ([drawn(0, 2)[0]],)))
+    setattr(model.host, name, lambda *given: own(*given)[0])
+    with pytest.raises(InputError, match=f"DANCE.{name} must return two things, the second of them RefinerInputs"):
+        model(*(prepared(model, 1, 2) if training else ([drawn(0, 2)[0]],)))
+
+
+def test_contours_of_another_type_are_told() -> None:
+    model: Any = build_model(confident("dance"), 2, SharpContourConfig()).eval()
+    detect = model.host.detect
+
+    def double(images: Any) -> Any:
+        found, inputs = detect(images)
+        return found, replace(inputs, contours=replace(inputs.contours, vertices=inputs.contours.vertices.double()))
+
+    model.host.detect = double
+    with pytest.raises(InputError, match=r"DANCE gave contours as torch\.float64, not torch\.float32"):
         model([drawn(0, 2)[0]])
 
 

@@ -173,6 +173,12 @@ def test_a_configuration_without_a_backbone_is_told(monkeypatch: pytest.MonkeyPa
         build_model(Settings(), 2)
 
 
+def test_a_configuration_that_is_no_dataclass_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "plain", type("Plain", (MaskRCNN,), {"config_type": dict}))
+    with pytest.raises(InputError, match=r"model plain: Plain lacks config_type that is a dataclass; .*extending"):
+        RECIPES["shapes"]("plain", True)
+
+
 def test_a_model_that_forgets_what_the_refiner_reads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass
     class Settings:
