@@ -49,7 +49,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.which_image import first_names
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, save_results
-from sharpcontour.io.images import SUFFIXES, looks_like_image, read_image
+from sharpcontour.io.images import images_in, looks_like_image, read_image
 
 if TYPE_CHECKING:
     from models import Predictor
@@ -193,12 +193,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for argument in map(Path, arguments):
         if argument.is_dir():
-            files = sorted(path for path in argument.iterdir() if path.is_file())
-            # What is called an image and is none is told at the end.
-            inside = [path for path in files if path.suffix.lower() in SUFFIXES or looks_like_image(path)]
-            if not inside:
-                raise InputError(f"{argument}: holds no image of a kind that is read: JPEG, PNG, TIFF, WebP, ...")
-            paths += inside
+            paths += images_in(argument)
         elif not argument.is_file():
             raise InputError(f"{argument}: no such image or folder")
         elif not looks_like_image(argument):

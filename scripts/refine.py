@@ -38,7 +38,7 @@ from eval.checks import GroundTruth
 from eval.pictures import viewer
 from eval.refined_results import PICTURES, RefinedResults
 from eval.results import format_table
-from sharpcontour.app.command import DEFAULT_FORMATS, add_output_options, refine_files
+from sharpcontour.app.command import DEFAULT_FORMATS, add_output_options, refine_given
 from sharpcontour.errors import InputError
 from sharpcontour.io.device import choose_device
 from sharpcontour.io.files import check_writable, read_json, save_results
@@ -49,19 +49,10 @@ if TYPE_CHECKING:  # --help and wrong use need no torch: what does is imported b
 
 
 def main() -> int:
-    """One photograph, or a file of results."""
+    """One photograph or a folder of them, or a file of results."""
     args = parse_arguments()
     if args.image is not None:
-        refine_files(
-            lambda: load(args),
-            args.image,
-            args.masks,
-            args.out,
-            image_id=args.image_id,
-            formats=args.format,
-            simplify=args.simplify,
-        )
-        return 0
+        return refine_given(lambda: load(args), args.image, args)
     return refine_results(args)
 
 
@@ -125,7 +116,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--results", metavar="R.json", help="COCO results, .json or .json.gz")
-    what.add_argument("--image", metavar="PHOTO", help="one photograph, with --masks")
+    what.add_argument("--image", metavar="PHOTO", help="one photograph or a folder of them, with --masks")
     add(
         "--checkpoint",
         metavar="CKPT",
@@ -133,7 +124,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--weights", metavar="FILE", help="of another refiner like the package's (default: the package's own)")
     add("--images", metavar="DIR", help="folder of the images of --results")
-    add("--masks", metavar="FILE", nargs="+", help="rough masks of --image, files of any kind")
+    add("--masks", metavar="FILE", nargs="+", help="rough masks of --image, files of any kind or a folder")
     add("--image-id", metavar="ID", help="of --image in a COCO file that has it under another name")
     add("--out", metavar="R2.json", help="file for the refined results; of --image the folder (default: PHOTO_sharp/)")
     add("--annotations", metavar="GT.json", help="COCO annotations, to score before and after (default: none)")

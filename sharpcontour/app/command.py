@@ -1,6 +1,7 @@
 """The command ``sharpcontour``: a photograph and rough masks in, sharp outlines out.
 
     sharpcontour photo.jpg mask.png
+    sharpcontour photos masks      # folders: each photograph with the file of masks that is called like it
     sharpcontour page              # serves a page to draw rough outlines on; a photograph called "page" is ./page
 
 Masks may be PNG (black and white, label ids, a palette, a cut-out), JSON of COCO, SAM, LabelMe or Label Studio, XML of
@@ -23,25 +24,16 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sharpcontour import __version__
-from sharpcontour.app.refining import EMPTY, changes, read_photograph, refine_named
-from sharpcontour.contours.simplify import simplified
-from sharpcontour.detections import Detections
+from sharpcontour.app.folder import refine_folder
+from sharpcontour.app.photograph import DEFAULT_FORMATS, PICTURE, refine_files
+from sharpcontour.errors import InputError
 from sharpcontour.formats import output_files
-from sharpcontour.formats.named_masks import NamedMask
-from sharpcontour.formats.other_fields import not_carried_over
 from sharpcontour.io.command_line import add_device, add_zoom, between, run
 from sharpcontour.io.device import choose_device
-from sharpcontour.io.files import check_writable
-
-PICTURE = "picture"
-DEFAULT_FORMATS = ("coco", "svg", "png", PICTURE)
-YOLO = "yolo"
-AS_STORED = "is of the photograph as stored, and read as of the upright one; save that without its EXIF orientation"
 
 if TYPE_CHECKING:
     from sharpcontour.anymask.refiner import MaskRefinerLike
@@ -64,16 +56,18 @@ def _main() -> int:
 
         return load_refiner(args.weights, choose_device(args.device), args.zoom)
 
-    refine_files(
-        load,
-        args.photo,
-        args.masks,
-        args.out,
-        image_id=args.image_id,
-        formats=args.format,
-        simplify=args.simplify,
-    )
-    return 0
+    return refine_given(load, args.photo, args)
+
+
+def refine_given(load: Callable[[], MaskRefinerLike], photo: str, args: argparse.Namespace) -> int:
+    """Refine a photograph, or a folder of them, as ``args`` say; the exit code."""
+    how = {"formats": args.format, "simplify": args.simplify}
+    if not Path(photo).is_dir():
+        refine_files(load, photo, args.masks, args.out, image_id=args.image_id, **how)
+        return 0
+    if args.image_id is not None:
+        raise InputError("--image-id is of one photograph; leave it out for a folder")
+    return refine_folder(load, Path(photo), [Path(path) for path in args.masks], args.out, **how)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -83,8 +77,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add = parser.add_argument
     add("--version", action="version", version=f"sharpcontour {__version__}")
-    add("photo", metavar="PHOTO", help="any image file")
-    add("masks", metavar="MASKS", nargs="+", help="files with rough masks of its objects")
+    add("photo", metavar="PHOTO", help="any image file, or a folder of them")
+    add("masks", metavar="MASKS", nargs="+", help="files with rough masks of its objects, or a folder of such files")
     add("--out", metavar="DIR", help="folder for what is written (default: PHOTO_sharp/ here)")
     add("--weights", metavar="FILE", help="of another refiner (default: that of the package)")
     add("--image-id", metavar="ID", help="of the photograph in a COCO file that has it under another name")
@@ -110,86 +104,3 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="drop vertices that lie no more than PX pixels from the outline without them (default: keep all)",
     )
-
-
-def refine_files(
-    load: Callable[[], MaskRefinerLike],
-    photo: str | Path,
-    masks: Sequence[str | Path],
-    out: str | Path | None = None,
-    *,
-    image_id: Any = None,
-    formats: Sequence[str] = DEFAULT_FORMATS,
-    simplify: float | None = None,
-) -> Detections:
-    """Refine the masks of one photograph, write the files and print a line an object.
-
-    Args:
-        load: called once everything else is read.
-        photo: of the photograph.
-        masks: files that :func:`~sharpcontour.formats.mask_files.read_mask_files` reads.
-        out: folder to write to, made if missing; None: one beside where the command is called, named like the
-            photograph.
-        image_id: id of the photograph in a data set's file.
-        formats: what to write: names of :data:`~sharpcontour.formats.output_files.FORMATS`, and "picture".
-        simplify: vertices are dropped that lie no more than so many pixels from the outline without them; None: none.
-
-    Returns:
-        The refined objects, simplified where that was asked for, ``coarse`` as they were given.
-
-    Raises:
-        InputError: for files that are missing, broken, of another size, or cannot be written.
-    """
-    photo = Path(photo)
-    folder = Path(f"{photo.stem}_sharp") if out is None else Path(out)
-    paths = {name: folder / f"{photo.stem}{_ending(name)}" for name in dict.fromkeys(formats)}
-    for path in paths.values():
-        check_writable(path, (photo, *masks))
-    pixels, given, notes, stored = read_photograph(photo, masks, image_id)
-    print("\n".join(notes))
-    replaced = [path.name for path in paths.values() if path.exists()]
-    found = refine_named(load(), pixels, given)
-    report = _report(found, given)
-    if simplify is not None:
-        found, line = _simplified(found, given, simplify)
-        report.append(line)
-    for name, path in paths.items():
-        if name == PICTURE:
-            output_files.write_picture(path, pixels, found, given)
-        else:
-            report += [f"{path}: {line}" for line in output_files.FORMATS[name][1](path, found, given, photo)]
-    report += not_carried_over(given, paths)
-    if stored and YOLO in paths:
-        report.append(f"{paths[YOLO]}: {AS_STORED}")
-    print("\n".join(report))
-    names = ", ".join(path.name for path in paths.values())
-    print(f"{folder}: {names}" + (f"; replaced: {', '.join(replaced)}" if replaced else ""))
-    return found
-
-
-def _ending(name: str) -> str:
-    return "_compare.png" if name == PICTURE else output_files.FORMATS[name][0]
-
-
-def _simplified(found: Detections, given: Sequence[NamedMask], tolerance: float) -> tuple[Detections, str]:
-    """The objects with fewer vertices, crowds as they are, and a line on what that did."""
-    shapes, deviation, kept = [], 0.0, 0
-    for rings, mask in zip(found.rings, given, strict=True):
-        if mask.crowd:
-            shapes.append(rings)
-            continue
-        fewer = simplified(rings, tolerance)
-        shapes.append(fewer.rings)
-        deviation, kept = max(deviation, fewer.deviation), kept + fewer.kept
-    before, after = (sum(len(ring) for rings in objects for ring in rings) for objects in (found.rings, shapes))
-    line = f"simplified: {after} of {before} vertices, the greatest deviation is {deviation:.2f} px"
-    rest = f"; rings that would have collapsed or crossed, kept as they are: {kept}" if kept else ""
-    return replace(found, shapes=shapes), line + rest
-
-
-def _report(found: Detections, given: Sequence[NamedMask]) -> list[str]:
-    """A line an object: how much it changed."""
-    told = changes(found)
-    lines = [f"{k}. {mask.name}: {change}" for k, (mask, change) in enumerate(zip(given, told, strict=True), 1)]
-    empty = told.count(EMPTY)
-    return lines + ([f"{empty} of {len(given)} given masks are empty"] if empty else [])

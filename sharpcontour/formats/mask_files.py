@@ -21,7 +21,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.cvat import read_cvat
 from sharpcontour.formats.mask_images import masks_of_values, read_image_masks
 from sharpcontour.formats.mask_json import read_json_masks
-from sharpcontour.formats.named_masks import NamedMask, Reading, Size, check_size
+from sharpcontour.formats.named_masks import NamedMask, NoMaskError, Reading, Size, check_size
 from sharpcontour.formats.svg import read_svg
 from sharpcontour.formats.xml_files import read_xml
 from sharpcontour.formats.yolo import is_number, read_yolo
@@ -46,22 +46,32 @@ def read_mask_files(
         image_id: its id in such a file, where it has another name there.
 
     Returns:
-        The masks in the order of the files, empty ones too; and a line a file on how it was understood.
+        The masks in the order of the files, empty ones too; and a line a file on how it was understood, or that it is
+        of other photographs.
 
     Raises:
         WrongSizeError: naming both sizes, where a mask is of another size than the photograph.
-        InputError: naming file and entry, where a mask is missing, broken or of no known kind, or where there is none.
+        NoMaskError: where none of the files has a mask of the photograph.
+        InputError: naming file and entry, where a mask is missing, broken or of no known kind.
     """
     masks: list[NamedMask] = []
     notes = []
+    missing: list[NoMaskError] = []
     for path in map(Path, paths):
-        reading = _read(path, size, image, image_id)
+        try:
+            reading = _read(path, size, image, image_id)
+        except NoMaskError as error:
+            missing.append(error)
+            notes.append(str(error))
+            continue
         count, crowds = len(reading.masks), sum(mask.crowd for mask in reading.masks)
         how = reading.how + (f"; {crowds} with iscrowd 1, kept as given" if crowds else "")
         notes.append(f"{path}: {count} object{'' if count == 1 else 's'} ({how})")
         masks += reading.masks
+    if not masks and missing:
+        raise missing[0]
     if not masks:
-        raise InputError(f"no mask is in {', '.join(map(str, paths))}; give a file that holds one")
+        raise NoMaskError(f"no mask is in {', '.join(map(str, paths))}; give a file that holds one")
     return masks, notes
 
 

@@ -31,6 +31,10 @@ Size = tuple[int, int]
 BEYOND = 0.1  # of the photograph's size: a polygon that leaves it by more was drawn on another one
 
 
+class NoMaskError(InputError):
+    """Files hold no mask of a photograph; they may well have some of others."""
+
+
 @dataclass
 class NamedMask:
     """One object of a photograph.

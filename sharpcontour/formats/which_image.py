@@ -8,6 +8,7 @@ from typing import Any
 
 from sharpcontour.errors import InputError
 from sharpcontour.formats.coco_fields import id_text
+from sharpcontour.formats.named_masks import NoMaskError
 
 LISTED = 3  # things that an error message names
 CHOOSE = "give the id of the photograph's with --image-id"
@@ -23,7 +24,8 @@ def choose_image(path: Path, images: Any, name: str, image_id: Any = None) -> Ma
         image_id: its id in the file; None: its name tells.
 
     Raises:
-        InputError: where none or several have that id or name.
+        NoMaskError: where none has that id or name.
+        InputError: where several have it.
     """
     entries = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
     if image_id is not None:
@@ -40,7 +42,7 @@ def choose_image(path: Path, images: Any, name: str, image_id: Any = None) -> Ma
             f"{path}: {len(found)} images have {wanted}, ids {first_names(i.get('id') for i in found)}; {CHOOSE}"
         )
     there = first_names(map(base_name, entries))
-    raise InputError(f"{path}: none of its {len(entries)} images has {wanted} (there are {there}); {CHOOSE}")
+    raise NoMaskError(f"{path}: none of its {len(entries)} images has {wanted} (there are {there}); {CHOOSE}")
 
 
 def base_name(image: Mapping[str, Any]) -> str:

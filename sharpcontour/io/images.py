@@ -31,6 +31,23 @@ class UnreadableError(ImageError):
     """An image is missing, is none, is too large, or is cut short."""
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder by name, also what is called one and is none, so that reading it tells why.
+
+    Photographs in HEIC, which cannot be read, are among them where no other image has their name. Hidden files are not.
+
+    Raises:
+        InputError: where there is none.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found = [path for path in files if path.suffix.lower() in SUFFIXES or looks_like_image(path)]
+    stems = {path.stem for path in found}
+    found += [path for path in files if path.suffix.lower() in (".heic", ".heif") and path.stem not in stems]
+    if not found:
+        raise InputError(f"{folder}: holds no image of a kind that is read: JPEG, PNG, TIFF, WebP, ...")
+    return sorted(found)
+
+
 def looks_like_image(path: Path) -> bool:
     """Whether a file is of a kind that :func:`read_image` reads, by its first bytes; False where it cannot be read."""
     if not path.is_file():  # a pipe would be waited for

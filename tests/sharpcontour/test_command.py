@@ -23,6 +23,8 @@ import sharpcontour
 from sharpcontour.anymask.host import MaskHost
 from sharpcontour.anymask.refiner import MaskRefiner, as_pixels, read_given
 from sharpcontour.app import command, page
+from sharpcontour.app.photograph import PICTURE
+from sharpcontour.app.refining import read_photograph
 from sharpcontour.contours.tracing import trace_mask
 from sharpcontour.detections import Detections
 from sharpcontour.errors import InputError
@@ -146,7 +148,7 @@ def test_every_format_is_written_and_can_be_given_again(call: Command) -> None:
     assert not Path("photo_sharp/photo_compare.png").exists()
     wanted = np.stack([cv2.imread("photo_sharp/photo_mask.png", cv2.IMREAD_UNCHANGED) == k for k in (1, 2)])
     for path in written.values():
-        _, given, *_ = command.read_photograph(Path("photo.jpg"), [path])
+        _, given, *_ = read_photograph(Path("photo.jpg"), [path])
         pixels = [rles_to_masks([mask_rle(mask.mask, (H, W))], H, W)[0] for mask in given]
         assert len(pixels) == 2 and (np.stack(pixels) == wanted).all(), path
     code, shown, told = call("photo.jpg", "photo_sharp/photo_cvat.xml", "--format", "yolo", "--out", "c")
@@ -159,21 +161,20 @@ def test_the_commands_of_the_page_on_formats(call: Command) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     entry = {"image_id": 7, "category_id": 3, "segmentation": [trace_mask(DISC)[0].ravel().tolist()]}
     Path("masks.json").write_text(json.dumps([entry]))
+    for folder in ("photos", "masks"):
+        Path(folder).mkdir()
+    for name, number in (("a", 3), ("b", 5)):
+        Path(f"photos/{name}.jpg").write_bytes(Path("photo.jpg").read_bytes())
+        Path(f"masks/{name}.json").write_text(json.dumps([{**entry, "category_id": number}]))
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("sharpcontour ")]
-    assert len(lines) == 3 and len(blocks) == 3
+    assert len(lines) == 4 and len(blocks) == 3
     for line in lines:
         code, _, told = call(*line.split()[1:])
         assert code == 0, told
-    loop = re.search(r'sharpcontour "\$photo" "masks/.*" (--format yolo --out labels)', blocks[2])
-    assert loop
-    for name, number in (("a", 3), ("b", 5)):
-        Path(f"{name}.jpg").write_bytes(Path("photo.jpg").read_bytes())
-        Path("masks.json").write_text(json.dumps([{**entry, "category_id": number}]))
-        assert call(f"{name}.jpg", "masks.json", *loop[1].split())[0] == 0
     assert Path("labels/classes.txt").read_text().splitlines() == ["", "", "", "category 3", "", "category 5"]
     assert Path("labels/b.txt").read_text().startswith("5 ")
     names = re.findall(r"^\| `([\w-]+)` \| `(\S+?)`", page, re.MULTILINE)
-    assert [name for name, _ in names] == [*output_files.FORMATS, command.PICTURE]
+    assert [name for name, _ in names] == [*output_files.FORMATS, PICTURE]
     assert [file for _, file in names[:-1]] == [f"photo{ending}" for ending, _ in output_files.FORMATS.values()]
 
 
@@ -212,15 +213,15 @@ def test_masks_are_upright_or_as_stored(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     photo = photograph(Path("photo.jpg"), orientation)
     upright = DISC if orientation == 1 else np.rot90(DISC, -1)
-    pixels, _, notes, _ = command.read_photograph(photo, [save("upright.png", upright)])
+    pixels, _, notes, _ = read_photograph(photo, [save("upright.png", upright)])
     assert pixels.shape[:2] == upright.shape and len(notes) == 1
     Path("far.json").write_text(json.dumps([[2, 2, W - 2, 2, W - 2, H - 2]]))  # polygons fit only one of them too
     for stored in (save("stored.png", DISC), "far.json"):
-        pixels, _, notes, _ = command.read_photograph(photo, [stored])
+        pixels, _, notes, _ = read_photograph(photo, [stored])
         assert pixels.shape[:2] == (H, W) and notes[0].startswith("photo.jpg: taken as stored") == (orientation == 6)
     size = "120 x 90" if orientation == 1 else "90 x 120"
     with pytest.raises(InputError, match=f"other.png: the mask is 120 x 89 pixels, its image {size}; correct one"):
-        command.read_photograph(photo, [save("other.png", DISC[1:])])
+        read_photograph(photo, [save("other.png", DISC[1:])])
 
 
 @pytest.mark.usefixtures("oracle")

@@ -22,6 +22,7 @@ from pycocotools import mask as coco_mask
 from sharpcontour.anymask.refiner import load_refiner
 from sharpcontour.app import command, page, page_work
 from sharpcontour.app.page import PageServer
+from sharpcontour.app.photograph import refine_files
 from sharpcontour.contours.rasterize import rings_to_masks
 from sharpcontour.errors import InputError
 from sharpcontour.formats.output_files import FORMATS
@@ -225,7 +226,7 @@ def test_downloads_are_what_the_command_writes(
         {"segmentation": []},
     ]
     Path("m.json").write_text(json.dumps(entries))
-    command.refine_files(load_refiner, photo, ["m.json"])
+    refine_files(load_refiner, photo, ["m.json"])
     key = trained.add(photo)["id"]
     told = trained.told("/masks", Path("m.json").read_bytes(), id=key, name="m.json", alone=1)
     assert told["notes"] == ["m.json: 4 objects (a list of masks; 1 with iscrowd 1, kept as given)"]
