@@ -24,16 +24,12 @@ import _cli  # puts the repository root on sys.path
 
 import argparse
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from data import DATASETS, DatasetLike, build_dataset
 from data.categories import check_same_classes
-from engine.config import Config, apply_overrides, describe, differences, refuse_unread
+from engine.config import Config, apply_overrides, describe, refuse_unread
 from engine.lock import TrainingLock
 from engine.recipes import RECIPES
 from models.zoo import MODELS, build_model
@@ -43,7 +39,7 @@ from sharpcontour.io.plain import to_dict
 
 if TYPE_CHECKING:  # --help and wrong use need no torch: what does is imported by the functions that use it
     from engine.distributed import World
-    from engine.trainer import Batches, Trainer
+    from engine.trainer import Batches
 
 OWN_HINT = (
     "without --recipe the schedule is COCO's: a hundred thousand images, ImageNet weights, a GPU; docs/train.md says "
@@ -64,6 +60,7 @@ def main() -> int:
     from engine.checkpoint import fingerprint
     from engine.evaluation import Evaluation
     from engine.logging import say
+    from engine.start import begin, image_ids
     from engine.trainer import Trainer, images_per_pass
     from models.loading import checkpoints
     from models.speed import lay_out_weights
@@ -117,7 +114,7 @@ def main() -> int:
         {"config": plain, "categories": train_set.categories, "images": fingerprint(image_ids(train_set))},
         replaced=getattr(train_set, "replaced", list),
     )
-    begin(trainer, args, plain, train_set)
+    begin(trainer, args.resume, plain, train_set)
     if world.main:  # not before: a refused start must leave the one of the run that is there
         write_whole(json.dumps(plain, indent=1).encode() + b"\n", folder / "config.json")
     finished = trainer.fit()
@@ -282,77 +279,6 @@ def check_images(val_set: DatasetLike, config: Config, world: World) -> None:
             f"{missing[0]}: no such image; {len(missing)} of the {len(val_set)} validation images are missing: check "
             f"{'--val-images' if config.data.val_images else '--root'}"
         )
-
-
-def image_ids(dataset: DatasetLike) -> Sequence[int] | np.ndarray:
-    """The ids of the training images in order; their places where a data set has none."""
-    return getattr(dataset, "image_ids", range(len(dataset)))
-
-
-def begin(trainer: Trainer, args: argparse.Namespace, config: dict[str, Any], train_set: DatasetLike) -> None:
-    """Take up a checkpoint: to go on with this run, or another's weights to begin with."""
-    from engine import checkpoint
-    from engine.logging import say
-    from eval.processes import broadcast_object
-    from models.loading import WEIGHTS, find_checkpoint
-
-    world = trainer.world
-    # Rank 0 reads, so that machines need not share a file system.
-    found = broadcast_object(find_start(args.resume, trainer.folder) if world.main else None)
-    if found is not None:
-        path, state = found
-        if "optimizer" not in state:
-            raise InputError(
-                f"{path}: holds weights alone and no training to go on with; begin from them with "
-                f"--set train.init_from={path}"
-            )
-        checkpoint.check_fits(state, config, train_set.categories, path, checkpoint.fingerprint(image_ids(train_set)))
-        trainer.resume(state, path)
-        say(world, f"resuming after step {trainer.step} from {path}")
-        for change in differences(state["config"], config):
-            say(world, f"warning: changed since that checkpoint: {change}")
-    elif config["train"]["init_from"]:
-        found = find_checkpoint(Path(config["train"]["init_from"]), WEIGHTS) if world.main else None
-        found = broadcast_object(found)
-        assert found is not None  # rank 0 has it, or has raised
-        path, state = found
-        kept = checkpoint.load_matching(trainer.model, state)
-        frozen = config["refine"] and not config["sharpcontour"]["train_host"]
-        lacking = [name for name in kept if not name.endswith("num_batches_tracked")]
-        if len(kept) == len(trainer.model.state_dict()) or (frozen and any(n.startswith("host.") for n in lacking)):
-            raise InputError(
-                f"{path}: has no weight {lacking[0]} of the shape that this model needs; take another checkpoint, or "
-                "the --model and host settings of that one"
-            )
-        say(world, f"weights from {path}; {len(kept)} keep their initial values: {', '.join(kept) or '-'}")
-        body = config["host"].get("backbone", {"weights": ""})
-        learns = not config["refine"] or config["sharpcontour"]["train_host"]
-        if learns and body["weights"] == "none" and body["freeze_at"]:
-            say(
-                world,
-                "with host.backbone.weights=none no stage of the body from there is frozen; to freeze as "
-                f"host.backbone.freeze_at={body['freeze_at']} says, set host.backbone.weights={path} too",
-            )
-    elif config["refine"] and not config["sharpcontour"]["train_host"]:
-        raise InputError(
-            "sharpcontour.train_host=false leaves the host as it is: name a trained one with --set train.init_from=RUN"
-        )
-
-
-def find_start(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint to go on from, if any; those of the run itself win over PATH, which is where it once began."""
-    if resume == "never":
-        return None
-    from models.loading import find_checkpoint, newest_readable
-
-    own = newest_readable(folder / "checkpoints")
-    if own is not None and resume != "auto" and os.path.realpath(own[0]) != os.path.realpath(resume):
-        print(
-            f"going on from {own[0]}, this run's newest, and not from --resume {resume}; to go back there, remove the "
-            "later checkpoints or choose another --out",
-            flush=True,
-        )
-    return own if own is not None or resume == "auto" else find_checkpoint(Path(resume))
 
 
 if __name__ == "__main__":

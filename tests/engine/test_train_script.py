@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from engine.distributed import World
+from engine.start import begin
 from models import MODELS
 from sharpcontour.errors import InputError
 
@@ -98,14 +99,14 @@ def test_the_configuration_is_shown_without_a_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_without_a_training_cannot_be_resumed(script: Any, tmp_path: Path) -> None:
+def test_weights_without_a_training_cannot_be_resumed(tmp_path: Path) -> None:
     torch.save({"model": {}, "config": {}, "categories": [], "step": 1}, tmp_path / "converted.pt")
-    trainer = SimpleNamespace(world=World(), folder=tmp_path / "run")
-    args = SimpleNamespace(resume=str(tmp_path / "converted.pt"))
+    trainer: Any = SimpleNamespace(world=World(), folder=tmp_path / "run")
+    train_set: Any = []
     with pytest.raises(
         InputError, match=r"no training to go on with; begin from them with --set train.init_from=.*pt$"
     ):
-        script.begin(trainer, args, {}, None)
+        begin(trainer, str(tmp_path / "converted.pt"), {}, train_set)
 
 
 @pytest.mark.slow
