@@ -91,11 +91,20 @@ def test_a_folder_whose_name_is_no_text_is_refused(
     assert not Path(out).exists()
 
 
-def test_the_configuration_is_shown_without_a_run(tmp_path: Path) -> None:
-    done = _run("--model", "condinst", "--refine", "--show-config", "--set", "data.flip=0.25", cwd=tmp_path)
-    assert done.returncode == 0 and "flip=0.25" in done.stdout and "sharpcontour.evolution: vertices=128" in done.stdout
-    done = _run("--show-config", "--set", "data.shapes_size=512", cwd=tmp_path)
-    assert "test_short_side=512 test_max_side=512" in " ".join(done.stdout.split())  # of drawn images, as they are
+def test_the_configuration_is_shown_without_a_run(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def shown(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py", "--show-config", *arguments])
+        assert script.main() == 0
+        return capsys.readouterr().out
+
+    text = shown("--model", "condinst", "--refine", "--set", "data.flip=0.25")
+    assert "flip=0.25" in text and "sharpcontour.evolution: vertices=128" in text
+    text = shown("--set", "data.shapes_size=512")
+    assert "test_short_side=512 test_max_side=512" in " ".join(text.split())  # of drawn images, as they are
     assert not list(tmp_path.iterdir())
 
 
