@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import gc
 import io
@@ -47,7 +48,8 @@ def run(main: Callable[[], int | None]) -> None:
         else:
             traceback.print_exc()
         code = 2 if refusal else 1
-    gc.collect()  # gloo's threads must not outlive the interpreter; a distributed model holds them in a cycle
+    with contextlib.suppress(KeyboardInterrupt):  # all is done
+        gc.collect()  # gloo's threads must not outlive the interpreter; a distributed model holds them in a cycle
     sys.exit(code)
 
 
