@@ -15,6 +15,7 @@ from sharpcontour.errors import InputError
 from sharpcontour.formats.named_masks import NoMaskError
 from sharpcontour.formats.outlines import counted
 from sharpcontour.formats.which_image import first_names
+from sharpcontour.formats.yolo import CLASSES
 from sharpcontour.io.files import UnwritableError
 from sharpcontour.io.images import images_in
 
@@ -93,7 +94,7 @@ def refine_folder(
     if without:
         print(f"{counted(len(without), 'photograph')} without masks: {first_names(without)}")
     if unused:
-        print(f"{counted(len(unused), 'file')} taken for masks of no photograph: {first_names(unused)}")
+        print(f"{counted(len(unused), 'file')} not used, called like no photograph: {first_names(unused)}")
     if failed:
         print(f"{counted(len(failed), 'photograph')} failed: {first_names(failed)}", file=sys.stderr)
     return 0 if done and not failed else 2
@@ -130,7 +131,8 @@ def files_of(photos: Sequence[Path], folders: Sequence[Path]) -> tuple[dict[Path
     unused = []
     seen = {photo.resolve() for photo in photos}
     for file in (file for folder in folders for file in sorted(folder.iterdir())):
-        if not file.is_file() or file.name.startswith(".") or file.resolve() in seen:
+        hidden = file.name.startswith(".") or file.name == CLASSES  # readers of YOLO's files find that by themselves
+        if hidden or not file.is_file() or file.resolve() in seen:
             continue
         ends = [mark.start() for mark in re.finditer(r"[-_.]", file.stem)]
         begins = [file.stem[:end] for end in reversed(ends) if file.stem[:end] in by_stem]
@@ -141,7 +143,7 @@ def files_of(photos: Sequence[Path], folders: Sequence[Path]) -> tuple[dict[Path
         else:
             unused.append(file)
     for photo in photos:
-        if exact[photo]:
+        if exact[photo]:  # dog_1.png may be of a photograph dog_1.jpg that is not there
             unused += longer[photo]
     return {photo: exact[photo] or longer[photo] for photo in photos}, unused
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpcontour.app.refining import EMPTY, changes, read_photograph, refine_named
+from sharpcontour.app.refining import EMPTY, KEPT, changes, read_photograph, refine_named
 from sharpcontour.contours.simplify import simplified
 from sharpcontour.detections import Detections
 from sharpcontour.formats import output_files
@@ -67,7 +67,7 @@ def refine_files(
         tell("\n".join(notes))
     replaced = [path.name for path in paths.values() if path.exists()]
     found = refine_named(load(), pixels, given)
-    report = [f"{first_names(notes, LISTED, '; ')}: {_moved(found)} changed"] if brief else _report(found, given)
+    report = _in_brief(found, notes) if brief else _report(found, given)
     if simplify is not None:
         found, line = _simplified(found, given, simplify)
         report.append(line)
@@ -106,10 +106,11 @@ def _simplified(found: Detections, given: Sequence[NamedMask], tolerance: float)
     return replace(found, shapes=shapes), line + rest
 
 
-def _moved(found: Detections) -> int:
-    """The number of objects that are no longer as they were given."""
-    assert found.coarse is not None
-    return sum(after is not before for after, before in zip(found.rings, found.coarse.rings, strict=True))
+def _in_brief(found: Detections, notes: Sequence[str]) -> list[str]:
+    """A line for all objects: how their files were understood, and how many are no longer as they were given."""
+    told = changes(found)
+    empty, moved = told.count(EMPTY), len(told) - told.count(EMPTY) - told.count(KEPT)
+    return [f"{first_names(notes, LISTED, '; ')}: {moved} changed" + (f", {empty} empty" if empty else "")]
 
 
 def _report(found: Detections, given: Sequence[NamedMask]) -> list[str]:

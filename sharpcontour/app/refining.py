@@ -19,7 +19,8 @@ from sharpcontour.masks.run_lengths import RLE
 if TYPE_CHECKING:
     from sharpcontour.anymask.refiner import MaskRefinerLike
 
-EMPTY = "empty, kept as it is"
+KEPT = "kept as it is"
+EMPTY = f"empty, {KEPT}"
 
 
 def read_photograph(
@@ -101,7 +102,7 @@ def _change(found: Detections, k: int, before: RLE, after: RLE) -> str:
     if not found.coarse.rings[k] or not coco_mask.area(before):
         return EMPTY
     if found.rings[k] is found.coarse.rings[k]:
-        return "kept as it is"
+        return KEPT
     iou = float(coco_mask.iou([after], [before], [0])[0, 0])
     share = f"{100 * (1 - iou):.1f} %" if iou < 0.9995 else "less than 0.1 %"
     return f"{share} changed (IoU {iou:.3f} with the given mask)"

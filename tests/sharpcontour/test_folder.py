@@ -52,17 +52,20 @@ def refine(*masks: str, formats: tuple[str, ...] = ("png",), out: str | None = N
 def test_every_photograph_has_its_own_masks(capsys: pytest.CaptureFixture[str]) -> None:
     picture("masks/dog.png", MASK)
     picture("masks/dog_1.png", MASK[::-1])
-    for k, mask in enumerate((MASK, 255 - MASK), 1):
+    for k, mask in enumerate((MASK, 255 - MASK, MASK * 0), 1):
         picture(f"masks/cat_{k}.png", mask)
     Path("masks/notes.txt").write_text("by hand")
+    Path("masks/classes.txt").write_text("animal")
     assert refine("masks") == 0
     shown, told = capsys.readouterr()
     assert not told and shown.splitlines() == [
-        "masks/cat_1.png: 1 object (a mask); masks/cat_2.png: 1 object (a mask): 2 changed",
+        "masks/cat_1.png: 1 object (a mask); masks/cat_2.png: 1 object (a mask); masks/cat_3.png: 1 object (a mask): "
+        "2 changed, 1 empty",
+        "photos_sharp/cat_mask.png: 1 object without a pixel that is seen",
         "masks/dog.png: 1 object (a mask): 1 changed",
         "masks/dog_1.png: 1 object (a mask): 1 changed",
         "3 photographs refined; files are in photos_sharp",
-        "1 file taken for masks of no photograph: masks/notes.txt",
+        "1 file not used, called like no photograph: masks/notes.txt",
     ]
     for name, mask in (("dog", MASK), ("dog_1", MASK[::-1])):
         assert np.array_equal(cv2.imread(f"photos_sharp/{name}_mask.png", 0), np.roll(mask, 1, 1))
