@@ -193,7 +193,7 @@ def _truth(annotation: Mapping[str, Any], number: int, sizes: Sizes, categories:
     if category is None:
         raise ValueError(f"category_id {annotation['category_id']!r} is not in 'categories'")
     if not _is_number(annotation["area"]) or annotation["area"] < 0:
-        raise ValueError("area is not a positive number")
+        raise ValueError("area is negative or no number")
     rle = to_rle(annotation["segmentation"], *sizes[image])
     return {
         "image_id": image,

@@ -25,7 +25,7 @@ class EvolutionConfig:
     temperature: float = 1.0  # phi marches as sigmoid(logit / temperature): below 1 it is sharper; not in the paper
     margin: float = 0.0  # of |phi - 0.5|, up to which a vertex stays where it is; not in the paper
     # Not in the paper: how much closer to the boundary the moves of a vertex and its neighbours must bring them, as far
-    # as phi can tell, a share of sqrt(A), or they are taken back; 0: off. Of no use with resample_iterations: after it
+    # as phi can tell, a share of sqrt(A), or they are taken back; 0: off. Not with resample_iterations: after it
     # vertices are others.
     min_gain: float = 0.0
     interpolate_flip: bool = False  # stop where phi crosses 0.5, not at the step behind it; not in the paper

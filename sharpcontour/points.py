@@ -17,10 +17,13 @@ from sharpcontour.masks.packed import PackedMasks
 def boundary_samples(objects: list[Rings], count: int, rng: np.random.Generator) -> np.ndarray:
     """Random points on the outlines of G objects, uniform by arc length over all rings of each.
 
-    Runs in a loader worker. Args: rings in network-input pixels; ``count`` = S.
+    Args:
+        objects: G objects, each of one ring at least, in network-input pixels.
+        count: S, points an object.
+        rng: of the loader worker that this runs in.
 
     Returns:
-        (G, S, 4) float32: x, y and the unit normal (either side) there.
+        (G, S, 4) float32: x, y and the unit normal (to either side) there.
     """
     samples = np.zeros((len(objects), count, 4), np.float32)
     for sample, rings in zip(samples, objects, strict=True):
@@ -47,9 +50,9 @@ def sample_points(
     """Draw Q training points for each of K instances.
 
     Paper silent on the band: the offset across the boundary is Gaussian with sigma = 0.02 sqrt(A) (A: area of the
-    ground-truth box), which covers the way a vertex can travel; a small share is uniform in the enlarged box, so that
-    phi is defined where a coarse mask is far off. The paper samples "pixels" and is silent on whether these are their
-    centres; here points are continuous, as the vertices are.
+    ground-truth box), about half of the way that a vertex can travel; a small share is uniform in the enlarged box, so
+    that phi is defined where a coarse mask is far off. The paper samples "pixels" and is silent on whether these are
+    their centres; here points are continuous, as the vertices are.
 
     Args:
         boundary: (G, S, 4) from :func:`boundary_samples`.

@@ -28,6 +28,10 @@ CARRY_BACK = (
     "sharpcontour.tracing.carry_back needs vertices that keep their places along the outline: leave out "
     "sharpcontour.evolution.resample_iterations"
 )
+MIN_GAIN = (
+    "sharpcontour.evolution.min_gain takes vertices back to where they were: leave out "
+    "sharpcontour.evolution.resample_iterations, after which vertices are others"
+)
 PAPERS_RULE: EvolutionRule = evolve
 
 
@@ -69,6 +73,8 @@ class SharpContour(nn.Module):
             raise InputError("sharpcontour.points.sigma=0: offsets are told in units of it; set it above 0")
         if config.tracing.carry_back and config.evolution.resample_iterations:
             raise InputError(CARRY_BACK)
+        if config.evolution.min_gain and config.evolution.resample_iterations:
+            raise InputError(MIN_GAIN)
         if evolve is not PAPERS_RULE and type(self).move is not SharpContour.move:
             raise InputError(
                 f"{type(self).__name__} moves contours by itself and follows no evolution rule; leave it out"
@@ -164,6 +170,8 @@ class SharpContour(nn.Module):
         config, vertices = self.config.evolution, contours.vertices
         if contours.outlines and config.resample_iterations:
             raise InputError(CARRY_BACK)
+        if config.min_gain and config.resample_iterations:
+            raise InputError(MIN_GAIN)
         if config.resample_host and vertices.shape[1] != config.vertices:
             vertices = resample(vertices, config.vertices)
         heights_widths = torch.tensor(inputs.image_sizes, dtype=torch.float32).to(vertices.device, non_blocking=True)

@@ -21,7 +21,7 @@ class DanceConfig:
     fcos: FCOSConfig = field(default_factory=lambda: FCOSConfig(extreme_points=True))
     vertices: int = 196  # of every contour
     steps: int = 3  # deformations, each with a network of its own
-    attention_from: int = 1  # the first deformation that attention scales; 0: all of them
+    attention_from: int = 1  # number of the first deformation that attention scales, from 0
     channels: int = 256  # of the merged features at stride 4
     attender_channels: int = 32  # of the two hidden layers between edges and attention
     feature_convs: int = 2  # 3x3 convolutions between the merged features and the contours

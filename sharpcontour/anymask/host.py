@@ -142,9 +142,9 @@ class MaskHost(nn.Module):
         return inside.float().unflatten(1, (CELLS, CELLS))
 
     def detect(self, images: list[Tensor]) -> Any:
-        """It finds nothing by itself."""
+        """Raise InputError: this host finds no objects by itself."""
         raise InputError("anymask detects nothing; give it masks: scripts/refine.py, or Predictor.refine(image, masks)")
 
     def describe(self, encoded: Any, boxes: list[Tensor]) -> RefinerInputs:
-        """Boxes alone do not tell which mask is meant."""
+        """Raise InputError: this host needs masks, for boxes do not tell which is meant."""
         raise InputError("anymask looks at masks, not at boxes; see sharpcontour.anymask.in_windows")

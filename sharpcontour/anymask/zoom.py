@@ -29,7 +29,7 @@ from sharpcontour.masks.distance import signed_distance
 from sharpcontour.masks.run_lengths import decode_columns, decode_counts
 from sharpcontour.refined_model import RefinedModel
 
-LEAST = 1.25  # times as large as a tile is the window of an object that gains by a closer look
+LEAST = 1.25  # tiles, the width of an object's window from which it is looked at again
 
 
 def refine_zoomed(model: RefinedModel, image: np.ndarray, given: GivenObjects) -> list[Rings]:

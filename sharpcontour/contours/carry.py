@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sharpcontour.contours.types import Contours, Ring, Rings
 
+SAME = 1e-3  # px, up to which two vertices are one
+
 
 def carry(ring: Ring, start: np.ndarray, end: np.ndarray, min_move: float) -> Ring:
     """Return a ring after N of its points have moved; where these stayed, its own vertices stay.
@@ -34,7 +36,9 @@ def carry(ring: Ring, start: np.ndarray, end: np.ndarray, min_move: float) -> Ri
     needed = moved | np.roll(moved, 1) | np.roll(moved, -1)
     points = np.concatenate([ring[stays], np.where(moved[:, None], end, start)[needed]])
     order = np.argsort(np.concatenate([place[stays], np.flatnonzero(needed)]), kind="stable")
-    return points[order].astype(np.float32)
+    points = points[order].astype(np.float32)
+    repeated = np.abs(points - np.roll(points, 1, 0)).max(1) < SAME  # a vertex that stayed and the point on it
+    return points[~repeated]
 
 
 def carried_back(contours: Contours, end: Tensor, min_move: float) -> tuple[list[Rings], list[Rings]]:

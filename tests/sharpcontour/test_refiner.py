@@ -177,6 +177,16 @@ def test_no_instances_still_touches_every_parameter(instance_aware: bool) -> Non
     assert [len(found) for found in model([torch.zeros(3, 64, 64)])] == [0]
 
 
+def test_vertices_cannot_go_back_to_where_others_were() -> None:
+    evolution = EvolutionConfig(min_gain=0.002, resample_iterations=True)
+    with pytest.raises(InputError, match=r"min_gain takes vertices back .* leave out .*resample_iterations"):
+        make(evolution=evolution)
+    model = make(evolution=replace(evolution, min_gain=0.0)).eval()
+    model.refiner.config.evolution.min_gain = 0.002  # as --set changes a trained one
+    with pytest.raises(InputError, match="min_gain takes vertices back"):
+        model.detect(batch(model)[0])
+
+
 def test_detections_carry_the_coarse_ones_and_the_steps() -> None:
     model = make().eval()
     found = model.detect(batch(model)[0], trace=True)

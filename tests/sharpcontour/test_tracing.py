@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sharpcontour.config import TracingConfig
-from sharpcontour.contours.carry import carried_back
+from sharpcontour.contours.carry import carried_back, carry
 from sharpcontour.contours.nesting import holes
 from sharpcontour.contours.rasterize import rings_to_masks, rings_to_rles, union_of_parts
 from sharpcontour.contours.tracing import (
@@ -97,6 +97,15 @@ def test_small_rings_are_carried_through() -> None:
     contours = contours_from_masks(mask, torch.tensor([[0.0, 0.0, 40.0, 40.0]]), 128, TracingConfig())
     assert contours.vertices.shape == (1, 128, 2) and len(contours.carried[0]) == 1
     assert rings_to_masks(contours.rings(), 40, 40)[0, 35, 35]
+
+
+def test_no_vertex_is_carried_back_twice() -> None:
+    square = np.array([[0, 0], [8, 0], [8, 8], [0, 8]], np.float32)
+    start = np.array([[0, 0], [4, 0], [8, 0], [8, 4], [8, 8], [4, 8], [0, 8], [0, 4]], np.float32)
+    end = start.copy()
+    end[7, 0] -= 2
+    found = carry(square, start, end, 0.1)
+    assert found.tolist() == [[0, 0], [8, 0], [8, 8], [0, 8], [-2, 4]]
 
 
 def test_displacements_are_carried_back_to_the_traced_outlines() -> None:
