@@ -211,6 +211,7 @@ def _pages_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(page.PageServer, "serve_forever", interrupted)
+    monkeypatch.setattr(page, "PORT", 0)  # several tests may serve one at a time
     monkeypatch.setattr(webbrowser, "open", lambda address: True)
 
 
